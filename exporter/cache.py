@@ -1,0 +1,76 @@
+"""Keep what was expensive to make, named by everything it was made from.
+
+A cached folder carries the hashes of its files; one that does not match (a full disk, a killed run, a flipped byte) is made
+again, never used. The cache is `$EXPORTER_CACHE`, by default `~/.cache/exporter`; deleting it costs time only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.artifact import list_files, read_sealed, write_sealed
+from exporter.errors import BackendError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_SUMS = "manifest.json"  # not listed by `list_files`, like an artifact's
+
+
+def cache_dir() -> Path:
+    """Name the cache folder; it need not exist."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exporter"
+    return Path(os.environ.get("EXPORTER_CACHE") or default)
+
+
+def cached(step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
+    """Give the folder a step makes, from the cache if it was made from the same things before.
+
+    Args:
+        step: the step's name, part of the folder's.
+        key: everything the result depends on, versions of tools included; anything JSON can hold.
+        make: fills an empty folder.
+
+    Returns:
+        The folder, to be read and not written, and whether it was reused.
+
+    Raises:
+        BackendError: the disk is full or refuses. Whatever `make` raises.
+    """
+    digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
+    final = cache_dir() / f"{step}-{digest}"
+    if _is_whole(final):
+        return final, True
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{step}-", dir=final.parent))
+    except OSError as error:
+        raise BackendError(f"{final.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE") from error
+    try:
+        make(scratch)
+        write_sealed(scratch / _SUMS, {"key": dict(key), "files": [[f.path, f.sha256] for f in list_files(scratch)]})
+        if final.exists():
+            shutil.rmtree(final)
+        scratch.rename(final)
+    except OSError as error:
+        if error.errno is None:  # a library's own OSError, not the disk's
+            raise
+        if not _is_whole(final):  # else another process was faster, with the same result
+            raise BackendError(f"{scratch.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return final, False
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sums = read_sealed(folder / _SUMS)
+        return sums["files"] == [[f.path, f.sha256] for f in list_files(folder)]
+    except (IntegrityError, OSError, KeyError):
+        return False

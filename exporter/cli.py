@@ -1,0 +1,343 @@
+"""The command line: parse, call one function, print. Nothing else prints or picks an exit code.
+
+Results go to stdout, progress and errors to stderr, so `exporter show --json ARTIFACT | jq` works.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exporter.errors import ExporterError, GateRefused, NoVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from exporter.recipe import Recipe
+    from exporter.verify.report import Report
+
+app = typer.Typer(
+    help="Export a CrossEncoder reranker to ONNX, INT8 ONNX and OpenVINO IR, and gate it on parity and speed.\n\n"
+    "Exit codes: 0 pass, 1 gate refused, 2 recipe or usage wrong, 3 a backend failed or is missing, "
+    "4 files are not what the manifest says, 5 no verdict (too noisy; measure again).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="A recipe, for example recipes/int8.yaml.", show_default=False)]
+Target = Annotated[
+    Path, typer.Argument(help="An artifact folder, or the recipe it was built from.", show_default=False)
+]
+Out = Annotated[Path, typer.Option(help="The folder that holds artifacts.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Use this model: sample, a folder, or a Hub id.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2.")
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+ARTIFACTS = Path("artifacts")
+
+
+@app.command()
+def export(
+    recipe: RecipePath,
+    *,
+    out: Out = ARTIFACTS,
+    model: ModelName = None,
+    changes: Changes = None,
+    replace: Replace = False,
+    build_only: Annotated[bool, typer.Option("--build-only", help="Do not verify.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a recipe's artifact, verify it against PyTorch, and judge it. The main job."""
+    with _exit_codes():
+        loaded = _load(recipe, model, changes)
+        from exporter import pipeline
+
+        with _Terminal() as progress:
+            if build_only:
+                folder = pipeline.build(loaded, out, progress, replace_old=replace)
+                typer.echo(folder)
+                return
+            report = pipeline.export(loaded, out, progress, started_at=_now(), replace_old=replace)
+        _print_report(report, out / loaded.name, as_json=as_json)
+
+
+@app.command()
+def plan(recipe: RecipePath, *, model: ModelName = None, changes: Changes = None, as_json: AsJson = False) -> None:
+    """Show what a recipe would build, and build nothing."""
+    with _exit_codes():
+        loaded = _load(recipe, model, changes)
+        from exporter.export.build import missing_packages, model_file
+        from exporter.verify.pairs import load_pair_sets
+
+        sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
+        if as_json:
+            typer.echo(json.dumps(loaded.model_dump(mode="json"), indent=2))
+            return
+        revision = f" at {loaded.model.revision}" if loaded.model.revision else ""
+        typer.echo(f"{loaded.name}: {loaded.model.source}{revision}, up to {loaded.model.max_length} tokens a pair")
+        for pair_set in sets:
+            typer.echo(f"  pairs {pair_set.name}: {len(pair_set.pairs)} of {len(pair_set.query_ids)} queries")
+        for variant in loaded.variants:
+            bars = ", ".join(f"{name} {value:g}" for name, value in variant.bars.model_dump(exclude_none=True).items())
+            missing = missing_packages(variant.kind)
+            lacking = f"  (cannot be built here: {', '.join(missing)} missing)" if missing else ""
+            typer.echo(f"  {variant.kind} -> {ARTIFACTS}/{loaded.name}/{model_file(variant)}{lacking}\n    bars: {bars}")
+
+
+@app.command()
+def verify(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
+    """Measure an artifact against PyTorch again, judge it, and write its report."""
+    with _exit_codes():
+        folder = _folder(target, out)
+        from exporter import pipeline
+
+        with _Terminal() as progress:
+            report = pipeline.verify(folder, progress, started_at=_now())
+        _print_report(report, folder, as_json=as_json)
+
+
+@app.command()
+def gate(
+    target: Target,
+    *,
+    bars: Annotated[Path | None, typer.Option(help="Other bars: a YAML file of kind: {bar: limit}.")] = None,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Judge an artifact's stored report again, without running a model."""
+    with _exit_codes():
+        folder = _folder(target, out)
+        from exporter import pipeline
+        from exporter.recipe import load_bars
+
+        report = pipeline.gate(folder, load_bars(bars) if bars else None)
+        _print_report(report, folder, as_json=as_json)
+
+
+@app.command()
+def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
+    """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
+    with _exit_codes():
+        folder = _folder(target, out)
+        from exporter import pipeline
+        from exporter.artifact import REPORT, check_files, read_manifest
+
+        manifest = read_manifest(folder)
+        check_files(manifest, folder)
+        report = pipeline.gate(folder) if (folder / REPORT).is_file() else None
+        if as_json:
+            from exporter.artifact import manifest_json
+            from exporter.verify.report import to_json
+
+            found = json.loads(to_json(report)) if report else None
+            typer.echo(json.dumps({"manifest": json.loads(manifest_json(manifest)), "report": found}, indent=1))
+            return
+        typer.echo(f"{folder}: {manifest.name}, from {manifest.source.source}, up to {manifest.max_length} tokens a pair")
+        for entry in manifest.variants:
+            plan = f"plan {entry.plan.workers}x{entry.plan.threads}, {entry.plan.token_budget} tokens"
+            typer.echo(f"  {entry.kind}: {entry.model}, {manifest.size_bytes(entry) / 1e6:.1f} MB, {plan}")
+        if report is None:
+            typer.echo(f"not verified yet; run `exporter verify {folder}`")
+        else:
+            _print_table(report)
+
+
+@app.command()
+def publish(
+    target: Target,
+    dest: Annotated[Path, typer.Argument(help="The folder to become the published copy.", show_default=False)],
+    *,
+    out: Out = ARTIFACTS,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an artifact that stands there.")] = False,
+) -> None:
+    """Copy the variants that passed to a folder, and refuse the rest."""
+    with _exit_codes():
+        folder = _folder(target, out)
+        from exporter import pipeline
+
+        left = pipeline.publish(folder, dest, replace_dest=replace)
+        typer.echo(dest)
+        if left:
+            _say(f"left behind, did not pass: {', '.join(left)}")
+
+
+@app.command()
+def reference(
+    recipe: RecipePath,
+    folder: Annotated[Path, typer.Argument(help="The folder to write.", show_default=False)],
+    *,
+    model: ModelName = None,
+    changes: Changes = None,
+) -> None:
+    """Write the PyTorch reference as an ordinary sentence-transformers folder."""
+    with _exit_codes():
+        loaded = _load(recipe, model, changes)
+        from exporter import pipeline
+
+        with _Terminal() as progress:
+            pipeline.reference(loaded.model, folder, progress)
+        typer.echo(folder)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from exporter.recipe import Recipe
+
+    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Print the machine, its instruction set, the cores allowed, and which kinds can be built here."""
+    from pydantic import TypeAdapter
+
+    from exporter.cache import cache_dir
+    from exporter.export.build import missing_packages
+    from exporter.machine import Machine, has_vnni, this_machine
+    from exporter.recipe import KINDS
+
+    machine = this_machine()
+    missing = {kind: missing_packages(kind) for kind in KINDS}
+    if as_json:
+        found = TypeAdapter(Machine).dump_python(machine, mode="json")
+        typer.echo(json.dumps({"machine": found, "missing": {k: list(v) for k, v in missing.items()}}, indent=1))
+        return
+    vnni = "int8 sums in int32" if has_vnni(machine.isa) else "no VNNI: int8 weights must keep to 7 bits"
+    typer.echo(f"{machine.cpu}, {machine.isa} ({vnni})")
+    typer.echo(f"{machine.n_cores} cores allowed, {machine.memory_gb} GiB, {machine.system}, Python {machine.python}")
+    typer.echo(", ".join(f"{name} {version}" for name, version in machine.packages))
+    typer.echo(f"cache {cache_dir()}")
+    for kind, packages in missing.items():
+        lacking = ", ".join(packages)
+        typer.echo(f"  {kind}: {'can be built' if not packages else f'cannot be built, {lacking} missing'}")
+
+
+def _load(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
+    from exporter.recipe import load_recipe
+
+    return load_recipe(recipe, model=model, changes=changes or ())
+
+
+def _folder(target: Path, out: Path) -> Path:
+    """Take an artifact folder as it is, a recipe as the name of one."""
+    return out / _load(target, None, None).name if target.suffix in (".yaml", ".yml") else target
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Errors raised on purpose become a line and their own exit code; others keep their traceback, they are our bugs."""
+    try:
+        yield
+    except ExporterError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.secho("stopped; what was finished is kept, nothing is half-written", err=True, fg="red")
+        raise typer.Exit(130) from None
+
+
+def _print_report(report: Report, folder: Path, *, as_json: bool) -> None:
+    """Print a verdict and end with its exit code."""
+    from exporter.verify.report import to_json
+
+    if as_json:
+        typer.echo(to_json(report))
+    else:
+        _print_table(report)
+        _say(f"artifact {folder}, report {folder}/report.md")
+    code = {"pass": 0, "fail": GateRefused.exit_code, "invalid": NoVerdict.exit_code}[report.verdict]
+    if code:
+        raise typer.Exit(code)
+
+
+def _print_table(report: Report) -> None:
+    """Print the summary, and the checks of every variant."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from exporter.verify.report import table
+
+    titles, rows = table(report)
+    machine = report.machine
+    summary = Table(title=f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores", box=SIMPLE, pad_edge=False)
+    for i, title in enumerate(titles):
+        summary.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
+    colours = {"PASS": "green", "FAIL": "red", "INVALID": "yellow"}
+    for cells in rows:
+        summary.add_row(*cells, style=colours.get(cells[-1]))
+    console = Console()
+    console.width = max(console.width, 100)  # a log or a pipe has no width; a narrow terminal wraps, which beats losing digits
+    console.print(summary)
+    for row in report.variants:
+        for check in row.checks:
+            why = f" ({check.why})" if check.why else ""
+            console.print(
+                f"  {row.kind}: {check.outcome.upper():7s} {check.name} {check.observed:.4g}, bar {check.bar}{why}",
+                style=colours[check.outcome.upper()],
+                markup=False,
+                highlight=False,
+            )
+
+
+class _Terminal:
+    """Draws progress on stderr: a bar per stage on a terminal, a line per stage in a log."""
+
+    def __enter__(self) -> _Terminal:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            # A busy parent spoils a measurement: redraw once a second.
+            refresh_per_second=1,
+            disable=not self._console.is_terminal,
+        )
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        started = datetime.now(UTC)
+        task = self._bars.add_task(name, total=total)
+        try:
+            yield lambda done: self._bars.update(task, completed=done)
+        finally:
+            self._bars.remove_task(task)
+        seconds = (datetime.now(UTC) - started).total_seconds()
+        if seconds >= 1:
+            self.note(f"{name}: {seconds:.0f} s")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    app()

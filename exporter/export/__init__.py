@@ -1,0 +1,1 @@
+"""Turn a cross-encoder into the files engines load."""

@@ -1,0 +1,225 @@
+"""Build every variant of a recipe into one folder: which file each kind becomes, and which steps make it.
+
+Each step's result is cached under everything it was made from, so an unchanged recipe is built in seconds.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, assert_never
+
+from exporter.artifact import PlanEntry, VariantEntry
+from exporter.cache import cached
+from exporter.errors import BackendMissing
+from exporter.export.onnx import DEFAULT_OPSET
+from exporter.machine import package_version
+from exporter.recipe import Onnx, OnnxInt8, OpenVino, OpenVinoFp16, OpenVinoInt8
+from exporter.runtime.plan import default_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from exporter.export.source import Source
+    from exporter.progress import Progress
+    from exporter.recipe import Recipe, Variant
+
+_FACTS = "facts.txt"
+_TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "openvino", "nncf", "numpy")
+_Make: TypeAlias = Callable[[Path], tuple[str, ...]]
+
+
+def tools() -> tuple[tuple[str, str], ...]:
+    """Name the packages that decide what a build gives, and their versions."""
+    return tuple((name, version) for name in _TOOLS if (version := package_version(name)))
+
+
+def missing_packages(kind: str) -> tuple[str, ...]:
+    """Name what has to be installed before a kind can be built here."""
+    needs = {
+        "onnx": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime"),
+        "openvino": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "openvino"),
+    }[kind.partition("-")[0]]
+    needs += ("nncf",) if kind == "openvino-int8" else ()
+    return tuple(name for name in needs if package_version(name) is None)
+
+
+def model_file(variant: Variant) -> str:
+    """Name the file a variant's engine opens, as sentence-transformers names it where it has a name for it."""
+    match variant:
+        case Onnx():
+            return "onnx/model.onnx"
+        case OnnxInt8():
+            return f"onnx/model_qint8_{variant.isa}.onnx"
+        case OpenVino():
+            return "openvino/openvino_model.xml"
+        case OpenVinoFp16():
+            return "openvino/openvino_model_fp16.xml"
+        case OpenVinoInt8():
+            return "openvino/openvino_model_qint8_quantized.xml"
+    assert_never(variant)
+
+
+def build_variants(
+    recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], into: Path, progress: Progress
+) -> tuple[VariantEntry, ...]:
+    """Build all variants of a recipe into a folder.
+
+    Args:
+        recipe: what to build.
+        source: its model.
+        calibrate: (query, passage) texts for static int8; empty if no variant needs them.
+        into: the artifact's folder.
+        progress: told the name of each step.
+
+    Raises:
+        BackendMissing: a package that builds one of the kinds is not installed.
+        BackendError: a library refuses the model, or the disk is full.
+        RecipeError: a variant asks for what the graph does not have.
+    """
+    for variant in recipe.variants:
+        if missing := missing_packages(variant.kind):
+            raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock")
+    plain = {opset: _export(source, opset, progress) for opset in sorted({_opset(v) for v in recipe.variants})}
+    return tuple(
+        _build(variant, recipe, source, calibrate, plain[_opset(variant)], into, progress) for variant in recipe.variants
+    )
+
+
+def _opset(variant: Variant) -> int:
+    return variant.opset if isinstance(variant, Onnx | OnnxInt8) else DEFAULT_OPSET
+
+
+def _base(source: Source, opset: int) -> dict[str, object]:
+    return {"source": source.digest, "tools": tools(), "opset": opset}
+
+
+def _export(source: Source, opset: int, progress: Progress) -> Path:
+    """Give the plain ONNX graph all variants of one opset are made from."""
+
+    def make(folder: Path) -> tuple[str, ...]:
+        from exporter.export.onnx import export_plain
+
+        export_plain(source, opset, folder / "plain.onnx")
+        return ()
+
+    return _step("export", _base(source, opset), make, f"export to ONNX, opset {opset}", progress) / "plain.onnx"
+
+
+def _build(
+    variant: Variant,
+    recipe: Recipe,
+    source: Source,
+    calibrate: Sequence[tuple[str, str]],
+    plain: Path,
+    into: Path,
+    progress: Progress,
+) -> VariantEntry:
+    target = Path(model_file(variant))
+    config = {**_base(source, _opset(variant)), "variant": variant.model_dump(mode="json", exclude={"bars"})}
+    if isinstance(variant, OpenVinoInt8):
+        config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": recipe.model.max_length}
+    make = _maker(variant, recipe, source, calibrate, plain)
+    built = _step("variant", config, lambda folder: make(folder / target.name), f"build {variant.kind}", progress)
+    (into / target).parent.mkdir(exist_ok=True)
+    files = []
+    for path in sorted(built.iterdir()):
+        if path.stem == target.stem and path.suffix in (".onnx", ".xml", ".bin"):
+            shutil.copyfile(path, into / target.parent / path.name)
+            files.append((target.parent / path.name).as_posix())
+    plan = default_plan()
+    return VariantEntry(
+        kind=variant.kind,
+        isa=getattr(variant, "isa", None),
+        engine="onnxruntime" if isinstance(variant, Onnx | OnnxInt8) else "openvino",
+        model=target.as_posix(),
+        files=tuple(files),
+        inputs=source.inputs,
+        plan=PlanEntry(plan.workers, plan.threads, plan.token_budget),
+        facts=tuple((built / _FACTS).read_text(encoding="utf-8").splitlines()),
+    )
+
+
+def _maker(
+    variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], plain: Path
+) -> _Make:
+    """Choose the function that turns the plain graph into a variant's file; its library is imported when it runs."""
+    match variant:
+        case Onnx():
+
+            def make(path: Path) -> tuple[str, ...]:
+                from exporter.export.onnx import fuse
+
+                return fuse(plain, source, path, gelu_approximation=variant.gelu_approximation, embeddings=True)
+
+        case OnnxInt8():
+
+            def make(path: Path) -> tuple[str, ...]:
+                from exporter.export.int8 import quantize
+                from exporter.export.onnx import fuse
+
+                fused = path.with_name("fused.onnx")
+                facts = fuse(plain, source, fused, gelu_approximation=False, embeddings=False)
+                facts += quantize(
+                    fused, path, isa=variant.isa, embeddings=variant.quantize_embeddings, keep_fp32=variant.keep_fp32
+                )
+                fused.unlink()
+                return facts
+
+        case OpenVino() | OpenVinoFp16():
+
+            def make(path: Path) -> tuple[str, ...]:
+                from exporter.export.openvino import convert
+
+                return convert(plain, path, fp16=isinstance(variant, OpenVinoFp16))
+
+        case OpenVinoInt8():
+
+            def make(path: Path) -> tuple[str, ...]:
+                from exporter.export.openvino import quantize
+
+                return quantize(
+                    plain,
+                    path,
+                    source=source,
+                    max_length=recipe.model.max_length,
+                    calibrate=calibrate,
+                    isa=variant.isa,
+                    keep_fp32=variant.keep_fp32,
+                )
+
+        case _:
+            assert_never(variant)
+    return make
+
+
+def _step(step: str, key: dict[str, object], make: _Make, name: str, progress: Progress) -> Path:
+    """Run a step, or take its result from the cache and say so."""
+
+    def fill(folder: Path) -> None:
+        with _quiet():
+            facts = make(folder)
+        (folder / _FACTS).write_text("\n".join(facts), encoding="utf-8")
+
+    with progress.stage(name):
+        folder, reused = cached(step, key, fill)
+    if reused:
+        progress.note(f"{name}: reused, nothing it is made from has changed")
+    return folder
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the libraries while they build: stdout is for results, and what matters they raise."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,119 @@
+"""Build OpenVINO IR from the plain ONNX graph: fp32, fp16 weights, or int8 by NNCF."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from exporter.errors import BackendError, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from exporter.export.source import Source
+    from exporter.recipe import Isa
+
+# Scores come from these one-row products; see int8.py.
+_ALWAYS_FP32 = ("*pooler*", "*classifier*")
+
+
+def convert(plain: Path, path: Path, *, fp16: bool) -> tuple[str, ...]:
+    """Convert an ONNX graph to IR.
+
+    Args:
+        plain: the exported graph, ORT's fusions not applied.
+        path: the .xml file to write; the .bin stands beside it.
+        fp16: store weights as fp16.
+
+    Returns:
+        Facts for the manifest.
+
+    Raises:
+        BackendError: OpenVINO refuses the graph.
+    """
+    import openvino as ov
+
+    try:
+        model = ov.convert_model(plain)
+        ov.save_model(model, path, compress_to_fp16=fp16)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO cannot convert {plain.name}: {str(error).splitlines()[0]}") from error
+    return ("weights stored as fp16",) if fp16 else ()
+
+
+def quantize(
+    plain: Path,
+    path: Path,
+    *,
+    source: Source,
+    max_length: int,
+    calibrate: Sequence[tuple[str, str]],
+    isa: Isa,
+    keep_fp32: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Quantize with NNCF, activation ranges taken from real pairs.
+
+    For CPUs without VNNI the range of every layer is halved: `OverflowFix.ENABLE`; the default mends the first convolution
+    only, of which a transformer has none.
+    Source: https://github.com/openvinotoolkit/openvino/issues/25342
+
+    Args:
+        plain: the exported graph.
+        path: the .xml file to write.
+        source: the model, for its tokenizer.
+        max_length: tokens of a pair.
+        calibrate: (query, passage) texts, all of which are run.
+        isa: the CPUs it is for.
+        keep_fp32: shell patterns of operation names left alone.
+
+    Returns:
+        Facts for the manifest.
+
+    Raises:
+        RecipeError: a pattern of `keep_fp32` names no matrix product.
+        BackendError: NNCF or OpenVINO fails.
+    """
+    import nncf
+    import openvino as ov
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+
+    halved = isa in ("avx2", "avx512")
+    try:
+        model = ov.convert_model(plain)
+        names = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"]
+        for pattern in keep_fp32:
+            if not any(fnmatch(name, pattern) for name in names):
+                raise RecipeError(f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}")
+        kept = [name for name in names if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *keep_fp32))]
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(_feeds(source, max_length, calibrate)),
+            subset_size=len(calibrate),
+            model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.ENABLE if halved else OverflowFix.DISABLE
+            ),
+        )
+        ov.save_model(quantized, path, compress_to_fp16=False)
+    except (RuntimeError, nncf.ValidationError) as error:
+        raise BackendError(f"NNCF cannot quantize {plain.name}: {str(error).splitlines()[0]}") from error
+    return (
+        f"int8 calibrated on {len(calibrate)} pairs, {'7' if halved else '8'}-bit range",
+        *((f"kept in fp32: {', '.join(kept)}",) if kept else ()),
+    )
+
+
+def _feeds(source: Source, max_length: int, pairs: Sequence[tuple[str, str]]) -> list[dict[str, np.ndarray]]:
+    """Tokenize each pair alone, int64[1, n_tokens] each, so that no padding enters the ranges."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+    feeds = []
+    for query, passage in pairs:
+        encoded = tokenizer(query, passage, truncation=True, max_length=max_length, return_tensors="np")
+        feeds.append({name: encoded[name].astype(np.int64) for name in source.inputs})
+    return feeds

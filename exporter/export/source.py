@@ -1,0 +1,205 @@
+"""Find the model a recipe names and make sure it is a cross-encoder that can be exported safely.
+
+The result is an ordinary folder, as sentence-transformers and transformers read it. Weights are safetensors only, no code of
+the model's author is run. What is built from the folder is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.artifact import FileEntry, sha256_file
+from exporter.cache import cached
+from exporter.errors import BackendError, RecipeError
+from exporter.machine import package_version
+
+if TYPE_CHECKING:
+    from exporter.recipe import Model
+
+WEIGHTS = "model.safetensors"
+# All a reranker consists of; nothing else is fetched or copied, so no pickle and no code ever arrives.
+_SOURCE_FILES = (
+    "config.json",
+    WEIGHTS,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spm.model",
+)
+_IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A cross-encoder on disk.
+
+    `digest` stands for weights, config and tokenizer; `revision` is the Hub commit, or None; `inputs` are the names its
+    tokenizer gives, in the order of its forward method; `weights_bytes` is the size of the float32 weights.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None
+    digest: str
+    weights_bytes: int
+    inputs: tuple[str, ...]
+    pad_id: int
+
+
+def find_source(model: Model) -> Source:
+    """Give the folder of the model a recipe names; the sample is merged, a Hub id is fetched or found in the Hub's cache.
+
+    Raises:
+        RecipeError: there is no such folder or model, or it is no cross-encoder with one score and safetensors weights.
+        BackendError: the Hub cannot be reached.
+        BackendMissing: the sample's backbone is not installed.
+        IntegrityError: the sample's weights are not the published ones.
+    """
+    if model.source == "sample":
+        folder, revision = _sample_folder(), None
+    elif Path(model.source).is_absolute():
+        folder, revision = Path(model.source), None
+    else:
+        folder, revision = _hub_folder(model.source, model.revision)
+    return _checked(model, folder, revision)
+
+
+def _sample_folder() -> Path:
+    from exporter.sample.model import backbone_dir, sample_digest
+
+    tokenizer_files = {n: sha256_file(backbone_dir() / n) for n in ("tokenizer.json", "vocab.txt", "config.json")}
+    versions = {name: package_version(name) for name in ("transformers", "safetensors")}
+    folder, _ = cached("sample", {"weights": sample_digest(), "files": tokenizer_files, **versions}, write_sample)
+    return folder
+
+
+def write_sample(into: Path) -> None:
+    """Write the merged sample as an ordinary sentence-transformers cross-encoder folder."""
+    from exporter.sample.model import backbone_dir, load_sample_model
+
+    model = load_sample_model()
+    model.config.sentence_transformers = {"activation_fn": _IDENTITY}
+    model.save_pretrained(into, safe_serialization=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copyfile(backbone_dir() / name, into / name)
+
+
+def _hub_folder(repo_id: str, revision: str | None) -> tuple[Path, str]:
+    """Fetch a Hub repository's reranker files, or find them in the Hub's cache, and give their commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(_SOURCE_FILES)))
+    except HFValidationError:
+        raise RecipeError(f"model.source {repo_id!r} is no folder and no Hub id; write sample, ./folder or org/name") from None
+    except GatedRepoError:
+        raise BackendError(f"{repo_id} asks for a licence to be accepted; log in with `hf auth login` or use a local folder") from None
+    except RevisionNotFoundError:
+        raise RecipeError(f"{repo_id} has no revision {revision!r}") from None
+    except RepositoryNotFoundError:
+        raise RecipeError(f"the Hub has no {repo_id}, or not for you; check model.source, or log in") from None
+    except OSError as error:  # requests' and huggingface_hub's errors are OSErrors: no route, time-out, nothing cached
+        reason = type(error).__name__
+        raise BackendError(
+            f"{repo_id} is not in the local cache and the Hub cannot be reached ({reason}); "
+            "use `--model sample`, or `--model ./FOLDER` with a copy of it"
+        ) from error
+    # huggingface_hub lays snapshots out as snapshots/COMMIT.
+    return folder, folder.name
+
+
+def _checked(model: Model, folder: Path, revision: str | None) -> Source:
+    """Check a folder before anything of it is loaded."""
+    where = f"model.source {folder if revision is None else model.source}"
+    if not folder.is_dir():
+        raise RecipeError(f"{where}: no such folder")
+    if not (folder / "config.json").is_file():
+        raise RecipeError(f"{where}: no model, it has no config.json")
+    if not (folder / WEIGHTS).is_file():
+        pickled = [p.name for p in folder.glob("*.bin")]
+        found = f"found {', '.join(pickled)}, which can run code when opened" if pickled else "found no weights"
+        raise RecipeError(f"{where}: wanted {WEIGHTS}, {found}; save it with safe_serialization=True")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        assert isinstance(config, dict)
+    except (ValueError, AssertionError, RecursionError):
+        raise RecipeError(f"{where}: config.json is not a JSON object") from None
+    if "auto_map" in config:
+        raise RecipeError(f"{where}: its config.json asks to run code of its own (auto_map), which exporter does not")
+    architectures = config.get("architectures") or ["none"]
+    if not str(architectures[0]).endswith("ForSequenceClassification"):
+        raise RecipeError(f"{where}: {architectures[0]} is no cross-encoder; wanted a ...ForSequenceClassification")
+    n_labels = config.get("num_labels", len(config.get("id2label") or {0: "", 1: ""}))
+    if n_labels != 1:
+        raise RecipeError(f"{where}: gives {n_labels} labels; a reranker gives one score per pair")
+    return _described(model, where, folder, revision)
+
+
+def _described(model: Model, where: str, folder: Path, revision: str | None) -> Source:
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecipeError(f"{where}: transformers cannot read it: {str(error).splitlines()[0]}") from error
+    if not tokenizer.is_fast:
+        raise RecipeError(f"{where}: its tokenizer has no tokenizer.json, which the runtime needs")
+    # RoBERTa's positions start at pad_token_id + 1: two of its 514 are never a token's.
+    n_positions = getattr(config, "max_position_embeddings", None)
+    if n_positions and model.max_length > n_positions:
+        raise RecipeError(f"model.max_length is {model.max_length}, {where} has {n_positions} positions")
+    files = [FileEntry(n, (folder / n).stat().st_size, sha256_file(folder / n)) for n in _SOURCE_FILES if (folder / n).is_file()]
+    digest = hashlib.sha256("".join(f"{f.path}\0{f.sha256}\n" for f in files).encode()).hexdigest()
+    return Source(
+        name=model.source,
+        folder=folder,
+        revision=revision,
+        digest=digest,
+        weights_bytes=(folder / WEIGHTS).stat().st_size,
+        inputs=tuple(n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names),
+        pad_id=int(tokenizer.pad_token_id or 0),
+    )
+
+
+def write_reference(source: Source, max_length: int, into: Path) -> None:
+    """Write the PyTorch reference as a sentence-transformers folder: weights, config and tokenizer."""
+    shutil.copyfile(source.folder / WEIGHTS, into / WEIGHTS)
+    write_config_and_tokenizer(source, max_length, into)
+
+
+def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> None:
+    """Write what every consumer of the model reads beside a graph.
+
+    One limit on length, the recipe's, in tokenizer.json and in tokenizer_config.json: fastembed takes the strictest it finds,
+    transformers ignores one of them, and a leftover 128 looks like a fourfold speed-up. `special_tokens_map.json` always,
+    since transformers 5 stopped writing it.
+    Source: https://github.com/qdrant/fastembed/issues/686
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    shutil.copyfile(source.folder / "config.json", into / "config.json")
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+    tokenizer.model_max_length = max_length
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.init_kwargs = {k: v for k, v in tokenizer.init_kwargs.items() if k not in ("max_length", "stride", "pad_to_multiple_of")}
+    tokenizer.save_pretrained(into)
+    special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    if not (into / "special_tokens_map.json").is_file():
+        (into / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
+    plain = Tokenizer.from_file(str(into / "tokenizer.json"))
+    plain.enable_truncation(max_length, strategy="longest_first")
+    plain.no_padding()
+    plain.save(str(into / "tokenizer.json"))

@@ -1,0 +1,134 @@
+"""Say what machine this is: CPU, instruction set, the cores this process may use, and the versions of what is installed.
+
+Reads the system and nothing else; has no opinion on whether a measurement made here counts.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+Isa = Literal["avx2", "avx512", "avx512_vnni", "arm64"]
+ISAS: tuple[Isa, ...] = ("avx2", "avx512", "avx512_vnni", "arm64")
+
+# What changes scores or speed; the rest of the environment is in requirements.lock.
+_PACKAGES = (
+    "exporter",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "optimum",
+    "optimum-onnx",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "tokenizers",
+    "numpy",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a measurement was made. Two measurements compare only if this is equal.
+
+    `isa` is the widest instruction set that matters for int8: `avx2`, `avx512`, `avx512_vnni`, `avx_vnni`, `arm64`, or
+    `other`. `n_cores` counts the cores this process may use, not those of the box.
+    """
+
+    cpu: str
+    isa: str
+    n_cores: int
+    memory_gb: int
+    system: str
+    python: str
+    packages: tuple[tuple[str, str], ...]
+
+    def differences(self, other: Machine) -> tuple[str, ...]:
+        """Name the fields in which two machines differ; empty when measurements of both may be mixed."""
+        fields = ("cpu", "isa", "n_cores", "memory_gb", "system", "python", "packages")
+        return tuple(name for name in fields if getattr(self, name) != getattr(other, name))
+
+
+def this_machine() -> Machine:
+    """Describe the machine this process runs on."""
+    model, flags = _cpu()
+    return Machine(
+        cpu=model,
+        isa=isa_of(flags, platform.machine()),
+        n_cores=cores_allowed(),
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        packages=tuple((name, version) for name in _PACKAGES if (version := package_version(name))),
+    )
+
+
+def package_version(name: str) -> str | None:
+    """Give the installed version of a package without importing it, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def has_vnni(isa: str) -> bool:
+    """Tell whether int8 dot products accumulate in int32 here, that is, cannot saturate in int16."""
+    return isa in ("avx512_vnni", "avx_vnni", "arm64")
+
+
+def isa_of(flags: frozenset[str], architecture: str) -> str:
+    """Name the instruction set from the kernel's CPU flags."""
+    if architecture in ("aarch64", "arm64"):
+        return "arm64"
+    for flag, name in (
+        ("avx512_vnni", "avx512_vnni"),
+        ("avx_vnni", "avx_vnni"),
+        ("avx512bw", "avx512"),
+        ("avx2", "avx2"),
+    ):
+        if flag in flags:
+            return name
+    return "other"
+
+
+def cores_allowed(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the cores this process may use: its affinity, lowered by the cgroup's CPU quota, at least 1.
+
+    `os.cpu_count()` says what the box has; a container's quota makes that wrong, and one thread too many halves the speed.
+    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max)
+    Source: https://docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us)
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, int(_quota_cores(cgroup) or affinity)))
+
+
+def _quota_cores(cgroup: Path) -> float | None:
+    try:
+        if (v2 := cgroup / "cpu.max").is_file():
+            quota, period = v2.read_text().split()
+            return None if quota == "max" else max(1.0, int(quota) / int(period))
+        v1_quota = int((cgroup / "cpu/cpu.cfs_quota_us").read_text())
+        v1_period = int((cgroup / "cpu/cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return max(1.0, v1_quota / v1_period) if v1_quota > 0 else None
+
+
+def _cpu() -> tuple[str, frozenset[str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name", platform.machine())
+    place = "/".join(fields[key] for key in ("cpu family", "model") if key in fields)
+    return f"{name} (family/model {place})" if place else name, frozenset(fields.get("flags", "").split())

@@ -1,0 +1,296 @@
+"""The story in one file: recipe → build → verify → gate → publish, each one call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from exporter.artifact import (
+    MANIFEST_SCHEMA,
+    REPORT,
+    Manifest,
+    PlanEntry,
+    SourceEntry,
+    check_files,
+    list_files,
+    read_manifest,
+    staged,
+    write_manifest,
+)
+from exporter.errors import IntegrityError, RecipeError
+from exporter.export.build import build_variants, tools
+from exporter.export.source import Source, find_source, write_config_and_tokenizer, write_reference
+from exporter.machine import this_machine
+from exporter.publish.folder import publish_to_folder
+from exporter.recipe import Model, Recipe
+from exporter.verify.gate import judge, outcome
+from exporter.verify.pairs import PairSet, load_pair_sets
+from exporter.verify.parity import compare, quality
+from exporter.verify.reference import device_for, reference_scores, tuned_reference
+from exporter.verify.report import (
+    REPORT_SCHEMA,
+    PairSetInfo,
+    ReferenceReport,
+    Report,
+    VariantReport,
+    read_report,
+    rejudge,
+    write_report,
+)
+from exporter.verify.throughput import (
+    PRECISION,
+    default_torch,
+    measure,
+    measure_latency,
+    pool,
+    speedup,
+    tune_artifact,
+)
+from exporter.verify.worker import ArtifactSpec, Job, Run, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from exporter.progress import Progress
+    from exporter.recipe import Bars
+
+
+def export(recipe: Recipe, out: Path, progress: Progress, *, started_at: str, replace_old: bool = False) -> Report:
+    """Do the main job: build a recipe's artifact, verify it, judge it. What is already there and unchanged is reused.
+
+    Args:
+        recipe: what to build.
+        out: the folder that holds artifacts.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC; stands in the report.
+        replace_old: build again over an artifact of the same name that differs.
+
+    Raises:
+        ExporterError: see `build` and `verify`.
+    """
+    folder = build(recipe, out, progress, replace_old=replace_old)
+    if (folder / REPORT).is_file():
+        report = gate(folder)
+        if not report.machine.differences(this_machine()):
+            progress.note(f"verify: report of {report.started_at} reused; `exporter verify {folder}` measures again")
+            return report
+        progress.note("verify: the report was made on another machine or with other packages; measuring again")
+    return verify(folder, progress, started_at=started_at)
+
+
+def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = False) -> Path:
+    """Build a recipe's artifact folder, every variant with its best plan on this machine; nothing is judged.
+
+    Raises:
+        RecipeError: the recipe cannot be carried out, or another artifact of this name exists.
+        BackendError: a library, the hub or the disk failed.
+        IntegrityError: an artifact of this recipe exists, and its files were changed.
+    """
+    final = out / recipe.name
+    verify_set, calibrate_set = load_pair_sets(recipe)
+    with progress.stage("model"):
+        source = find_source(recipe.model)
+    if final.exists() and not replace_old and _is_current(final, recipe, source):
+        progress.note(f"build: {final} reused, recipe, model and tools have not changed")
+        return final
+    with staged(final, replace=replace_old) as scratch:
+        variants = build_variants(recipe, source, calibrate_set.pairs if calibrate_set else (), scratch, progress)
+        write_config_and_tokenizer(source, recipe.model.max_length, scratch)
+        manifest = Manifest(
+            schema=MANIFEST_SCHEMA,
+            name=recipe.name,
+            recipe_digest=recipe.digest,
+            recipe=recipe.model_dump_json(),
+            source=SourceEntry(source.name, source.revision, source.digest, source.weights_bytes),
+            max_length=recipe.model.max_length,
+            pad_id=source.pad_id,
+            tools=tools(),
+            variants=variants,
+            files=list_files(scratch),
+        )
+        write_manifest(manifest, scratch)
+        write_manifest(_with_plans(manifest, scratch, verify_set, progress), scratch)
+    return final
+
+
+def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
+    """Measure every variant of an artifact against the PyTorch reference, judge it, and write the report.
+
+    Raises:
+        RecipeError: the folder is no artifact, or its model or pairs are gone.
+        IntegrityError: its files, or its model, are not what its manifest says.
+        BackendError: the reference or an engine fails.
+    """
+    manifest = read_manifest(folder)
+    check_files(manifest, folder)
+    recipe = TypeAdapter(Recipe).validate_json(manifest.recipe)
+    pair_set, _ = load_pair_sets(recipe)
+    with progress.stage("model"):
+        source = find_source(recipe.model.model_copy(update={"revision": manifest.source.revision}))
+    if source.digest != manifest.source.digest:
+        raise IntegrityError(f"{source.name} is not the model {folder} was built from; build it again with --replace")
+
+    machine = this_machine()
+    device = device_for(recipe.reference.device)
+    tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, progress)
+    reference = reference_scores(source, tuned, pair_set, progress)
+
+    candidates = {entry.kind: ArtifactSpec(str(folder), entry.kind, *_plan(entry.plan, machine.n_cores)) for entry in manifest.variants}
+    scores = {}
+    for kind, spec in candidates.items():
+        with progress.stage(f"{kind}: scores", len(pair_set.pairs)) as step:
+            _, scores[kind] = run_job(Job("score", (spec,), pair_set.pairs), step)
+
+    sides = {"torch default": default_torch(tuned, machine.n_cores), "torch tuned": tuned, **candidates}
+    runs = measure(sides, pair_set, progress, lambda runs: _settled(runs, tuple(candidates)))
+    pooled = {side: pool(side, str(spec), runs[side]) for side, spec in sides.items()}
+    with progress.stage("latency", len(candidates) + 1) as step:
+        latency = {}
+        for done, side in enumerate(("torch tuned", *candidates), 1):
+            latency[side] = measure_latency(side, sides[side], pair_set)
+            step(done)
+
+    bars = _bars(recipe)
+    rows = []
+    for entry in manifest.variants:
+        kind, size = entry.kind, manifest.size_bytes(entry)
+        found = scores[kind]
+        assert found is not None
+        parity, kept = compare(reference, found, pair_set), quality(reference, found, pair_set)
+        ratio = speedup(runs[kind], runs["torch tuned"])
+        checks = judge(bars[kind], parity, kept, ratio, size / source.weights_bytes)
+        rows.append(
+            VariantReport(
+                kind=kind,
+                isa=entry.isa,
+                size_bytes=size,
+                size_ratio=size / source.weights_bytes,
+                facts=entry.facts,
+                parity=parity,
+                quality=kept,
+                throughput=pooled[kind],
+                speedup_tuned=ratio,
+                speedup_default=speedup(runs[kind], runs["torch default"]),
+                latency=latency[kind],
+                checks=checks,
+                verdict=outcome(checks),
+            )
+        )
+    report = Report(
+        schema=REPORT_SCHEMA,
+        name=manifest.name,
+        manifest_root=manifest.root,
+        recipe_digest=manifest.recipe_digest,
+        started_at=started_at,
+        machine=machine,
+        pairs=_pairs_info(pair_set),
+        reference=ReferenceReport(
+            source=source.name,
+            revision=source.revision,
+            device=device,
+            weights_bytes=source.weights_bytes,
+            default=pooled["torch default"],
+            tuned=pooled["torch tuned"],
+            latency=latency["torch tuned"],
+        ),
+        variants=tuple(rows),
+        verdict=outcome(rows),
+    )
+    write_report(report, folder)
+    return report
+
+
+def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
+    """Judge an artifact's stored report again, against its recipe's bars or others; no model is run, nothing is written.
+
+    Raises:
+        RecipeError: the folder is no artifact, was not verified, or the bars are for none of its variants.
+        IntegrityError: files, manifest or report are not what they were.
+    """
+    manifest = read_manifest(folder)
+    check_files(manifest, folder)
+    recipe = TypeAdapter(Recipe).validate_json(manifest.recipe)
+    return rejudge(read_report(folder, manifest), bars or _bars(recipe))
+
+
+def publish(folder: Path, dest: Path, *, replace_dest: bool = False) -> tuple[str, ...]:
+    """Copy the variants that passed to a folder and give the kinds left behind.
+
+    Raises:
+        GateRefused, NoVerdict: no variant passed.
+        RecipeError, IntegrityError: see `gate`; or `dest` stands in the way.
+    """
+    report = gate(folder)
+    return publish_to_folder(folder, read_manifest(folder), report, dest, replace_dest=replace_dest)
+
+
+def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: bool = False) -> Source:
+    """Write a recipe's PyTorch reference as an ordinary sentence-transformers folder.
+
+    Raises:
+        RecipeError: there is no such model, or `dest` exists.
+    """
+    with progress.stage("model"):
+        source = find_source(model)
+    if dest.exists() and not replace_dest:
+        raise RecipeError(f"{dest} already exists; choose another folder")
+    with staged(dest) as scratch:
+        write_reference(source, model.max_length, scratch)
+    return source
+
+
+def _is_current(folder: Path, recipe: Recipe, source: Source) -> bool:
+    """Tell whether an artifact is what this recipe would build here and now.
+
+    Raises:
+        RecipeError: it was built from something else; says from what.
+        IntegrityError: it was built from this recipe, and changed since.
+    """
+    manifest = read_manifest(folder)
+    for what, old, new in (
+        ("another recipe", manifest.recipe_digest, recipe.digest),
+        ("another model", manifest.source.digest, source.digest),
+        ("other package versions", manifest.tools, tools()),
+    ):
+        if old != new:
+            raise RecipeError(f"{folder} already exists, built from {what}; pass --replace to build it again")
+    check_files(manifest, folder)
+    return True
+
+
+def _with_plans(manifest: Manifest, folder: Path, pair_set: PairSet, progress: Progress) -> Manifest:
+    """Sweep each variant's plans on this machine and note the best in the manifest."""
+    variants = []
+    with progress.stage("plan: sweep", len(manifest.variants)) as step:
+        for done, entry in enumerate(manifest.variants, 1):
+            best, tried = tune_artifact(str(folder), entry.kind, pair_set, this_machine().n_cores)
+            plan = PlanEntry(best.workers, best.threads, best.token_budget)
+            variants.append(replace(entry, plan=plan, facts=(*entry.facts, f"plan sweep: {', '.join(tried)}")))
+            step(done)
+    return replace(manifest, variants=tuple(variants))
+
+
+def _plan(plan: PlanEntry, n_cores: int) -> tuple[int, int, int]:
+    from exporter.runtime import Plan
+
+    fitted = Plan(plan.workers, plan.threads, plan.token_budget).for_cores(n_cores)
+    return fitted.workers, fitted.threads, fitted.token_budget
+
+
+def _settled(runs: dict[str, list[Run]], kinds: tuple[str, ...]) -> bool:
+    ratios = [speedup(runs[kind], runs["torch tuned"]) for kind in kinds]
+    return all((ratio.high - ratio.low) / 2 <= PRECISION * ratio.value for ratio in ratios)
+
+
+def _bars(recipe: Recipe) -> dict[str, Bars]:
+    return {variant.kind: variant.bars for variant in recipe.variants}
+
+
+def _pairs_info(pair_set: PairSet) -> PairSetInfo:
+    return PairSetInfo(
+        pair_set.name, pair_set.digest, len(pair_set.pairs), len(pair_set.query_ids), pair_set.labels is not None
+    )
+

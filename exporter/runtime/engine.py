@@ -1,0 +1,107 @@
+"""Run one graph on one engine. The engines' libraries are imported here, and only when asked for."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+
+from exporter.errors import BackendError, BackendMissing, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from exporter.runtime.plan import Plan
+
+# What a graph of a cross-encoder may ask for. Source: DESIGN of `Reranker._padded`, which fills exactly these.
+KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
+
+
+class Engine(Protocol):
+    """One loaded graph; `logits` may be called by several threads at once."""
+
+    inputs: tuple[str, ...]
+
+    def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Run a padded batch, int64[n_rows, n_tokens] each, and give float32[n_rows]."""
+        ...
+
+
+def open_engine(engine: str, model: Path, plan: Plan) -> Engine:
+    """Load a graph for a plan.
+
+    Raises:
+        BackendMissing: the engine is not installed.
+        BackendError: the engine refuses the file, or the graph asks for inputs no tokenizer gives.
+        IntegrityError: the manifest names an engine this version does not know.
+    """
+    loaded: Engine
+    try:
+        if engine == "onnxruntime":
+            loaded = _OnnxRuntime(model, plan)
+        elif engine == "openvino":
+            loaded = _OpenVino(model, plan)
+        else:
+            raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
+    except ImportError as error:
+        raise BackendMissing(f"{engine} is not installed; pip install {engine}") from error
+    except RuntimeError as error:
+        raise BackendError(f"{engine} cannot load {model}: {str(error).splitlines()[0]}") from error
+    if unknown := set(loaded.inputs) - KNOWN_INPUTS:
+        raise BackendError(f"{model} asks for {', '.join(sorted(unknown))}, which no tokenizer gives")
+    return loaded
+
+
+class _OnnxRuntime:
+    """An onnxruntime session on the CPU; the threads that call it do the work when the plan has one thread a worker."""
+
+    def __init__(self, model: Path, plan: Plan) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = plan.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads of one worker take the core of another.
+        # Source: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if plan.workers > 1 else "1")
+        try:
+            self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
+            raise BackendError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+
+    def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        (logits,) = self._session.run(["logits"], dict(feed))
+        return cast("NDArray[np.float32]", np.asarray(logits, np.float32)[:, 0])
+
+
+class _OpenVino:
+    """A compiled OpenVINO model on the CPU, one infer request per calling thread."""
+
+    def __init__(self, model: Path, plan: Plan) -> None:
+        import openvino as ov
+
+        # fp32 arithmetic and no activation quantization behind our back: on CPUs with bf16 the default is bf16.
+        # Source: https://github.com/openvinotoolkit/openvino/issues/24501
+        properties = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+            "NUM_STREAMS": str(plan.workers),
+            "INFERENCE_NUM_THREADS": str(plan.workers * plan.threads),
+        }
+        self._compiled = ov.Core().compile_model(str(model), "CPU", properties)
+        self.inputs = tuple(port.get_any_name() for port in self._compiled.inputs)
+        self._local = threading.local()
+
+    def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        request = getattr(self._local, "request", None)
+        if request is None:
+            request = self._local.request = self._compiled.create_infer_request()
+        request.infer(dict(feed), share_inputs=True)
+        # The request's buffer is overwritten by the next call: copy.
+        return cast("NDArray[np.float32]", np.array(request.get_output_tensor(0).data[:, 0], np.float32))

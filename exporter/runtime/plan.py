@@ -1,0 +1,70 @@
+"""The execution plan: how a batch of pairs is laid over the cores.
+
+`workers` threads score batches side by side on one shared session, each using `threads` of the engine's own; a batch holds
+at most `token_budget` tokens, padding counted. Small batches and one thread a worker win on CPUs: large intermediate tensors
+are page-faulted anew on every operator, and threads inside an operator wait for each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.machine import cores_allowed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Where pairs per second stop rising on two cores, over the kinds of this project: `exporter export` prints its sweep.
+_TOKEN_BUDGET = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a variant is run: `workers` x `threads` cores, batches of at most `token_budget` padded tokens."""
+
+    workers: int
+    threads: int
+    token_budget: int
+
+    def __str__(self) -> str:
+        """Give the plan as people write it, for example `2x1, 512 tokens`."""
+        return f"{self.workers}x{self.threads}, {self.token_budget} tokens"
+
+    def for_cores(self, n_cores: int) -> Plan:
+        """Lay the plan over another number of cores: same threads a worker (at most all), as many workers as then fit."""
+        threads = min(self.threads, n_cores)
+        return Plan(n_cores // threads, threads, self.token_budget)
+
+
+def default_plan(n_cores: int | None = None) -> Plan:
+    """Give the plan for a variant that was not measured: one worker of one thread per core allowed."""
+    return Plan(n_cores or cores_allowed(), 1, _TOKEN_BUDGET)
+
+
+def batches(n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan) -> list[list[int]]:
+    """Cut pairs into batches: longest first, neighbours in length together, each within the plan's token budget.
+
+    A job smaller than one full batch per worker is cut finer, so that no worker idles while another has it all.
+
+    Args:
+        n_tokens: int64[n_pairs], tokens of each pair.
+        plan: the plan.
+
+    Returns:
+        Indices into `n_tokens`, each exactly once. A pair longer than the budget is a batch of its own.
+    """
+    order = sorted(range(len(n_tokens)), key=lambda i: -int(n_tokens[i]))
+    share = -(-sum(int(n) for n in n_tokens) // plan.workers)
+    budget = min(plan.token_budget, max(share, 1))
+    cut: list[list[int]] = []
+    width = 0
+    for i in order:
+        if not cut or (len(cut[-1]) + 1) * width > budget:
+            cut.append([])
+            width = int(n_tokens[i])  # longest first: the first pair of a batch is its width
+        cut[-1].append(i)
+    return cut

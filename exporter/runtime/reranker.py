@@ -1,0 +1,168 @@
+"""Score query-passage pairs with an artifact, without torch: tokenizers, numpy and one engine.
+
+The verifier measures candidates through this class, so what is verified is what a user runs.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypedDict
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from exporter.artifact import read_manifest, sha256_file
+from exporter.errors import IntegrityError, RecipeError
+from exporter.machine import cores_allowed
+from exporter.runtime.engine import Engine, open_engine
+from exporter.runtime.plan import Plan, batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from tokenizers import Encoding
+
+Pair = tuple[str, str]
+
+
+class _RankedRequired(TypedDict):
+    corpus_id: int
+    score: float
+
+
+class Ranked(_RankedRequired, total=False):
+    """One row of `Reranker.rank`, as sentence-transformers' `CrossEncoder.rank` gives it."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Reranker:
+    """A loaded variant. Give it pairs, get raw logits.
+
+    Safe to share between threads; the scores of a pair do not depend on the order in which pairs are given.
+    """
+
+    kind: str
+    plan: Plan
+    _tokenizer: Tokenizer
+    _engine: Engine
+    _pad_id: int
+    _pool: ThreadPoolExecutor
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, variant: str | None = None, *, threads: int | None = None, plan: Plan | None = None
+    ) -> Self:
+        """Load a variant of an artifact folder; the files it needs are hashed first.
+
+        Args:
+            folder: the artifact.
+            variant: its kind, by default the first the manifest names.
+            threads: cores to use, by default those this process may use.
+            plan: overrides the manifest's plan, and `threads`.
+
+        Raises:
+            RecipeError: the folder is no artifact, or has no such variant.
+            IntegrityError: a file is missing or not the one the manifest names.
+            BackendMissing: the engine is not installed.
+            BackendError: the engine cannot load the file.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        entry = manifest.variant(variant) if variant else manifest.variants[0]
+        hashes = {file.path: file.sha256 for file in manifest.files}
+        for name in ("tokenizer.json", *entry.files):
+            if not (folder / name).is_file() or hashes.get(name) != sha256_file(folder / name):
+                raise IntegrityError(f"{folder / name} is not the file its manifest names; build the artifact again")
+        if plan is None:
+            stored = Plan(entry.plan.workers, entry.plan.threads, entry.plan.token_budget)
+            plan = stored.for_cores(threads or cores_allowed())
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(manifest.max_length, strategy="longest_first")
+        engine = open_engine(entry.engine, folder / entry.model, plan)
+        return cls(entry.kind, plan, tokenizer, engine, manifest.pad_id, ThreadPoolExecutor(plan.workers))
+
+    def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        """Score pairs.
+
+        Args:
+            pairs: (query, passage) texts.
+
+        Returns:
+            float32[n_pairs], raw logits in the order given.
+
+        Raises:
+            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+        """
+        encodings = self.tokenize(pairs)
+        lengths = [len(encoding) for encoding in encodings]
+        cut = batches(lengths, self.plan)
+        scores = np.empty(len(encodings), np.float32)
+
+        def run(rows: list[int]) -> None:
+            scores[rows] = self._engine.logits(self._padded([encodings[i] for i in rows]))
+
+        if len(cut) == 1:
+            run(cut[0])
+        else:
+            list(self._pool.map(run, cut))
+        return scores
+
+    predict = score
+
+    def rank(
+        self, query: str, documents: Sequence[str], top_k: int | None = None, *, return_documents: bool = False
+    ) -> list[Ranked]:
+        """Order documents by relevance to a query, best first; equal scores keep the order given.
+
+        Args:
+            query: the query.
+            documents: the passages.
+            top_k: how many to give back, by default all.
+            return_documents: put each document's text under `text`.
+
+        Raises:
+            RecipeError: a document is not a string.
+        """
+        scores = self.score([(query, document) for document in documents])
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        rows: list[Ranked] = [{"corpus_id": int(i), "score": float(scores[i])} for i in order]
+        if return_documents:
+            for row in rows:
+                row["text"] = documents[row["corpus_id"]]
+        return rows
+
+    def tokenize(self, pairs: Sequence[Pair]) -> list[Encoding]:
+        """Encode pairs, truncated to the artifact's `max_length`, not padded.
+
+        Raises:
+            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+        """
+        for i, pair in enumerate(pairs):
+            if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+                raise RecipeError(f"pair {i} is {str(pair)[:80]!r}; wanted (query, passage), two strings")
+        try:
+            return self._tokenizer.encode_batch_fast([(query, passage) for query, passage in pairs])
+        except UnicodeEncodeError as error:
+            raise RecipeError(f"a pair is not valid Unicode: {error.reason}") from None
+
+    def _padded(self, encodings: list[Encoding]) -> dict[str, NDArray[np.int64]]:
+        width = max(len(encoding) for encoding in encodings)
+        shape = (len(encodings), width)
+        fields = {
+            "input_ids": np.full(shape, self._pad_id, np.int64),
+            "attention_mask": np.zeros(shape, np.int64),
+            "token_type_ids": np.zeros(shape, np.int64),
+        }
+        for row, encoding in enumerate(encodings):
+            n = len(encoding)
+            fields["input_ids"][row, :n] = encoding.ids
+            fields["attention_mask"][row, :n] = 1
+            fields["token_type_ids"][row, :n] = encoding.type_ids
+        return {name: fields[name] for name in self._engine.inputs}

@@ -1,0 +1,1 @@
+"""The embedded model and pairs, and the script that made them."""

@@ -1,0 +1,1 @@
+"""Measure candidates against the PyTorch reference, and judge."""

@@ -1,0 +1,96 @@
+"""The PyTorch reference: where it runs, its scores and its best plan, kept so that a second recipe does not pay again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from exporter.cache import cached
+from exporter.errors import BackendError, BackendMissing
+from exporter.machine import this_machine
+from exporter.verify.throughput import tune_torch
+from exporter.verify.worker import Job, TorchSpec, run_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from exporter.export.source import Source
+    from exporter.progress import Progress
+    from exporter.verify.pairs import PairSet
+
+
+def device_for(wanted: str) -> str:
+    """Turn `cpu`, `cuda` or `auto` into the device there is.
+
+    Raises:
+        BackendMissing: cuda is asked for and torch sees none.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise BackendMissing(
+            f"reference.device is cuda, but torch {torch.__version__} sees no CUDA device; "
+            "use `--set reference.device=cpu`, or install a CUDA build of torch on a machine with an NVIDIA GPU"
+        )
+    return "cpu"
+
+
+def tuned_reference(source: Source, max_length: int, device: str, pair_set: PairSet, progress: Progress) -> TorchSpec:
+    """Give the reference at its own best plan on this machine, swept once and remembered."""
+    machine = this_machine()
+
+    def make(folder: Path) -> None:
+        spec = tune_torch(str(source.folder), max_length, device, pair_set, machine.n_cores, progress)
+        (folder / "spec.json").write_bytes(TypeAdapter(TorchSpec).dump_json(spec))
+
+    key = {**_key(source, max_length, device, pair_set), "n_cores": machine.n_cores, "folder": str(source.folder)}
+    folder, reused = cached("torch-plan", key, make)
+    spec = TypeAdapter(TorchSpec).validate_json((folder / "spec.json").read_bytes())
+    if reused:
+        progress.note(f"torch: sweep reused, best plan {spec}")
+    return spec
+
+
+def reference_scores(
+    source: Source, spec: TorchSpec, pair_set: PairSet, progress: Progress
+) -> NDArray[np.float32]:
+    """Give the reference's raw logits, float32[n_pairs], scored once and remembered.
+
+    Raises:
+        BackendError: the reference fails, or gives scores that are not finite.
+    """
+
+    def make(folder: Path) -> None:
+        with progress.stage("torch: reference scores", len(pair_set.pairs)) as step:
+            _, scores = run_job(Job("score", (spec,), pair_set.pairs), step)
+        if scores is None or not np.isfinite(scores).all():
+            raise BackendError(f"{source.name}: the PyTorch reference gives scores that are not finite")
+        np.save(folder / "scores.npy", scores)
+
+    folder, reused = cached("torch-scores", _key(source, spec.max_length, spec.device, pair_set), make)
+    if reused:
+        progress.note(f"torch: reference scores reused, {len(pair_set.pairs)} pairs")
+    scores: NDArray[np.float32] = np.load(folder / "scores.npy", allow_pickle=False)
+    return scores
+
+
+def _key(source: Source, max_length: int, device: str, pair_set: PairSet) -> dict[str, object]:
+    machine = this_machine()
+    packages = [list(pair) for pair in machine.packages if pair[0] in ("torch", "transformers", "sentence-transformers")]
+    return {
+        "source": source.digest,
+        "pairs": pair_set.digest,
+        "max_length": max_length,
+        "device": device,
+        "cpu": machine.cpu,
+        "packages": json.loads(json.dumps(packages)),
+    }

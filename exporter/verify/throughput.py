@@ -1,0 +1,209 @@
+"""How fast each side is: text in, scores out, one process per run, all sides in turn.
+
+A round runs every side once, so that drift of a shared machine hits all of them; the speed-up is the mean of the rounds'
+paired ratios with its interval. Nothing here knows a bar.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from exporter.verify.worker import ArtifactSpec, Job, Run, Spec, TorchSpec, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exporter.progress import Progress
+    from exporter.verify.pairs import PairSet
+
+# Below five rounds the 95 % interval of a mean is wider than the gains that are gated on (t = 4.3 at three, 2.8 at five).
+MIN_ROUNDS = 5
+MAX_ROUNDS = 9
+# Rounds go on until the speed-up's interval is this narrow, half its width over the value, or MAX_ROUNDS are done.
+PRECISION = 0.05
+# Real lengths, few enough that a run takes seconds.
+N_TIMED_PAIRS = 128
+_N_SWEEP_PAIRS = 96
+_N_WARMUP_PAIRS = 24
+_TORCH_BATCH_SIZES = (4, 8, 16)
+_TOKEN_BUDGETS = (256, 512, 1024, 2048)
+# (candidates of one query, calls)
+_LATENCIES = ((10, 40), (100, 8))
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """All runs of one side, and what they come to.
+
+    `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean; `tokenize_share` and
+    `cpu_share` are 0...1; `load_s` and `peak_rss_bytes` the median and the largest over runs.
+    """
+
+    side: str
+    plan: str
+    runs: tuple[Run, ...]
+    pairs_per_s: float
+    tokens_per_s: float
+    spread: float
+    tokenize_share: float
+    cpu_share: float
+    load_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A speed-up: the geometric mean of paired ratios, its 95 % interval, and their spread."""
+
+    value: float
+    low: float
+    high: float
+    spread: float
+    n_rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds to score one query's candidates, from text to scores."""
+
+    side: str
+    n_documents: int
+    n_calls: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
+    """Turn the runs of one side into numbers.
+
+    Raises:
+        ValueError: there are no runs, or they did not score the same pairs.
+    """
+    if not runs or len({(run.n_pairs, run.n_tokens) for run in runs}) != 1:
+        raise ValueError(f"{side}: runs cannot be pooled, they scored different pairs or there are none")
+    rates = [run.n_pairs / statistics.fmean(run.seconds) for run in runs]
+    return Throughput(
+        side=side,
+        plan=plan,
+        runs=tuple(runs),
+        pairs_per_s=statistics.median(rates),
+        tokens_per_s=statistics.median(rates) * runs[0].n_tokens / runs[0].n_pairs,
+        spread=statistics.stdev(rates) / statistics.fmean(rates) if len(rates) > 1 else 0.0,
+        tokenize_share=statistics.median(run.tokenize_s / statistics.fmean(run.seconds) for run in runs),
+        cpu_share=statistics.median(run.cpu_share for run in runs),
+        load_s=statistics.median(run.load_s for run in runs),
+        peak_rss_bytes=max(run.peak_rss_bytes for run in runs),
+    )
+
+
+def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
+    """Compare two sides round by round.
+
+    The interval is Student's t over the logarithms of the paired ratios.
+    Source: https://doi.org/10.1145/1297027.1297033 (Georges et al. 2007, section 3.2)
+
+    Raises:
+        ValueError: the sides were not run equally often, or not at all.
+    """
+    from scipy.stats import t
+
+    logs = [
+        math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds))
+        for ours, theirs in zip(candidate, reference, strict=True)
+    ]
+    if not logs:
+        raise ValueError("no rounds to compare")
+    mean, n = statistics.fmean(logs), len(logs)
+    spread = statistics.stdev(logs) if n > 1 else 0.0
+    half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n) if n > 1 else math.inf
+    return Ratio(
+        value=math.exp(mean),
+        low=math.exp(mean - half) if math.isfinite(half) else 0.0,
+        high=math.exp(mean + half) if math.isfinite(half) else 1e9,
+        spread=spread,
+        n_rounds=n,
+    )
+
+
+def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:
+    """Pick `n` pairs evenly from the set sorted by passage length: the same mix of lengths, the same every time."""
+    order = sorted(range(len(pair_set.pairs)), key=lambda i: (len(pair_set.pairs[i][1]), i))
+    picked = {order[int(i)] for i in np.linspace(0, len(order) - 1, min(n, len(order)))}
+    return tuple(pair_set.pairs[i] for i in sorted(picked))
+
+
+def tune_torch(folder: str, max_length: int, device: str, pair_set: PairSet, n_cores: int, progress: Progress) -> TorchSpec:
+    """Find the reference's own best plan: every small batch size on one worker with all threads, and one worker a core."""
+    layouts = [(1, n_cores), (n_cores, 1)] if n_cores > 1 and device == "cpu" else [(1, n_cores)]
+    sizes = _TORCH_BATCH_SIZES if device == "cpu" else (32, 64, 128, 256)
+    best: list[tuple[float, TorchSpec]] = []
+    with progress.stage("torch: sweep", len(layouts)) as step:
+        for done, (workers, threads) in enumerate(layouts):
+            specs = tuple(TorchSpec(folder, max_length, device, size, workers, threads) for size in sizes)
+            best += _sweep(specs, pair_set)
+            step(done + 1)
+    return min(best, key=lambda row: row[0])[1]
+
+
+def tune_artifact(folder: str, kind: str, pair_set: PairSet, n_cores: int) -> tuple[ArtifactSpec, tuple[str, ...]]:
+    """Find a variant's best plan, and give the table of what was tried, one line each."""
+    layouts = [(n_cores, 1), (1, n_cores)] if n_cores > 1 else [(1, 1)]
+    rows: list[tuple[float, ArtifactSpec]] = []
+    for workers, threads in layouts:
+        specs = tuple(ArtifactSpec(folder, kind, workers, threads, budget) for budget in _TOKEN_BUDGETS)
+        rows += _sweep(specs, pair_set)
+    n = len(spread_out(pair_set, _N_SWEEP_PAIRS))
+    best = min(rows, key=lambda row: row[0])[1]
+    return best, tuple(f"{spec}: {n / seconds:.1f} pairs/s" for seconds, spec in rows)
+
+
+def _sweep(specs: Sequence[TorchSpec] | Sequence[ArtifactSpec], pair_set: PairSet) -> list[tuple[float, Spec]]:
+    pairs = spread_out(pair_set, _N_SWEEP_PAIRS)
+    runs, _ = run_job(Job("time", tuple(specs), pairs, n_repeats=1, n_warmup=_N_WARMUP_PAIRS))
+    return [(min(run.seconds), spec) for run, spec in zip(runs, specs, strict=True)]
+
+
+def measure(
+    sides: dict[str, Spec],
+    pair_set: PairSet,
+    progress: Progress,
+    settled: Callable[[dict[str, list[Run]]], bool],
+) -> dict[str, list[Run]]:
+    """Run every side once a round, in turn, until the numbers are settled or MAX_ROUNDS are done."""
+    pairs = spread_out(pair_set, N_TIMED_PAIRS)
+    runs: dict[str, list[Run]] = {side: [] for side in sides}
+    with progress.stage("speed: rounds", MAX_ROUNDS) as step:
+        for done in range(1, MAX_ROUNDS + 1):
+            for side, spec in sides.items():
+                (run,), _ = run_job(Job("time", (spec,), pairs, n_repeats=2, n_warmup=_N_WARMUP_PAIRS))
+                runs[side].append(run)
+            step(done)
+            if done >= MIN_ROUNDS and settled(runs):
+                break
+    return runs
+
+
+def measure_latency(side: str, spec: Spec, pair_set: PairSet) -> tuple[Latency, ...]:
+    """Time single queries with 10 and 100 candidates; p99 of so few calls is close to their maximum."""
+    query = pair_set.pairs[0][0]
+    passages = spread_out(pair_set, max(n for n, _ in _LATENCIES))
+    rows = []
+    for n_documents, n_calls in _LATENCIES:
+        # Every n-th of the length-sorted passages, so that ten candidates are a mix of lengths too.
+        chosen = [passages[int(i)] for i in np.linspace(0, len(passages) - 1, min(n_documents, len(passages)))]
+        pairs = tuple((query, passage) for _, passage in chosen)
+        (run,), _ = run_job(Job("latency", (spec,), pairs, n_repeats=n_calls, n_warmup=len(pairs)))
+        p50, p95, p99 = (float(p) * 1000 for p in np.percentile(run.seconds, [50, 95, 99]))
+        rows.append(Latency(side, len(pairs), n_calls, p50, p95, p99))
+    return tuple(rows)
+
+
+def default_torch(tuned: TorchSpec, n_cores: int) -> TorchSpec:
+    """Give `CrossEncoder.predict` as it comes: batch 32, one worker, all cores allowed."""
+    return replace(tuned, batch_size=32, workers=1, threads=n_cores)

@@ -1,0 +1,295 @@
+"""One measurement in a process of its own: `python -m exporter.verify.worker JOB.json RUN.json`.
+
+`run_job` is the parent's side: it starts the process with its threads pinned and sleeps until it ends. The rest runs in the
+worker. Results go to a file, because libraries print to stdout; stdout carries the number of pairs done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from exporter.errors import BackendError, ExporterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# A job of this project takes minutes; a worker that takes an hour hangs.
+_TIMEOUT_S = 3600.0
+_CHUNK_PAIRS = 384  # progress is reported this often
+
+
+@dataclass(frozen=True, slots=True)
+class TorchSpec:
+    """The PyTorch reference: `workers` threads call `CrossEncoder.predict`, each with `threads` of torch's own."""
+
+    folder: str
+    max_length: int
+    device: str
+    batch_size: int
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        """Give the plan as people write it."""
+        where = "" if self.device == "cpu" else f"{self.device}, "
+        return f"{where}{self.workers}x{self.threads}, batch {self.batch_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSpec:
+    """A variant of an artifact under a plan, run through `runtime.Reranker`."""
+
+    folder: str
+    kind: str
+    workers: int
+    threads: int
+    token_budget: int
+
+    def __str__(self) -> str:
+        """Give the plan as people write it."""
+        return f"{self.workers}x{self.threads}, {self.token_budget} tokens"
+
+
+Spec = TorchSpec | ArtifactSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker does with each of `specs`.
+
+    `score`: score all pairs once and write `scores.npy`. `time`: warm up on `n_warmup` pairs, then time `n_repeats` passes.
+    `latency`: time `n_repeats` calls with the first `n_warmup` pairs each.
+    """
+
+    task: Literal["score", "time", "latency"]
+    specs: tuple[TorchSpec | ArtifactSpec, ...]
+    pairs: tuple[tuple[str, str], ...]
+    n_repeats: int = 1
+    n_warmup: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one worker measured with one spec. Raw seconds, never averages.
+
+    `cpu_share` is the processor time over wall time and cores of the timed passes, 0...1; `tokenize_s` the tokenizer's part
+    of one pass; `load_s` includes importing the engine.
+    """
+
+    n_pairs: int
+    n_tokens: int
+    seconds: tuple[float, ...]
+    tokenize_s: float
+    load_s: float
+    cpu_share: float
+    peak_rss_bytes: int
+
+
+class _Scorer(Protocol):
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]: ...
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> int: ...
+
+
+def run_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> tuple[tuple[Run, ...], NDArray[np.float32] | None]:
+    """Run a job in a new process and sleep until it ends.
+
+    Args:
+        job: what to do; all its specs ask for one number of threads.
+        progress: called with the number of pairs scored so far.
+
+    Returns:
+        One run per spec, and float32[n_pairs] of the last spec if the task is `score`.
+
+    Raises:
+        BackendError: the worker failed or ran past an hour. Errors raised on purpose in the worker come through as they are.
+    """
+    threads = job.specs[0].threads
+    with tempfile.TemporaryDirectory(prefix="exporter-job-") as scratch:
+        job_path, run_path = Path(scratch, "job.json"), Path(scratch, "run.json")
+        job_path.write_bytes(TypeAdapter(Job).dump_json(job))
+        command = [sys.executable, "-m", "exporter.verify.worker", str(job_path), str(run_path)]
+        environment = {
+            **os.environ,
+            **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+            "TOKENIZERS_PARALLELISM": "true",
+            "PYTHONUNBUFFERED": "1",
+        }
+        with Path(scratch, "stderr").open("w+", encoding="utf-8") as log:
+            with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as worker:
+                started = time.monotonic()
+                try:
+                    assert worker.stdout is not None
+                    for line in worker.stdout:
+                        if line.startswith("done ") and line[5:].strip().isdecimal():
+                            progress(int(line[5:]))
+                        if time.monotonic() - started > _TIMEOUT_S:
+                            raise BackendError(f"a worker ran past {_TIMEOUT_S:g} s: {job.specs[0]}")
+                    worker.wait(_TIMEOUT_S)
+                finally:
+                    worker.kill()
+            log.seek(0)
+            tail = log.read()[-4000:]
+        if not run_path.is_file():
+            raise BackendError(f"a worker ended with {worker.returncode} ({job.task}, {job.specs[0]}):\n{tail}")
+        result = json.loads(run_path.read_text(encoding="utf-8"))
+        if "error" in result:
+            kind = next(k for k in _error_classes() if k.__name__ == result["error"])
+            raise kind(result["message"])
+        runs = TypeAdapter(tuple[Run, ...]).validate_python(result["runs"])
+        scores_path = Path(scratch, "scores.npy")
+        scores = np.load(scores_path, allow_pickle=False) if scores_path.is_file() else None
+    return runs, scores
+
+
+def _error_classes() -> list[type[ExporterError]]:
+    found: list[type[ExporterError]] = [ExporterError]
+    for kind in found:
+        found += kind.__subclasses__()
+    return found
+
+
+def _work(job: Job, folder: Path) -> list[Run]:
+    runs = []
+    models: dict[tuple[str, str], object] = {}
+    for spec in job.specs:
+        started = time.perf_counter()
+        scorer: _Scorer = _Artifact(spec) if isinstance(spec, ArtifactSpec) else _Torch(spec, models)
+        load_s = time.perf_counter() - started
+        if job.task == "score":
+            np.save(folder / "scores.npy", _score_all(scorer, job.pairs))
+            runs.append(_run(scorer, job.pairs, (0.0,), load_s, 0.0))
+            continue
+        pairs = job.pairs if job.task == "time" else job.pairs[: job.n_warmup]
+        scorer.score(job.pairs[: job.n_warmup])
+        seconds, cpu_started, wall_started = [], time.process_time(), time.perf_counter()
+        for _ in range(job.n_repeats):
+            started = time.perf_counter()
+            scorer.score(pairs)
+            seconds.append(time.perf_counter() - started)
+        cores = spec.workers * spec.threads
+        cpu_share = (time.process_time() - cpu_started) / (time.perf_counter() - wall_started) / cores
+        runs.append(_run(scorer, pairs, tuple(seconds), load_s, cpu_share))
+    return runs
+
+
+def _run(
+    scorer: _Scorer, pairs: Sequence[tuple[str, str]], seconds: tuple[float, ...], load_s: float, cpu_share: float
+) -> Run:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the tokens are counted once more
+    started = time.perf_counter()
+    n_tokens = scorer.count_tokens(pairs)
+    return Run(len(pairs), n_tokens, seconds, time.perf_counter() - started, load_s, cpu_share, peak)
+
+
+def _score_all(scorer: _Scorer, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+    """Score in chunks of like length and print how far it is."""
+    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
+    scores = np.empty(len(pairs), np.float32)
+    for start in range(0, len(order), _CHUNK_PAIRS):
+        rows = order[start : start + _CHUNK_PAIRS]
+        scores[rows] = scorer.score([pairs[i] for i in rows])
+        print(f"done {start + len(rows)}", flush=True)
+    return scores
+
+
+class _Artifact:
+    def __init__(self, spec: ArtifactSpec) -> None:
+        from exporter.runtime import Plan, Reranker
+
+        plan = Plan(spec.workers, spec.threads, spec.token_budget)
+        self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan)
+        self.score = self._reranker.score
+
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> int:
+        return sum(len(encoding) for encoding in self._reranker.tokenize(pairs))
+
+
+class _Torch:
+    """`CrossEncoder.predict` in float32, raw logits."""
+
+    def __init__(self, spec: TorchSpec, models: dict[tuple[str, str], object]) -> None:
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        torch.set_num_threads(spec.threads)
+        # TF32 keeps 10 bits of mantissa: no reference to hold float32 against.
+        # Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        key = (spec.folder, spec.device)
+        if key not in models:
+            models[key] = CrossEncoder(
+                spec.folder,
+                max_length=spec.max_length,
+                device=spec.device,
+                activation_fn=torch.nn.Identity(),
+                # transformers 5 loads fp16 checkpoints as fp16 unless told.
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        model = models[key]
+        assert isinstance(model, CrossEncoder)
+        self._model, self._spec = model, spec
+        self._pool = ThreadPoolExecutor(spec.workers)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        if self._spec.workers == 1:
+            return self._predict(pairs)
+        order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
+        parts = [order[w :: self._spec.workers] for w in range(self._spec.workers)]
+        scores = np.empty(len(pairs), np.float32)
+        done = self._pool.map(self._predict, ([pairs[i] for i in part] for part in parts if part))
+        for part, values in zip([part for part in parts if part], done, strict=True):
+            scores[part] = values
+        return scores
+
+    def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        texts = [list(pair) for pair in pairs]
+        scores = self._model.predict(texts, batch_size=self._spec.batch_size, show_progress_bar=False)
+        return np.asarray(scores, np.float32)
+
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> int:
+        encoded = self._model.tokenizer(
+            [q for q, _ in pairs], [p for _, p in pairs], truncation=True, max_length=self._spec.max_length
+        )
+        return sum(len(ids) for ids in encoded["input_ids"])
+
+
+def main() -> None:
+    """Read a job, do it, write the runs."""
+    if sys.platform == "linux":  # die with the parent, also when it is killed
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    job_path, run_path = Path(sys.argv[1]), Path(sys.argv[2])
+    job = TypeAdapter(Job).validate_json(job_path.read_bytes())
+    try:
+        result: dict[str, object] = {"runs": TypeAdapter(list[Run]).dump_python(_work(job, run_path.parent), mode="json")}
+    except ExporterError as error:
+        result = {"error": type(error).__name__, "message": str(error)}
+    scratch = run_path.with_suffix(".part")
+    scratch.write_text(json.dumps(result), encoding="utf-8")
+    scratch.replace(run_path)
+
+
+if __name__ == "__main__":
+    main()
