@@ -9,7 +9,7 @@ import json
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -32,14 +32,10 @@ app = typer.Typer(
 )
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe, for example recipes/int8.yaml.", show_default=False)]
-Target = Annotated[
-    Path, typer.Argument(help="An artifact folder, or the recipe it was built from.", show_default=False)
-]
+Target = Annotated[Path, typer.Argument(help="An artifact folder, or the recipe it was built from.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="The folder that holds artifacts.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Use this model: sample, a folder, or a Hub id.")]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2.")
-]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ARTIFACTS = Path("artifacts")
@@ -301,7 +297,7 @@ def _print_table(report: Report) -> None:
 class _Terminal:
     """Draws progress on stderr: a bar per stage on a terminal, a line per stage in a log."""
 
-    def __enter__(self) -> _Terminal:
+    def __enter__(self) -> Self:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

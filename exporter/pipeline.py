@@ -48,7 +48,7 @@ from exporter.verify.throughput import (
     speedup,
     tune_artifact,
 )
-from exporter.verify.worker import ArtifactSpec, Job, Run, run_job
+from exporter.verify.worker import ArtifactSpec, Job, Run, Spec, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,13 +138,15 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, progress)
     reference = reference_scores(source, tuned, pair_set, progress)
 
-    candidates = {entry.kind: ArtifactSpec(str(folder), entry.kind, *_plan(entry.plan, machine.n_cores)) for entry in manifest.variants}
+    candidates = {
+        entry.kind: ArtifactSpec(str(folder), entry.kind, *_plan(entry.plan, machine.n_cores)) for entry in manifest.variants
+    }
     scores = {}
     for kind, spec in candidates.items():
         with progress.stage(f"{kind}: scores", len(pair_set.pairs)) as step:
             _, scores[kind] = run_job(Job("score", (spec,), pair_set.pairs), step)
 
-    sides = {"torch default": default_torch(tuned, machine.n_cores), "torch tuned": tuned, **candidates}
+    sides: dict[str, Spec] = {"torch default": default_torch(tuned, machine.n_cores), "torch tuned": tuned, **candidates}
     runs = measure(sides, pair_set, progress, lambda runs: _settled(runs, tuple(candidates)))
     pooled = {side: pool(side, str(spec), runs[side]) for side, spec in sides.items()}
     with progress.stage("latency", len(candidates) + 1) as step:
@@ -290,7 +292,4 @@ def _bars(recipe: Recipe) -> dict[str, Bars]:
 
 
 def _pairs_info(pair_set: PairSet) -> PairSetInfo:
-    return PairSetInfo(
-        pair_set.name, pair_set.digest, len(pair_set.pairs), len(pair_set.query_ids), pair_set.labels is not None
-    )
-
+    return PairSetInfo(pair_set.name, pair_set.digest, len(pair_set.pairs), len(pair_set.query_ids), pair_set.labels is not None)

@@ -67,7 +67,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Bars(_Part):
     """The limits a variant is held against. A bar left out is not checked; non-finite scores always fail."""
 
-    min_ndcg_retained: Share | None = Field(None, description="nDCG@10 of the candidate over the reference's, lower bound of the 95 % interval")
+    min_ndcg_retained: Share | None = Field(
+        None, description="nDCG@10 of the candidate over the reference's, lower bound of the 95 % interval"
+    )
     min_kendall_tau: Share | None = Field(None, description="mean Kendall tau-b per query")
     min_top1_agreement: Share | None = Field(None, description="share of queries with the same best passage")
     min_top10_overlap: Share | None = Field(None, description="mean share of the reference's ten best among the candidate's")
@@ -95,10 +97,15 @@ class OnnxInt8(_Part):
     """ONNX with int8 weights and activations quantized at run time."""
 
     kind: Literal["onnx-int8"]
-    isa: Isa = Field("avx2", description="the CPUs it is for; avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate")
+    isa: Isa = Field(
+        "avx2",
+        description="the CPUs it is for; avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate",
+    )
     opset: int = Field(18, ge=17, le=21)
     quantize_embeddings: bool = Field(True, description="int8 embedding tables too")
-    keep_fp32: tuple[str, ...] = Field((), description="shell patterns of weight names left in fp32, beside pooler and classifier")
+    keep_fp32: tuple[str, ...] = Field(
+        (), description="shell patterns of weight names left in fp32, beside pooler and classifier"
+    )
     bars: Bars
 
 
@@ -140,8 +147,8 @@ class Recipe(_Part):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$", description="the artifact's folder under artifacts/")
     model: Model
-    pairs: Pairs = Pairs()
-    reference: Reference = Reference()
+    pairs: Pairs = Field(default_factory=lambda: Pairs.model_validate({}))
+    reference: Reference = Field(default_factory=lambda: Reference.model_validate({}))
     variants: tuple[Variant, ...]
 
     @model_validator(mode="after")

@@ -10,10 +10,40 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-WORDS = (
-    "wing lift drag flow heat shock layer speed sound model plate cone blunt body mach number pressure skin friction "
-    "laminar turbulent boundary transfer jet nozzle angle attack surface gas theory test result"
-).split()
+WORDS = [
+    "wing",
+    "lift",
+    "drag",
+    "flow",
+    "heat",
+    "shock",
+    "layer",
+    "speed",
+    "sound",
+    "model",
+    "plate",
+    "cone",
+    "blunt",
+    "body",
+    "mach",
+    "number",
+    "pressure",
+    "skin",
+    "friction",
+    "laminar",
+    "turbulent",
+    "boundary",
+    "transfer",
+    "jet",
+    "nozzle",
+    "angle",
+    "attack",
+    "surface",
+    "gas",
+    "theory",
+    "test",
+    "result",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -71,8 +101,8 @@ variants:
 LOOSE_BARS = "{min_kendall_tau: 0.3, max_abs_diff: 5}"
 
 
-def write_recipe(folder: Path, *kinds: str, bars: str = LOOSE_BARS) -> Path:
+def write_recipe(folder: Path, *kinds: str, bars: str = LOOSE_BARS, file: str = "recipe.yaml") -> Path:
     """Write a recipe beside a tiny model and its pairs."""
-    path = folder / "recipe.yaml"
+    path = folder / file
     path.write_text(RECIPE + "".join(f"  - {{kind: {kind}, bars: {bars}}}\n" for kind in kinds), encoding="utf-8")
     return path

@@ -41,7 +41,7 @@ def tools() -> tuple[tuple[str, str], ...]:
 
 def missing_packages(kind: str) -> tuple[str, ...]:
     """Name what has to be installed before a kind can be built here."""
-    needs = {
+    needs: tuple[str, ...] = {
         "onnx": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime"),
         "openvino": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "openvino"),
     }[kind.partition("-")[0]]
@@ -87,7 +87,8 @@ def build_variants(
             raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock")
     plain = {opset: _export(source, opset, progress) for opset in sorted({_opset(v) for v in recipe.variants})}
     return tuple(
-        _build(variant, recipe, source, calibrate, plain[_opset(variant)], into, progress) for variant in recipe.variants
+        _build(variant, recipe, source, calibrate, plain=plain[_opset(variant)], into=into, progress=progress)
+        for variant in recipe.variants
     )
 
 
@@ -116,6 +117,7 @@ def _build(
     recipe: Recipe,
     source: Source,
     calibrate: Sequence[tuple[str, str]],
+    *,
     plain: Path,
     into: Path,
     progress: Progress,
@@ -145,9 +147,7 @@ def _build(
     )
 
 
-def _maker(
-    variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], plain: Path
-) -> _Make:
+def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], plain: Path) -> _Make:
     """Choose the function that turns the plain graph into a variant's file; its library is imported when it runs."""
     match variant:
         case Onnx():

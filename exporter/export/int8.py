@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-    from exporter.recipe import Isa
+    from exporter.machine import Isa
 
 # One [CLS] row per pair: quantizing them saves nothing and costs ranking.
 # Source: https://github.com/vllm-project/vllm/issues/35849
@@ -25,9 +25,7 @@ _ALWAYS_FP32 = ("*pooler*", "*classifier*")
 _QUANTIZED_OPS = ("MatMul", "Attention")
 
 
-def quantize(
-    fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: tuple[str, ...]
-) -> tuple[str, ...]:
+def quantize(fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: tuple[str, ...]) -> tuple[str, ...]:
     """Quantize matrix products, and embedding tables if asked for.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.export.source import Source
-    from exporter.recipe import Isa
+    from exporter.machine import Isa
 
 # Scores come from these one-row products; see int8.py.
 _ALWAYS_FP32 = ("*pooler*", "*classifier*")

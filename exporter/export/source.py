@@ -104,7 +104,9 @@ def _hub_folder(repo_id: str, revision: str | None) -> tuple[Path, str]:
     except HFValidationError:
         raise RecipeError(f"model.source {repo_id!r} is no folder and no Hub id; write sample, ./folder or org/name") from None
     except GatedRepoError:
-        raise BackendError(f"{repo_id} asks for a licence to be accepted; log in with `hf auth login` or use a local folder") from None
+        raise BackendError(
+            f"{repo_id} asks for a licence to be accepted; log in with `hf auth login` or use a local folder"
+        ) from None
     except RevisionNotFoundError:
         raise RecipeError(f"{repo_id} has no revision {revision!r}") from None
     except RepositoryNotFoundError:
@@ -194,7 +196,9 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
     tokenizer.model_max_length = max_length
     tokenizer.padding_side = tokenizer.truncation_side = "right"
-    tokenizer.init_kwargs = {k: v for k, v in tokenizer.init_kwargs.items() if k not in ("max_length", "stride", "pad_to_multiple_of")}
+    tokenizer.init_kwargs = {
+        k: v for k, v in tokenizer.init_kwargs.items() if k not in ("max_length", "stride", "pad_to_multiple_of")
+    }
     tokenizer.save_pretrained(into)
     special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
     if not (into / "special_tokens_map.json").is_file():

@@ -39,9 +39,9 @@ def publish_to_folder(folder: Path, manifest: Manifest, report: Report, dest: Pa
     """
     passed = {row.kind for row in report.variants if row.verdict == "pass"}
     if not passed:
-        rows = ", ".join(f"{row.kind}: {row.verdict}" for row in report.variants)
+        found = ", ".join(f"{row.kind}: {row.verdict}" for row in report.variants)
         refused = GateRefused if report.verdict == "fail" else NoVerdict
-        raise refused(f"{folder}: nothing to publish, no variant passed ({rows}); see {folder}/report.md")
+        raise refused(f"{folder}: nothing to publish, no variant passed ({found}); see {folder}/report.md")
     left = {path for entry in manifest.variants if entry.kind not in passed for path in entry.files}
     copied = replace(
         manifest,

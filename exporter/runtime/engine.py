@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class _OnnxRuntime:
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         (logits,) = self._session.run(["logits"], dict(feed))
-        return cast("NDArray[np.float32]", np.asarray(logits, np.float32)[:, 0])
+        return np.asarray(logits, np.float32)[:, 0]
 
 
 class _OpenVino:
@@ -104,4 +104,4 @@ class _OpenVino:
             request = self._local.request = self._compiled.create_infer_request()
         request.infer(dict(feed), share_inputs=True)
         # The request's buffer is overwritten by the next call: copy.
-        return cast("NDArray[np.float32]", np.array(request.get_output_tensor(0).data[:, 0], np.float32))
+        return np.array(request.get_output_tensor(0).data[:, 0], np.float32)

@@ -5,7 +5,6 @@ The verifier measures candidates through this class, so what is verified is what
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +147,10 @@ class Reranker:
             if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
                 raise RecipeError(f"pair {i} is {str(pair)[:80]!r}; wanted (query, passage), two strings")
         try:
-            return self._tokenizer.encode_batch_fast([(query, passage) for query, passage in pairs])
+            encodings: list[Encoding] = self._tokenizer.encode_batch_fast(list(map(tuple, pairs)))
         except UnicodeEncodeError as error:
             raise RecipeError(f"a pair is not valid Unicode: {error.reason}") from None
+        return encodings
 
     def _padded(self, encodings: list[Encoding]) -> dict[str, NDArray[np.int64]]:
         width = max(len(encoding) for encoding in encodings)

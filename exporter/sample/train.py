@@ -131,8 +131,10 @@ def bm25(of: Corpus) -> np.ndarray:
 
 
 def hard_negatives(cosine: np.ndarray, lexical: np.ndarray, of: Corpus, n: int) -> list[list[int]]:
-    """Rank each query's best wrong passages, taken in turn from the cosine's and from BM25's list, so that neither
-    ranker is the only one its own hard negatives are held against."""
+    """Rank each query's best wrong passages, taken in turn from the cosine's and from BM25's list.
+
+    From both, so that neither ranker is the only one its own hard negatives are held against.
+    """
     found = []
     for row in range(len(of.queries)):
         orders = [np.argsort(-scores[row], kind="stable") for scores in (cosine, lexical)]
@@ -237,7 +239,10 @@ def train(folder: Path, of: Corpus, cosine: np.ndarray, hard: list[list[int]]) -
         recent.append((by_teacher.item(), by_label.item()))
         if step % 25 == 24:
             teacher, label = np.mean(recent, axis=0)
-            print(f"step {step + 1:4d}/{n_steps} teacher {teacher:.3f} label {label:.3f} {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"step {step + 1:4d}/{n_steps} teacher {teacher:.3f} label {label:.3f} {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
             recent = []
     return model.eval()
 
@@ -353,8 +358,8 @@ def main() -> None:
         print(f"  {name:20s} {ndcg_at_10(held, eval_lists, scores):.4f}")
     gap = np.concatenate(full) - np.concatenate(short)
     print(f"  truncation: mean |d logit| {np.abs(gap).mean():.3f}, logits' sd {np.concatenate(full).std():.2f}")
-    size = (out / "difference.safetensors").stat().st_size
-    print(f"  difference.safetensors {size / 1e6:.2f} MB, sha256 {hashlib.sha256((out / 'difference.safetensors').read_bytes()).hexdigest()}")
+    written = (out / "difference.safetensors").read_bytes()
+    print(f"  difference.safetensors {len(written) / 1e6:.2f} MB, sha256 {hashlib.sha256(written).hexdigest()}")
 
 
 if __name__ == "__main__":

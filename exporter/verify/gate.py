@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from exporter.verify.throughput import MIN_ROUNDS
 
@@ -63,9 +63,18 @@ def judge(bars: Bars, parity: Parity, quality: Quality | None, speedup: Ratio, s
     return tuple(checks)
 
 
-def outcome(checks: Iterable[Check]) -> Outcome:
+class Judged(Protocol):
+    """Anything with an outcome: a check, a variant."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Pass, fail or invalid."""
+        ...
+
+
+def outcome(judged: Iterable[Judged]) -> Outcome:
     """Reduce checks, or outcomes of variants, to one: fail before invalid before pass. Noise cannot mend a wrong model."""
-    found = {check.outcome for check in checks}
+    found = {one.outcome for one in judged}
     return "fail" if "fail" in found else "invalid" if "invalid" in found else "pass"
 
 

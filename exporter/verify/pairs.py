@@ -115,7 +115,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with path.open(encoding="utf-8", newline="") as file:
-        columns = _COLUMNS
+        columns: tuple[str, ...] = _COLUMNS
         for number, cells in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
             if number == 1 and cells and cells[0] == "query":
                 columns = tuple(cells)
@@ -129,7 +129,9 @@ def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def _grouped(name: str, path: Path, rows: list[tuple[int, dict[str, object]]]) -> PairSet:
-    pairs, labels, numbers = [], [], {}
+    pairs: list[tuple[str, str]] = []
+    labels: list[int] = []
+    numbers: dict[str, int] = {}
     query_of = np.empty(len(rows), np.int64)
     for i, (line, row) in enumerate(rows):
         query, passage = row.get("query"), row.get("passage")

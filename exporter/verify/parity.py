@@ -156,9 +156,7 @@ def quality(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
     )
 
 
-def _per_query(
-    scores: NDArray[np.float32], pair_set: PairSet, labels: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _per_query(scores: NDArray[np.float32], pair_set: PairSet, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give float64[n_queries, 2], nDCG@10 and reciprocal rank@10 of each query with a relevant passage."""
     import ir_measures
     from ir_measures import RR, nDCG
@@ -174,9 +172,7 @@ def _per_query(
     return np.array(list(table.values()))
 
 
-def _ranked_queries(
-    reference: NDArray[np.float32], query_of: NDArray[np.int64]
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def _ranked_queries(reference: NDArray[np.float32], query_of: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     order = np.argsort(query_of, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(query_of[order])) + 1):
         if len(rows) > 1 and np.ptp(reference[rows]) > 0:

@@ -49,7 +49,7 @@ def tuned_reference(source: Source, max_length: int, device: str, pair_set: Pair
     machine = this_machine()
 
     def make(folder: Path) -> None:
-        spec = tune_torch(str(source.folder), max_length, device, pair_set, machine.n_cores, progress)
+        spec = tune_torch(str(source.folder), max_length, device, pair_set, n_cores=machine.n_cores, progress=progress)
         (folder / "spec.json").write_bytes(TypeAdapter(TorchSpec).dump_json(spec))
 
     key = {**_key(source, max_length, device, pair_set), "n_cores": machine.n_cores, "folder": str(source.folder)}
@@ -60,9 +60,7 @@ def tuned_reference(source: Source, max_length: int, device: str, pair_set: Pair
     return spec
 
 
-def reference_scores(
-    source: Source, spec: TorchSpec, pair_set: PairSet, progress: Progress
-) -> NDArray[np.float32]:
+def reference_scores(source: Source, spec: TorchSpec, pair_set: PairSet, progress: Progress) -> NDArray[np.float32]:
     """Give the reference's raw logits, float32[n_pairs], scored once and remembered.
 
     Raises:

@@ -153,7 +153,7 @@ def table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     titles = ("variant", "MB", "nDCG kept", "tau-b", "max diff", "pairs/s", "x default", "x tuned", "verdict")
     reference = report.reference
     mb = f"{reference.weights_bytes / 1e6:.1f}"
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for side, versus in (
         (reference.default, ("1.00", f"{reference.default.pairs_per_s / reference.tuned.pairs_per_s:.2f}")),
         (reference.tuned, (f"{reference.tuned.pairs_per_s / reference.default.pairs_per_s:.2f}", "1.00")),
@@ -200,7 +200,13 @@ def markdown(report: Report) -> str:
         *_md_table(
             ("variant", "check", "observed", "bar", "outcome"),
             [
-                (row.kind, check.name, f"{check.observed:.4g}", check.bar, f"{check.outcome}{f': {check.why}' if check.why else ''}")
+                (
+                    row.kind,
+                    check.name,
+                    f"{check.observed:.4g}",
+                    check.bar,
+                    f"{check.outcome}{f': {check.why}' if check.why else ''}",
+                )
                 for row in report.variants
                 for check in row.checks
             ],
@@ -213,7 +219,9 @@ def markdown(report: Report) -> str:
             [
                 (
                     row.kind,
-                    f"{row.quality.ndcg_retained_low:.4f} to {row.quality.ndcg_retained_high:.4f}" if row.quality else "no labels",
+                    f"{row.quality.ndcg_retained_low:.4f} to {row.quality.ndcg_retained_high:.4f}"
+                    if row.quality
+                    else "no labels",
                     f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}",
                     f"{row.speedup_default.low:.2f} to {row.speedup_default.high:.2f}",
                     str(row.speedup_tuned.n_rounds),
@@ -254,7 +262,17 @@ def markdown(report: Report) -> str:
         "## Parity",
         "",
         *_md_table(
-            ("variant", "mean / p99 / max |diff|", "Pearson", "tau-b", "worst query", "top-1", "top-10", "nDCG@10 ref → cand", "MRR@10"),
+            (
+                "variant",
+                "mean / p99 / max |diff|",
+                "Pearson",
+                "tau-b",
+                "worst query",
+                "top-1",
+                "top-10",
+                "nDCG@10 ref → cand",
+                "MRR@10",
+            ),
             [
                 (
                     row.kind,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from exporter.progress import Progress
     from exporter.verify.pairs import PairSet
+
+_S = TypeVar("_S", TorchSpec, ArtifactSpec)
 
 # Below five rounds the 95 % interval of a mean is wider than the gains that are gated on (t = 4.3 at three, 2.8 at five).
 MIN_ROUNDS = 5
@@ -138,7 +140,7 @@ def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:
     return tuple(pair_set.pairs[i] for i in sorted(picked))
 
 
-def tune_torch(folder: str, max_length: int, device: str, pair_set: PairSet, n_cores: int, progress: Progress) -> TorchSpec:
+def tune_torch(folder: str, max_length: int, device: str, pair_set: PairSet, *, n_cores: int, progress: Progress) -> TorchSpec:
     """Find the reference's own best plan: every small batch size on one worker with all threads, and one worker a core."""
     layouts = [(1, n_cores), (n_cores, 1)] if n_cores > 1 and device == "cpu" else [(1, n_cores)]
     sizes = _TORCH_BATCH_SIZES if device == "cpu" else (32, 64, 128, 256)
@@ -163,7 +165,7 @@ def tune_artifact(folder: str, kind: str, pair_set: PairSet, n_cores: int) -> tu
     return best, tuple(f"{spec}: {n / seconds:.1f} pairs/s" for seconds, spec in rows)
 
 
-def _sweep(specs: Sequence[TorchSpec] | Sequence[ArtifactSpec], pair_set: PairSet) -> list[tuple[float, Spec]]:
+def _sweep(specs: Sequence[_S], pair_set: PairSet) -> list[tuple[float, _S]]:
     pairs = spread_out(pair_set, _N_SWEEP_PAIRS)
     runs, _ = run_job(Job("time", tuple(specs), pairs, n_repeats=1, n_warmup=_N_WARMUP_PAIRS))
     return [(min(run.seconds), spec) for run, spec in zip(runs, specs, strict=True)]

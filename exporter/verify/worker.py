@@ -192,9 +192,7 @@ def _work(job: Job, folder: Path) -> list[Run]:
     return runs
 
 
-def _run(
-    scorer: _Scorer, pairs: Sequence[tuple[str, str]], seconds: tuple[float, ...], load_s: float, cpu_share: float
-) -> Run:
+def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], seconds: tuple[float, ...], load_s: float, cpu_share: float) -> Run:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the tokens are counted once more
     started = time.perf_counter()
     n_tokens = scorer.count_tokens(pairs)

@@ -1,0 +1,59 @@
+# Every recipe sets itself up: a .venv in the checkout, from requirements.lock, skipped when current.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+python := env("PYTHON", "python3")
+
+# List the recipes
+default:
+    @{{ just_executable() }} --list --unsorted
+
+# Build, verify and judge recipes/NAME.yaml: int8, onnx, openvino, all, ms-marco-minilm-l6
+export NAME *FLAGS: _setup
+    @.venv/bin/exporter export recipes/{{ NAME }}.yaml {{ FLAGS }}
+
+# Measure the artifact of recipes/NAME.yaml again
+verify NAME *FLAGS: _setup
+    @.venv/bin/exporter verify recipes/{{ NAME }}.yaml {{ FLAGS }}
+
+# Judge the stored report of recipes/NAME.yaml again, also against other bars: --bars FILE
+gate NAME *FLAGS: _setup
+    @.venv/bin/exporter gate recipes/{{ NAME }}.yaml {{ FLAGS }}
+
+# Copy what passed of recipes/NAME.yaml to the folder DEST
+publish NAME DEST *FLAGS: _setup
+    @.venv/bin/exporter publish recipes/{{ NAME }}.yaml {{ DEST }} {{ FLAGS }}
+
+# Measure every CPU kind side by side against PyTorch, anew
+bench: _setup
+    @.venv/bin/exporter export recipes/all.yaml --build-only
+    @.venv/bin/exporter verify recipes/all.yaml
+
+# Run the tests
+test *FLAGS: _setup
+    @.venv/bin/python -m pytest {{ FLAGS }}
+
+# Check style, types and import rules
+lint: _setup
+    @.venv/bin/ruff check .
+    @.venv/bin/ruff format --check .
+    @.venv/bin/mypy
+    @.venv/bin/lint-imports --no-logo
+
+# Everything that must be clean before a change lands
+check: lint test
+
+# Resolve requirements.lock anew (needs uv). NVIDIA's packages are left out: the torch that pip finds brings what it needs
+lock:
+    uv pip compile -q --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+
+_setup:
+    @cmp -s requirements.lock .venv/installed.lock || {{ just_executable() }} _install
+
+_install:
+    @{{ python }} -c 'import sys; sys.exit(sys.version_info < (3, 11) and "exporter needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
+    @echo "setting up .venv from requirements.lock, once: two to three minutes" >&2
+    @rm -f .venv/installed.lock
+    @{{ python }} -m venv .venv
+    @.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+    @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+    @cp requirements.lock .venv/installed.lock

@@ -1,0 +1,143 @@
+"""Real verification of the tiny model: measured against PyTorch in processes of their own, judged, stored, published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from exporter import pipeline
+from exporter.artifact import read_manifest
+from exporter.errors import BackendError, BackendMissing, GateRefused, IntegrityError, RecipeError
+from exporter.progress import Silent
+from exporter.recipe import Bars, load_recipe
+from exporter.runtime import Reranker
+from exporter.verify.report import read_report, to_json
+from exporter.verify.throughput import MIN_ROUNDS
+from exporter.verify.worker import ArtifactSpec, Job, run_job
+
+
+@pytest.fixture
+def copy(verified: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(verified, tmp_path / "tiny"))
+
+
+def test_report_measures_both_sides(verified: Path) -> None:
+    """The report holds raw runs of the reference, default and tuned, and of every variant, and passes loose bars."""
+    report = read_report(verified, read_manifest(verified))
+    sides = [report.reference.default, report.reference.tuned, *(row.throughput for row in report.variants)]
+    assert [side.side for side in sides] == ["torch default", "torch tuned", "onnx", "onnx-int8"]
+    assert all(len(side.runs) >= MIN_ROUNDS and all(s > 0 for run in side.runs for s in run.seconds) for side in sides)
+    assert len({side.runs[0].n_tokens for side in sides}) == 1  # the runtime cuts texts into the reference's tokens
+    assert all(side.peak_rss_bytes > 1e6 and side.load_s > 0 and side.cpu_share > 0 for side in sides)
+    assert report.verdict == "pass"
+    exact = report.variants[0]
+    assert exact.parity.n_nonfinite == 0
+    assert exact.parity.max_abs_diff < 1e-5
+    assert exact.parity.kendall_tau == pytest.approx(1.0)
+    assert exact.quality is not None
+    assert exact.quality.ndcg_retained == 1.0
+
+
+def test_second_export_reuses_artifact_and_report(verified: Path) -> None:
+    """With nothing changed the stored report comes back, timestamp and all."""
+    manifest = read_manifest(verified)
+    from exporter.recipe import Recipe
+
+    recipe = Recipe.model_validate_json(manifest.recipe)
+    report = pipeline.export(recipe, verified.parent, Silent(), started_at="2030-01-01T00:00:00Z")
+    assert report.started_at == "2026-01-01T00:00:00Z"
+
+
+def test_gate_rejudges_without_a_model(copy: Path) -> None:
+    """Other bars give another verdict from the same stored numbers, and nothing is written."""
+    before = (copy / "report.json").read_bytes()
+    strict = {"onnx-int8": Bars(max_abs_diff=1e-9), "onnx": Bars(max_abs_diff=1e-3)}
+    report = pipeline.gate(copy, strict)
+    assert {row.kind: row.verdict for row in report.variants} == {"onnx": "pass", "onnx-int8": "fail"}
+    assert report.verdict == "fail"
+    assert pipeline.gate(copy).verdict == "pass"
+    assert (copy / "report.json").read_bytes() == before
+
+
+def test_report_of_other_files_is_refused(copy: Path, built: Path) -> None:
+    """A report put beside other files than it measured is refused, and so is a changed one."""
+    shutil.copyfile(built / "manifest.json", copy / "manifest.json")
+    for path in built.rglob("*"):
+        if path.is_file():
+            (copy / path.relative_to(built)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy / path.relative_to(built))
+    with pytest.raises(IntegrityError, match="is about other files"):
+        pipeline.gate(copy)
+    data = json.loads((copy / "report.json").read_text(encoding="utf-8"))
+    (copy / "report.json").write_text(json.dumps({**data, "verdict": "pass"}), encoding="utf-8")
+    with pytest.raises(IntegrityError, match="changed since it was written"):
+        pipeline.gate(copy)
+
+
+def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_path: Path) -> None:
+    """What passed is copied and scores the same; what failed is left out of files, manifest and report."""
+    manifest = read_manifest(copy)
+    recipe = json.loads(manifest.recipe)
+    assert pipeline.publish(copy, tmp_path / "all") == ()
+    from dataclasses import replace
+
+    from exporter.artifact import write_manifest
+
+    recipe["variants"][1]["bars"] = {"max_abs_diff": 1e-9}
+    write_manifest(replace(manifest, recipe=json.dumps(recipe)), copy)
+    assert pipeline.publish(copy, tmp_path / "passed") == ("onnx-int8",)
+    assert not list((tmp_path / "passed").rglob("*int8*"))
+    assert [row.kind for row in pipeline.gate(tmp_path / "passed").variants] == ["onnx"]
+    pairs = [("wing lift", "drag of a wing"), ("heat", "shock layer heat transfer")]
+    assert (Reranker.load(tmp_path / "passed").score(pairs) == Reranker.load(copy, "onnx").score(pairs)).all()
+    with pytest.raises(RecipeError, match="already exists; pass --replace"):
+        pipeline.publish(copy, tmp_path / "passed")
+    recipe["variants"][0]["bars"] = {"max_size_ratio": 1e-9}
+    write_manifest(replace(manifest, recipe=json.dumps(recipe)), copy)
+    with pytest.raises(GateRefused, match="nothing to publish"):
+        pipeline.publish(copy, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_worker_failures_are_one_error(verified: Path, tmp_path: Path) -> None:
+    """What is raised on purpose in a worker comes through as it is; a crash is a BackendError with its last words."""
+    with pytest.raises(RecipeError, match="no such artifact folder"):
+        run_job(Job("time", (ArtifactSpec(str(tmp_path / "no"), "onnx", 1, 1, 64),), (("a", "b"),)))
+    with pytest.raises(BackendError, match="a worker ended with"):
+        run_job(Job("time", (ArtifactSpec(str(verified), "onnx", 0, 1, 64),), (("a", "b"),)))
+
+
+def test_cuda_reference_says_what_is_missing() -> None:
+    """Asking for a GPU where torch sees none is one line that says what to do."""
+    import torch
+
+    from exporter.verify.reference import device_for
+
+    if torch.cuda.is_available():
+        assert device_for("cuda") == device_for("auto") == "cuda"
+    else:
+        with pytest.raises(BackendMissing, match="sees no CUDA device; use"):
+            device_for("cuda")
+        assert device_for("auto") == "cpu"
+
+
+def test_reference_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
+    """`exporter reference` writes a folder that sentence-transformers loads and that is a model source again."""
+    model = load_recipe(tiny / "recipe.yaml").model
+    pipeline.reference(model, tmp_path / "reference", Silent())
+    from sentence_transformers import CrossEncoder
+
+    pairs = [["wing lift", "drag of a wing"]]
+    loaded = CrossEncoder(str(tmp_path / "reference"), device="cpu").predict(pairs)
+    assert loaded == CrossEncoder(str(tiny / "model"), device="cpu").predict(pairs)
+    with pytest.raises(RecipeError, match="already exists"):
+        pipeline.reference(model, tmp_path / "reference", Silent())
+
+
+def test_json_report_is_strict_json(verified: Path) -> None:
+    """`--json` gives JSON any parser reads: no NaN, no infinity."""
+    report = read_report(verified, read_manifest(verified))
+    json.loads(to_json(report), parse_constant=lambda name: pytest.fail(name))

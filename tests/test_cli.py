@@ -1,0 +1,162 @@
+"""The command line: exit codes, one line on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from exporter.cli import app
+from tests.support import write_pairs, write_recipe
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def lines(result: Result) -> list[str]:
+    return result.stderr.strip().splitlines()
+
+
+def test_help_names_the_exit_codes() -> None:
+    """`exporter --help` says what each exit code means."""
+    done = run("--help")
+    assert done.exit_code == 0
+    assert "5 no verdict" in done.stdout
+
+
+def test_usage_errors_are_2() -> None:
+    """An unknown command or option, or a missing argument, is a usage error."""
+    assert run("exprot").exit_code == 2
+    assert run("plan", "--nothing").exit_code == 2
+    assert run("plan").exit_code == 2
+
+
+def with_recipe(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_pairs(tmp_path / "pairs.jsonl")
+    write_pairs(tmp_path / "calibrate.jsonl", seed=5)
+    (tmp_path / "model").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda text: text + "colour: red\n", "recipe.yaml:6: colour: unknown key"),
+        (lambda text: text + "name: again\n", 'recipe.yaml:6: found duplicate key "name"'),
+        (lambda text: text.replace("kind: onnx", "kind: onxx"), "'onxx' is no kind, did you mean 'onnx'?"),
+        (lambda text: text.replace("pairs.jsonl", "none.jsonl"), "none.jsonl: no such file"),
+        (lambda text: text.replace("./model", "./nowhere"), "nowhere: no such folder"),
+        (lambda text: text, "model: no model, it has no config.json"),
+    ],
+    ids=["unknown key", "duplicate key", "wrong kind", "no pairs", "no folder", "no model"],
+)
+@pytest.mark.parametrize("command", ["export"])
+def test_bad_recipe_is_one_line_and_2(folder: Path, change, expected: str, command: str) -> None:
+    """A recipe that cannot be carried out ends with 2, one line, and nothing written."""
+    path = write_recipe(folder, "onnx")
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    done = run(command, path, "--out", folder / "out")
+    assert done.exit_code == 2
+    assert len(lines(done)) == 1
+    assert expected in done.stderr
+    assert not (folder / "out").exists()
+
+
+def test_pairs_that_cannot_rank_are_2(folder: Path) -> None:
+    """Empty pairs, and one query without labels, are refused before anything is built."""
+    recipe = write_recipe(folder, "onnx")
+    (folder / "pairs.jsonl").write_text("", encoding="utf-8")
+    done = run("export", recipe, "--out", folder / "out")
+    assert (done.exit_code, len(lines(done))) == (2, 1)
+    assert "empty" in done.stderr
+    write_pairs(folder / "pairs.jsonl", n_queries=1, labels=False)
+    done = run("plan", recipe)
+    assert (done.exit_code, len(lines(done))) == (2, 1)
+    assert "1 query with more than one passage and no labels" in done.stderr
+
+
+def test_plan_shows_and_builds_nothing(folder: Path) -> None:
+    """`plan` prints variants, files and bars."""
+    done = run("plan", write_recipe(folder, "onnx", "openvino-int8"))
+    assert done.exit_code == 0
+    assert "openvino-int8 -> artifacts/tiny/openvino/openvino_model_qint8_quantized.xml" in done.stdout
+    assert "min_kendall_tau 0.3" in done.stdout
+    assert json.loads(run("plan", "--json", folder / "recipe.yaml").stdout)["name"] == "tiny"
+
+
+def test_set_and_model_override(folder: Path) -> None:
+    """`--set` and `--model` change the recipe; a place that does not exist is an error."""
+    recipe = write_recipe(folder, "onnx")
+    done = run("plan", recipe, "--model", "org/name", "--set", "variants.0.bars.min_kendall_tau=0.5")
+    assert "org/name" in done.stdout
+    assert "min_kendall_tau 0.5" in done.stdout
+    assert run("plan", recipe, "--set", "variants.7.bars=1").exit_code == 2
+
+
+def test_schema_is_json() -> None:
+    """`schema` prints a JSON schema that knows the bars."""
+    assert "min_ndcg_retained" in json.dumps(json.loads(run("schema").stdout))
+
+
+def test_doctor_says_what_can_be_built() -> None:
+    """`doctor` prints the instruction set, the cores and every kind."""
+    done = run("doctor")
+    assert done.exit_code == 0
+    assert "cores allowed" in done.stdout
+    assert "onnx-int8: can be built" in done.stdout
+    assert json.loads(run("doctor", "--json").stdout)["missing"]["onnx"] == []
+
+
+def test_unverified_artifact(built: Path) -> None:
+    """An artifact without a report can be shown, not gated or published."""
+    done = run("show", built)
+    assert done.exit_code == 0
+    assert "not verified yet" in done.stdout
+    assert run("gate", built).exit_code == 2
+    assert run("publish", built, built.parent / "copy").exit_code == 2
+
+
+def test_gate_exit_codes(verified: Path, tmp_path: Path) -> None:
+    """0 pass, 1 refused, 4 changed files; table on stdout, JSON with --json."""
+    assert run("gate", verified).exit_code == 0
+    bars = tmp_path / "bars.yaml"
+    bars.write_text("onnx-int8: {max_abs_diff: 1e-9}\n", encoding="utf-8")
+    done = run("gate", verified, "--bars", bars)
+    assert done.exit_code == 1
+    assert "FAIL" in done.stdout
+    assert json.loads(run("gate", verified, "--bars", bars, "--json").stdout)["verdict"] == "fail"
+    copy = Path(shutil.copytree(verified, tmp_path / "copy"))
+    (copy / "config.json").write_text("{}", encoding="utf-8")
+    done = run("gate", copy)
+    assert (done.exit_code, len(lines(done))) == (4, 1)
+    assert "changed: config.json" in done.stderr
+    assert run("gate", tmp_path / "nowhere").exit_code == 2
+
+
+def test_show_prints_files_and_verdict(verified: Path) -> None:
+    """`show` prints variants, sizes, plans and the table; `--json` both files."""
+    done = run("show", verified)
+    assert done.exit_code == 0
+    assert "onnx/model_qint8_avx2.onnx" in done.stdout
+    assert "PASS" in done.stdout
+    assert set(json.loads(run("show", verified, "--json").stdout)) == {"manifest", "report"}
+
+
+def test_publish_says_where(verified: Path, tmp_path: Path) -> None:
+    """`publish` copies what passed and prints the folder; a second time it needs --replace."""
+    done = run("publish", verified, tmp_path / "copy")
+    assert (done.exit_code, done.stdout.strip()) == (0, str(tmp_path / "copy"))
+    assert run("gate", tmp_path / "copy").exit_code == 0
+    assert run("publish", verified, tmp_path / "copy").exit_code == 2
+    assert run("publish", verified, tmp_path / "copy", "--replace").exit_code == 0

@@ -1,0 +1,107 @@
+"""The runtime: what a caller gives it and gets back. Uses the tiny artifact."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.runtime import Plan, Reranker
+from tests.support import WORDS
+
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=80).map(" ".join)
+
+
+@pytest.fixture(scope="module")
+def reranker(built: Path) -> Reranker:
+    return Reranker.load(built, "onnx")
+
+
+def test_no_torch_is_loaded(built: Path) -> None:
+    """Scoring needs numpy, tokenizers and the engine; torch and transformers stay out."""
+    code = f"""
+import sys
+from exporter.runtime import Reranker
+assert Reranker.load({str(built)!r}, "onnx-int8").score([("wing", "lift of a wing")]).shape == (1,)
+print(*{{"torch", "transformers", "sentence_transformers", "optimum"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12), seed=st.integers(0, 99))
+def test_scores_follow_the_callers_order(reranker: Reranker, pairs: list[tuple[str, str]], seed: int) -> None:
+    """Permuting pairs permutes scores, whatever lengths they have and however they fall into batches."""
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    shuffled = reranker.score([pairs[i] for i in order])
+    assert np.abs(shuffled - reranker.score(pairs)[order]).max() < 1e-5
+
+
+def test_no_pairs_give_no_scores(reranker: Reranker) -> None:
+    """An empty list is answered with an empty array."""
+    assert reranker.score([]).shape == (0,)
+    assert reranker.rank("wing", []) == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "found"),
+    [
+        ([("a", "b"), ("a",)], "pair 1 is"),
+        (["ab"], "pair 0 is 'ab'"),
+        ([("a", None)], "pair 0 is"),
+        ([3], "pair 0 is '3'"),
+        ([("a", "\ud800")], "not valid Unicode"),
+    ],
+)
+def test_what_is_no_pair_is_named(reranker: Reranker, pairs: list, found: str) -> None:
+    """Anything but pairs of strings is one error that says where."""
+    with pytest.raises(RecipeError, match=found):
+        reranker.score(pairs)
+
+
+@pytest.mark.parametrize("text", ["", "\x00", "wing " * 20_000, "日本語 🛩"])
+def test_odd_texts_get_a_score(reranker: Reranker, text: str) -> None:
+    """Empty, NUL, very long and unknown text scores like any other."""
+    assert np.isfinite(reranker.score([(text, text)])).all()
+
+
+def test_rank_has_sentence_transformers_shape(reranker: Reranker) -> None:
+    """`rank` sorts best first, keeps ties in order, cuts at top_k, and adds texts when asked."""
+    documents = ["wing lift", "heat shock layer", "wing lift", "jet nozzle flow"]
+    rows = reranker.rank("wing", documents, return_documents=True)
+    assert sorted(row["corpus_id"] for row in rows) == [0, 1, 2, 3]
+    assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+    assert all(row["text"] == documents[row["corpus_id"]] for row in rows)
+    ids = [row["corpus_id"] for row in rows]
+    assert ids.index(0) < ids.index(2)
+    assert reranker.rank("wing", documents, top_k=2) == [{k: v for k, v in row.items() if k != "text"} for row in rows[:2]]
+
+
+def test_threads_lay_the_plan_over_the_cores(built: Path) -> None:
+    """`threads` limits workers times threads a worker."""
+    plan = Reranker.load(built, "onnx", threads=1).plan
+    assert plan.workers * plan.threads == 1
+
+
+def test_wrong_folder_variant_or_file(built: Path, artifact: Path, tmp_path: Path) -> None:
+    """No artifact, no such variant, a missing file, a file the engine refuses: one error each."""
+    with pytest.raises(RecipeError, match="no such artifact folder"):
+        Reranker.load(tmp_path / "nowhere")
+    with pytest.raises(RecipeError, match="has no onnx-int4; it has onnx, "):
+        Reranker.load(built, "onnx-int4")
+    (artifact / "tokenizer.json").unlink()
+    with pytest.raises(IntegrityError, match="tokenizer.json"):
+        Reranker.load(artifact)
+    from exporter.runtime.engine import open_engine
+
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a graph")
+    with pytest.raises(BackendError, match="onnxruntime cannot load"):
+        open_engine("onnxruntime", broken, Plan(1, 1, 64))
