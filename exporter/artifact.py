@@ -268,12 +268,12 @@ def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        _recover(final)
+        clear_left_over(final)
         if final.exists() and not replace:
             raise RecipeError(f"{final} already exists; pass --replace to build it again")
         if final.exists() and not (final / MANIFEST).is_file():
             raise RecipeError(f"{final} exists and is no artifact; it is left alone, choose another --out or name")
-        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}-", dir=final.parent))
+        scratch = scratch_beside(final)
     except OSError as error:
         raise BackendError(f"{final.parent}: cannot be written: {error.strerror}") from error
     try:
@@ -292,8 +292,13 @@ def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
         raise
 
 
-def _recover(final: Path) -> None:
-    """Undo what a run killed in `staged` left: put the old folder back if the new one never arrived, drop the rest."""
+def scratch_beside(final: Path) -> Path:
+    """Make a hidden folder beside `final`, named so that `clear_left_over` knows whose it is."""
+    return Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}-", dir=final.parent))
+
+
+def clear_left_over(final: Path) -> None:
+    """Undo what a killed run left beside `final`: put the old folder back if the new one never arrived, drop the rest."""
     for left in final.parent.glob(f".{final.name}.*"):
         found = re.fullmatch(rf"\.{re.escape(final.name)}\.(\d+)-[^.]+(\.old)?", left.name)
         if not found or Path(f"/proc/{found[1]}").exists():

@@ -10,11 +10,10 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import list_files, read_sealed, write_sealed
+from exporter.artifact import clear_left_over, list_files, read_sealed, scratch_beside, write_sealed
 from exporter.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ def cached(step: str, key: Mapping[str, object], make: Callable[[Path], None]) -
         return final, True
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{step}-", dir=final.parent))
+        clear_left_over(final)
+        scratch = scratch_beside(final)
     except OSError as error:
         raise BackendError(f"{final.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE") from error
     try:

@@ -35,7 +35,7 @@ print(*{{"torch", "transformers", "sentence_transformers", "optimum"}} & set(sys
     assert done.stdout.strip() == ""
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_scores_follow_the_callers_order(reranker: Reranker, pairs: list[tuple[str, str]], seed: int) -> None:
     """Permuting pairs permutes scores, whatever lengths they have and however they fall into batches."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Source: https://github.com/vllm-project/vllm/issues/35849
 _ALWAYS_FP32 = ("*pooler*", "*classifier*")
 _QUANTIZED_OPS = ("MatMul", "Attention")
+# The quantizer turns `NAME` of this type into a MatMul `NAME_MatMul`, and quantizes that.
+# Source: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/python/tools/quantization/onnx_model.py
+_GEMM = "Gemm"
 
 
 def quantize(fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: tuple[str, ...]) -> tuple[str, ...]:
@@ -47,7 +50,7 @@ def quantize(fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: 
 
     graph = onnx.load(fused).graph
     initializers = {tensor.name for tensor in graph.initializer}
-    names = [n.name for n in graph.node if n.op_type in _QUANTIZED_OPS and _has_weight(n, initializers)]
+    names = [n.name for n in graph.node if n.op_type in (*_QUANTIZED_OPS, _GEMM) and _has_weight(n, initializers)]
     for pattern in keep_fp32:
         if not any(fnmatch(name, pattern) for name in names):
             raise RecipeError(f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}")
@@ -61,7 +64,7 @@ def quantize(fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: 
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept,
+            nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],
             # Types of tensors inside ORT's fused operators cannot be inferred; they are all fp32.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
         )

@@ -29,13 +29,13 @@ MAX_ROUNDS = 9
 # Rounds go on until the speed-up's interval is this narrow, half its width over the value, or MAX_ROUNDS are done.
 PRECISION = 0.05
 # Real lengths, few enough that a run takes seconds.
-N_TIMED_PAIRS = 128
-_N_SWEEP_PAIRS = 96
-_N_WARMUP_PAIRS = 24
+N_TIMED_PAIRS = 96
+_N_SWEEP_PAIRS = 64
+_N_WARMUP_PAIRS = 16
 _TORCH_BATCH_SIZES = (4, 8, 16)
 _TOKEN_BUDGETS = (256, 512, 1024, 2048)
 # (candidates of one query, calls)
-_LATENCIES = ((10, 40), (100, 8))
+_LATENCIES = ((10, 20), (100, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +155,10 @@ def tune_torch(folder: str, max_length: int, device: str, pair_set: PairSet, *, 
 
 def tune_artifact(folder: str, kind: str, pair_set: PairSet, n_cores: int) -> tuple[ArtifactSpec, tuple[str, ...]]:
     """Find a variant's best plan, and give the table of what was tried, one line each."""
-    layouts = [(n_cores, 1), (1, n_cores)] if n_cores > 1 else [(1, 1)]
-    rows: list[tuple[float, ArtifactSpec]] = []
-    for workers, threads in layouts:
-        specs = tuple(ArtifactSpec(folder, kind, workers, threads, budget) for budget in _TOKEN_BUDGETS)
-        rows += _sweep(specs, pair_set)
+    rows = _sweep([ArtifactSpec(folder, kind, n_cores, 1, budget) for budget in _TOKEN_BUDGETS], pair_set)
+    if n_cores > 1:
+        wide = [ArtifactSpec(folder, kind, 1, n_cores, budget) for budget in _TOKEN_BUDGETS[1::2]]
+        rows += _sweep(wide, pair_set)
     n = len(spread_out(pair_set, _N_SWEEP_PAIRS))
     best = min(rows, key=lambda row: row[0])[1]
     return best, tuple(f"{spec}: {n / seconds:.1f} pairs/s" for seconds, spec in rows)
@@ -167,7 +166,7 @@ def tune_artifact(folder: str, kind: str, pair_set: PairSet, n_cores: int) -> tu
 
 def _sweep(specs: Sequence[_S], pair_set: PairSet) -> list[tuple[float, _S]]:
     pairs = spread_out(pair_set, _N_SWEEP_PAIRS)
-    runs, _ = run_job(Job("time", tuple(specs), pairs, n_repeats=1, n_warmup=_N_WARMUP_PAIRS))
+    runs, _ = run_job(Job("time", tuple(specs), pairs, ((len(pairs), 1),), _N_WARMUP_PAIRS))
     return [(min(run.seconds), spec) for run, spec in zip(runs, specs, strict=True)]
 
 
@@ -183,7 +182,7 @@ def measure(
     with progress.stage("speed: rounds", MAX_ROUNDS) as step:
         for done in range(1, MAX_ROUNDS + 1):
             for side, spec in sides.items():
-                (run,), _ = run_job(Job("time", (spec,), pairs, n_repeats=2, n_warmup=_N_WARMUP_PAIRS))
+                (run,), _ = run_job(Job("time", (spec,), pairs, ((len(pairs), 1),), _N_WARMUP_PAIRS))
                 runs[side].append(run)
             step(done)
             if done >= MIN_ROUNDS and settled(runs):
@@ -192,17 +191,15 @@ def measure(
 
 
 def measure_latency(side: str, spec: Spec, pair_set: PairSet) -> tuple[Latency, ...]:
-    """Time single queries with 10 and 100 candidates; p99 of so few calls is close to their maximum."""
+    """Time single queries with 10 and 100 candidates of mixed length; p99 of so few calls is close to their maximum."""
     query = pair_set.pairs[0][0]
-    passages = spread_out(pair_set, max(n for n, _ in _LATENCIES))
+    pairs = tuple((query, passage) for _, passage in spread_out(pair_set, max(n for n, _ in _LATENCIES)))
+    calls = tuple((min(n, len(pairs)), n_calls) for n, n_calls in _LATENCIES)
+    runs, _ = run_job(Job("time", (spec,), pairs, calls, _N_WARMUP_PAIRS))
     rows = []
-    for n_documents, n_calls in _LATENCIES:
-        # Every n-th of the length-sorted passages, so that ten candidates are a mix of lengths too.
-        chosen = [passages[int(i)] for i in np.linspace(0, len(passages) - 1, min(n_documents, len(passages)))]
-        pairs = tuple((query, passage) for _, passage in chosen)
-        (run,), _ = run_job(Job("latency", (spec,), pairs, n_repeats=n_calls, n_warmup=len(pairs)))
+    for run in runs:
         p50, p95, p99 = (float(p) * 1000 for p in np.percentile(run.seconds, [50, 95, 99]))
-        rows.append(Latency(side, len(pairs), n_calls, p50, p95, p99))
+        rows.append(Latency(side, run.n_pairs, len(run.seconds), p50, p95, p99))
     return tuple(rows)
 
 

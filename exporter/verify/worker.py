@@ -75,14 +75,14 @@ Spec = TorchSpec | ArtifactSpec
 class Job:
     """What a worker does with each of `specs`.
 
-    `score`: score all pairs once and write `scores.npy`. `time`: warm up on `n_warmup` pairs, then time `n_repeats` passes.
-    `latency`: time `n_repeats` calls with the first `n_warmup` pairs each.
+    `score`: score all pairs once and give the scores. `time`: warm up on the first `n_warmup` pairs, then time one pass for
+    each of `calls`, which says how many pairs, evenly picked, and how often.
     """
 
-    task: Literal["score", "time", "latency"]
+    task: Literal["score", "time"]
     specs: tuple[TorchSpec | ArtifactSpec, ...]
     pairs: tuple[tuple[str, str], ...]
-    n_repeats: int = 1
+    calls: tuple[tuple[int, int], ...] = ()
     n_warmup: int = 0
 
 
@@ -116,7 +116,7 @@ def run_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> tupl
         progress: called with the number of pairs scored so far.
 
     Returns:
-        One run per spec, and float32[n_pairs] of the last spec if the task is `score`.
+        One run per spec and call, and float32[n_pairs] of the last spec if the task is `score`.
 
     Raises:
         BackendError: the worker failed or ran past an hour. Errors raised on purpose in the worker come through as they are.
@@ -179,16 +179,17 @@ def _work(job: Job, folder: Path) -> list[Run]:
             np.save(folder / "scores.npy", _score_all(scorer, job.pairs))
             runs.append(_run(scorer, job.pairs, (0.0,), load_s, 0.0))
             continue
-        pairs = job.pairs if job.task == "time" else job.pairs[: job.n_warmup]
         scorer.score(job.pairs[: job.n_warmup])
-        seconds, cpu_started, wall_started = [], time.process_time(), time.perf_counter()
-        for _ in range(job.n_repeats):
-            started = time.perf_counter()
-            scorer.score(pairs)
-            seconds.append(time.perf_counter() - started)
-        cores = spec.workers * spec.threads
-        cpu_share = (time.process_time() - cpu_started) / (time.perf_counter() - wall_started) / cores
-        runs.append(_run(scorer, pairs, tuple(seconds), load_s, cpu_share))
+        for n_pairs, n_repeats in job.calls:
+            pairs = [job.pairs[int(i)] for i in np.linspace(0, len(job.pairs) - 1, n_pairs)]
+            seconds, cpu_started, wall_started = [], time.process_time(), time.perf_counter()
+            for _ in range(n_repeats):
+                started = time.perf_counter()
+                scorer.score(pairs)
+                seconds.append(time.perf_counter() - started)
+            cores = spec.workers * spec.threads
+            cpu_share = (time.process_time() - cpu_started) / (time.perf_counter() - wall_started) / cores
+            runs.append(_run(scorer, pairs, tuple(seconds), load_s, cpu_share))
     return runs
 
 

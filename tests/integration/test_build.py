@@ -141,6 +141,24 @@ def test_keep_fp32_leaves_a_product_alone_and_must_name_one(tiny: Path, tmp_path
         build_variants(wrong, find_source(wrong.model), (), tmp_path, Silent())
 
 
+def test_int8_file_holds_what_its_kind_says(built: Path) -> None:
+    """Every encoder product and table is int8, pooler and classifier are fp32, and 7-bit weights keep to 64 of 127."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(built / "onnx" / "model_qint8_avx2.onnx").graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    matrices = {name: value for name, value in weights.items() if value.ndim == 2 and value.size >= 32}
+    fp32 = [name for name, value in matrices.items() if value.dtype == np.float32]
+    assert all("pooler" in name or "classifier" in name for name in fp32)
+    assert sum("pooler" in name for name in fp32) == 1
+    # 2 layers x (QKV, attention output, 2 x FFN) and 3 embedding tables, of which token types are too small to count
+    signed = [value for value in matrices.values() if value.dtype == np.int8]
+    assert len(signed) >= 8
+    products = [value for name, value in matrices.items() if value.dtype == np.int8 and "embeddings" not in name]
+    assert max(int(np.abs(value.astype(int)).max()) for value in products) <= 64
+
+
 def test_plan_does_not_change_fp32_scores(built: Path, tiny: Path) -> None:
     """fp32 scores move by rounding only, whatever the workers, threads and batches."""
     pairs = load_pairs(str(tiny / "pairs.jsonl")).pairs

@@ -1,0 +1,230 @@
+"""Values with one thing changed: runs, measurements, reports, recipes, and a small artifact of dummy files."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from exporter.artifact import (
+    MANIFEST_SCHEMA,
+    Manifest,
+    PlanEntry,
+    SourceEntry,
+    VariantEntry,
+    list_files,
+    write_manifest,
+)
+from exporter.machine import Machine
+from exporter.recipe import Bars, Recipe
+from exporter.verify.gate import Check
+from exporter.verify.pairs import PairSet
+from exporter.verify.parity import Parity, Quality
+from exporter.verify.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
+from exporter.verify.throughput import Latency, Ratio, Throughput
+from exporter.verify.worker import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_T = TypeVar("_T")
+
+FILES = {
+    "config.json": '{"model_type": "bert"}\n',
+    "tokenizer.json": '{"version": "1.0"}\n',
+    "onnx/model.onnx": "x" * 100,
+    "onnx/model_qint8_avx2.onnx": "y" * 25,
+}
+MODELS = {"onnx": "onnx/model.onnx", "onnx-int8": "onnx/model_qint8_avx2.onnx"}
+
+
+def _changed(value: _T, changes: dict[str, object]) -> _T:
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+
+
+def bars(**limits: float) -> Bars:
+    """Give bars; without limits one that is easily met."""
+    return Bars.model_validate(limits or {"min_kendall_tau": 0.5})
+
+
+def a_recipe(**changes: object) -> Recipe:
+    """Give a recipe for `onnx` and `onnx-int8` of the sample."""
+    variants = [{"kind": kind, "bars": {"min_kendall_tau": 0.5}} for kind in MODELS]
+    return Recipe.model_validate({"name": "tiny", "model": {"source": "sample"}, "variants": variants, **changes})
+
+
+def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[int] | None = None) -> PairSet:
+    """Give a pair set of queries `a`, `b`, ... with so many passages each; passage n is n + 1 letters long."""
+    query_of = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
+    names = tuple(chr(ord("a") + i) for i in range(len(sizes)))
+    pairs = tuple((names[q], "p" * (i + 1)) for i, q in enumerate(query_of))
+    return PairSet("made up", pairs, None if labels is None else np.array(labels, np.int64), query_of, names)
+
+
+def a_machine(**changes: object) -> Machine:
+    """Give a machine with AVX2 and two cores."""
+    return _changed(Machine("Some CPU", "avx2", 2, 8, "Linux x86_64", "3.11.0", (("numpy", "2.0.0"),)), changes)
+
+
+def a_run(**changes: object) -> Run:
+    """Give a run that scored 100 pairs of 1000 tokens in one second, a tenth of it tokenizing."""
+    run = Run(
+        n_pairs=100,
+        n_tokens=1000,
+        seconds=(1.0,),
+        tokenize_s=0.1,
+        load_s=0.5,
+        cpu_share=0.9,
+        peak_rss_bytes=200_000_000,
+    )
+    return _changed(run, changes)
+
+
+def a_throughput(**changes: object) -> Throughput:
+    """Give what five runs like `a_run` come to."""
+    throughput = Throughput(
+        side="onnx",
+        plan="2x1, 512 tokens",
+        runs=(a_run(),) * 5,
+        pairs_per_s=100.0,
+        tokens_per_s=1000.0,
+        spread=0.01,
+        tokenize_share=0.1,
+        cpu_share=0.9,
+        load_s=0.5,
+        peak_rss_bytes=200_000_000,
+    )
+    return _changed(throughput, changes)
+
+
+def a_ratio(**changes: object) -> Ratio:
+    """Give a speed-up of 2, between 1.9 and 2.1, of five rounds."""
+    return _changed(Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=5), changes)
+
+
+def a_parity(**changes: object) -> Parity:
+    """Give a candidate that is close to the reference."""
+    parity = Parity(
+        n_pairs=100,
+        n_queries=10,
+        n_nonfinite=0,
+        max_abs_diff=0.25,
+        p99_abs_diff=0.2,
+        mean_abs_diff=0.05,
+        pearson=0.999,
+        kendall_tau=0.97,
+        worst_query_tau=0.8,
+        worst_query="q7",
+        top1_agreement=0.9,
+        top10_overlap=0.95,
+    )
+    return _changed(parity, changes)
+
+
+def a_quality(**changes: object) -> Quality:
+    """Give a candidate that keeps all of the reference's nDCG, give or take a hundredth."""
+    quality = Quality(
+        n_queries=10,
+        reference_ndcg=0.8,
+        candidate_ndcg=0.8,
+        reference_mrr=0.7,
+        candidate_mrr=0.7,
+        ndcg_retained=1.0,
+        ndcg_retained_low=0.99,
+        ndcg_retained_high=1.01,
+    )
+    return _changed(quality, changes)
+
+
+def a_latency(**changes: object) -> Latency:
+    """Give the latency of ten candidates."""
+    latency = Latency(side="onnx", n_documents=10, n_calls=40, p50_ms=20.0, p95_ms=25.0, p99_ms=30.0)
+    return _changed(latency, changes)
+
+
+def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
+    """Give a variant that passed."""
+    row = VariantReport(
+        kind=kind,
+        isa=None,
+        size_bytes=100,
+        size_ratio=0.25,
+        facts=("built by hand",),
+        parity=a_parity(),
+        quality=a_quality(),
+        throughput=a_throughput(side=kind),
+        speedup_tuned=a_ratio(),
+        speedup_default=a_ratio(value=3.0, low=2.9, high=3.1),
+        latency=(a_latency(side=kind),),
+        checks=(Check("Kendall tau-b", 0.97, "≥ 0.5", "pass"),),
+        verdict="pass",
+    )
+    return _changed(row, changes)
+
+
+def a_report(**changes: object) -> Report:
+    """Give a report of `onnx` and `onnx-int8`, both passed."""
+    reference = ReferenceReport(
+        source="sample",
+        revision=None,
+        device="cpu",
+        weights_bytes=400,
+        default=a_throughput(side="torch default", pairs_per_s=40.0),
+        tuned=a_throughput(side="torch tuned", pairs_per_s=50.0),
+        latency=(a_latency(side="torch tuned"),),
+    )
+    report = Report(
+        schema=REPORT_SCHEMA,
+        name="tiny",
+        manifest_root="0" * 64,
+        recipe_digest="1" * 64,
+        started_at="2026-01-01T00:00:00Z",
+        machine=a_machine(),
+        pairs=PairSetInfo("made up", "2" * 64, n_pairs=100, n_queries=10, labelled=True),
+        reference=reference,
+        variants=tuple(a_variant_report(kind) for kind in MODELS),
+        verdict="pass",
+    )
+    return _changed(report, changes)
+
+
+def a_manifest(folder: Path, **changes: object) -> Manifest:
+    """Give the manifest of a folder that holds `FILES`; nothing is written."""
+    recipe = a_recipe()
+    manifest = Manifest(
+        schema=MANIFEST_SCHEMA,
+        name=recipe.name,
+        recipe_digest=recipe.digest,
+        recipe=recipe.model_dump_json(),
+        source=SourceEntry(source="sample", revision=None, digest="3" * 64, weights_bytes=400),
+        max_length=512,
+        pad_id=0,
+        tools=(("onnx", "1.19.0"),),
+        variants=tuple(
+            VariantEntry(
+                kind=kind,
+                isa=None,
+                engine="onnxruntime",
+                model=model,
+                files=(model,),
+                inputs=("input_ids", "attention_mask"),
+                plan=PlanEntry(2, 1, 512),
+                facts=("built by hand",),
+            )
+            for kind, model in MODELS.items()
+        ),
+        files=list_files(folder),
+    )
+    return _changed(manifest, changes)
+
+
+def an_artifact(folder: Path, **changes: object) -> Manifest:
+    """Write an artifact of dummy files and its manifest, and give the manifest."""
+    for path, text in FILES.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    manifest = a_manifest(folder, **changes)
+    write_manifest(manifest, folder)
+    return manifest

@@ -1,0 +1,149 @@
+"""The cache: made once, made again when anything differs, never half."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter.cache import cache_dir, cached
+from exporter.errors import BackendError, RecipeError
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own."""
+    monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "cache"))
+
+
+def fill(folder: Path) -> None:
+    """Make something small."""
+    (folder / "sub").mkdir()
+    (folder / "sub/model.bin").write_bytes(b"weights")
+
+
+def refuse(folder: Path) -> None:
+    """Stand for a step that must not run."""
+    pytest.fail(f"made again in {folder}")
+
+
+def test_made_once() -> None:
+    """The second time, what was made from the same things is reused."""
+    first, reused = cached("fuse", {"opset": 18}, fill)
+    assert not reused
+    assert (first / "sub/model.bin").read_bytes() == b"weights"
+    assert cached("fuse", {"opset": 18}, refuse) == (first, True)
+
+
+def test_order_of_the_key_does_not_matter() -> None:
+    """A key is what it says, not the order it says it in."""
+    folder, _ = cached("fuse", {"a": 1, "b": 2}, fill)
+    assert cached("fuse", {"b": 2, "a": 1}, refuse) == (folder, True)
+
+
+@pytest.mark.parametrize(
+    ("step", "key"), [("fuse", {"opset": 17}), ("quantize", {"opset": 18}), ("fuse", {"opset": 18, "isa": "avx2"})]
+)
+def test_made_again_for_another_key(step: str, key: dict[str, object]) -> None:
+    """Another step, or anything else in the key, gives another folder."""
+    first, _ = cached("fuse", {"opset": 18}, fill)
+    second, reused = cached(step, key, fill)
+    assert not reused
+    assert second != first
+
+
+def _flip(folder: Path) -> None:
+    (folder / "sub/model.bin").write_bytes(b"Weights")
+
+
+def _cut(folder: Path) -> None:
+    (folder / "sub/model.bin").write_bytes(b"")
+
+
+def _drop(folder: Path) -> None:
+    (folder / "sub/model.bin").unlink()
+
+
+def _add(folder: Path) -> None:
+    (folder / "sub/more.bin").write_bytes(b"")
+
+
+def _link(folder: Path) -> None:
+    (folder / "sub/model.bin").rename(folder.parent / "model.bin")
+    (folder / "sub/model.bin").symlink_to(folder.parent / "model.bin")
+
+
+def _forget(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def _garble(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"files": NaN}', encoding="utf-8")
+
+
+@pytest.mark.parametrize("harm", [_flip, _cut, _drop, _add, _link, _forget, _garble])
+def test_harmed_is_made_again(harm: object) -> None:
+    """A cached folder in which anything differs from what was made is made again, never used."""
+    assert callable(harm)
+    folder, _ = cached("fuse", {}, fill)
+    harm(folder)
+    assert cached("fuse", {}, fill) == (folder, False)
+    assert (folder / "sub/model.bin").read_bytes() == b"weights"
+    assert cached("fuse", {}, refuse) == (folder, True)
+
+
+@pytest.mark.parametrize("failure", [RecipeError("no"), ValueError("no"), OSError("no"), KeyboardInterrupt("no")])
+def test_failure_leaves_nothing(failure: BaseException) -> None:
+    """A step that fails leaves nothing in the cache, and its own exception is the one that is seen."""
+
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise failure
+
+    with pytest.raises(type(failure), match="no"):
+        cached("fuse", {}, fail)
+    assert list(cache_dir().iterdir()) == []
+    assert cached("fuse", {}, fill)[1] is False
+
+
+def test_full_disk() -> None:
+    """A disk that fills up is said in one line that names the way to another cache, and leaves nothing."""
+
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(BackendError, match="No space left on device; set EXPORTER_CACHE"):
+        cached("fuse", {}, fail)
+    assert list(cache_dir().iterdir()) == []
+
+
+def test_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that cannot be there is said in one line."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(BackendError, match="set EXPORTER_CACHE"):
+        cached("fuse", {}, refuse)
+
+
+def test_another_process_was_faster() -> None:
+    """Two processes that make the same thing at once both end with it."""
+
+    def slow(folder: Path) -> None:
+        fill(folder)
+        cached("fuse", {}, fill)
+
+    folder, _ = cached("fuse", {}, slow)
+    assert cached("fuse", {}, refuse) == (folder, True)
+
+
+def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$EXPORTER_CACHE first, then $XDG_CACHE_HOME/exporter, then ~/.cache/exporter; naming it makes nothing."""
+    assert cache_dir() == tmp_path / "cache"
+    monkeypatch.setenv("EXPORTER_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "xdg/exporter"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_dir() == tmp_path / "home/.cache/exporter"
+    assert list(tmp_path.iterdir()) == []

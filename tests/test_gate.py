@@ -1,0 +1,204 @@
+"""The gate: pass, fail and invalid, each for its reasons, without a model or a clock."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.recipe import Bars
+from exporter.verify.gate import MAX_SPREAD, Check, Outcome, judge, outcome
+from exporter.verify.throughput import MIN_ROUNDS
+from tests.factories import a_parity, a_quality, a_ratio, bars
+
+if TYPE_CHECKING:
+    from exporter.verify.parity import Parity, Quality
+    from exporter.verify.throughput import Ratio
+
+PARITY, QUALITY, RATIO = a_parity(), a_quality(), a_ratio()
+
+
+def judged(
+    limits: Bars,
+    parity: Parity = PARITY,
+    quality: Quality | None = QUALITY,
+    ratio: Ratio = RATIO,
+    size: float = 0.25,
+) -> tuple[Outcome, dict[str, Check]]:
+    """Judge, and give the verdict with the checks by name."""
+    checks = judge(limits, parity, quality, ratio, size)
+    return outcome(checks), {check.name: check for check in checks}
+
+
+# --- one bar at a time ---
+
+
+@pytest.mark.parametrize(
+    ("bar", "meets", "misses", "observed"),
+    [
+        ("min_ndcg_retained", 0.99, 0.991, 0.99),
+        ("min_kendall_tau", 0.97, 0.971, 0.97),
+        ("min_top1_agreement", 0.9, 0.91, 0.9),
+        ("min_top10_overlap", 0.95, 0.951, 0.95),
+        ("max_abs_diff", 0.25, 0.249, 0.25),
+        ("max_size_ratio", 0.25, 0.249, 0.25),
+        ("min_speedup", 1.9, 2.11, 2.0),
+    ],
+)
+def test_bar_is_met_or_missed(bar: str, meets: float, misses: float, observed: float) -> None:
+    """A measurement that is just at its bar passes, one beyond it fails, and the check shows both numbers."""
+    verdict, checks = judged(bars(**{bar: meets}))
+    *_, check = checks.values()
+    assert verdict == check.outcome == "pass"
+    assert check.observed == observed
+    assert f"{meets:g}" in check.bar
+    assert judged(bars(**{bar: misses}))[0] == "fail"
+
+
+def test_only_the_bars_that_are_set_are_checked() -> None:
+    """A bar left out is not checked; scores that are not finite always are."""
+    assert list(judged(bars(min_kendall_tau=0.5))[1]) == ["non-finite scores", "Kendall tau-b"]
+
+
+def test_all_bars_are_checked() -> None:
+    """With every bar set there is a check for each, and the first failure hides none of the rest."""
+    limits = Bars.model_validate(dict.fromkeys(Bars.model_fields, 1.0))
+    verdict, checks = judged(limits, parity=a_parity(n_nonfinite=3, max_abs_diff=2.0))
+    assert verdict == "fail"
+    assert len(checks) == 1 + len(Bars.model_fields)
+    assert [name for name, check in checks.items() if check.outcome == "pass"] == [
+        "size over reference weights",
+        "speed-up over tuned torch",
+    ]
+
+
+def test_any_nonfinite_score_fails() -> None:
+    """One score that is not finite fails a variant that meets all its bars."""
+    verdict, checks = judged(bars(min_kendall_tau=0.5), parity=a_parity(n_nonfinite=1))
+    assert verdict == "fail"
+    assert checks["non-finite scores"].observed == 1
+
+
+def test_quality_is_held_at_the_lower_bound() -> None:
+    """It is the interval's lower end that must meet the bar, not the value."""
+    quality = a_quality(ndcg_retained=1.0, ndcg_retained_low=0.97)
+    assert judged(bars(min_ndcg_retained=0.98), quality=quality)[0] == "fail"
+
+
+def test_quality_bar_without_labels() -> None:
+    """What cannot be measured is neither met nor missed, and the check can be shown and written."""
+    verdict, checks = judged(bars(min_ndcg_retained=0.98), quality=None)
+    check = checks["nDCG@10 retained, lower bound"]
+    assert verdict == check.outcome == "invalid"
+    assert "no labels" in check.why
+    assert math.isfinite(check.observed)
+
+
+@pytest.mark.parametrize(
+    ("bar", "field"),
+    [
+        ("min_kendall_tau", "kendall_tau"),
+        ("min_top1_agreement", "top1_agreement"),
+        ("min_top10_overlap", "top10_overlap"),
+        ("max_abs_diff", "max_abs_diff"),
+    ],
+)
+def test_nan_fails(bar: str, field: str) -> None:
+    """A measurement that is no number does not slip through."""
+    assert judged(bars(**{bar: 0.5}), parity=a_parity(**{field: math.nan}))[0] == "fail"
+
+
+def test_nan_fails_elsewhere() -> None:
+    """Nor does one of quality or size."""
+    assert judged(bars(min_ndcg_retained=0.5), quality=a_quality(ndcg_retained_low=math.nan))[0] == "fail"
+    assert judged(bars(max_size_ratio=0.5), size=math.nan)[0] == "fail"
+
+
+@pytest.mark.parametrize("field", ["low", "high", "spread"])
+def test_nan_speed_never_passes(field: str) -> None:
+    """A speed-up of which any part is no number is not passed."""
+    nothing = {"value": math.nan, "low": math.nan, "high": math.nan, "spread": math.nan}
+    assert judged(bars(min_speedup=1.0), ratio=a_ratio(**nothing))[0] != "pass"
+    assert judged(bars(min_speedup=2.05), ratio=a_ratio(**{field: math.nan}))[0] != "pass"
+
+
+# --- doubt about the speed ---
+
+
+@pytest.mark.parametrize(
+    ("ratio", "why"),
+    [
+        (a_ratio(n_rounds=MIN_ROUNDS - 1), f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed"),
+        (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15%, 10% allowed"),
+        (a_ratio(low=1.4, high=2.6), "the interval 1.40-2.60 holds the bar"),
+    ],
+    ids=["too few rounds", "too much spread", "interval holds the bar"],
+)
+def test_doubtful_speed_is_invalid(ratio: Ratio, why: str) -> None:
+    """A speed that cannot be trusted is neither passed nor failed, and the reason has both numbers."""
+    verdict, checks = judged(bars(min_speedup=1.5), ratio=ratio)
+    check = checks["speed-up over tuned torch"]
+    assert verdict == check.outcome == "invalid"
+    assert check.why == why
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(1.5, 1.6, "pass"), (1.4, 1.5, "invalid"), (1.49, 1.51, "invalid"), (1.3, 1.49, "fail")],
+)
+def test_interval_and_bar(low: float, high: float, verdict: Outcome) -> None:
+    """Only an interval that lies wholly on one side of the bar, 1.5, gives a verdict."""
+    assert judged(bars(min_speedup=1.5), ratio=a_ratio(low=low, value=(low + high) / 2, high=high))[0] == verdict
+
+
+def test_limits_of_doubt() -> None:
+    """Just enough rounds and just the spread allowed are no doubt."""
+    assert judged(bars(min_speedup=1.5), ratio=a_ratio(n_rounds=MIN_ROUNDS, spread=MAX_SPREAD))[0] == "pass"
+
+
+def test_doubt_without_a_speed_bar() -> None:
+    """Where speed is not asked for, noise does not matter."""
+    assert judged(bars(min_kendall_tau=0.5), ratio=a_ratio(n_rounds=1, spread=9.0))[0] == "pass"
+
+
+@pytest.mark.parametrize("ratio", [a_ratio(), a_ratio(n_rounds=1), a_ratio(spread=1.0), a_ratio(low=0.5, high=9.0)])
+def test_noise_cannot_mend_a_wrong_model(ratio: Ratio) -> None:
+    """A model that ranks wrongly fails, whatever is known about its speed."""
+    assert judged(bars(min_kendall_tau=0.99, min_speedup=1.5), ratio=ratio)[0] == "fail"
+
+
+# --- reducing ---
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Something with an outcome."""
+
+    outcome: Outcome
+
+
+@pytest.mark.parametrize("found", itertools.product(("pass", "fail", "invalid"), repeat=2))
+def test_outcome_of_two(found: tuple[Outcome, Outcome]) -> None:
+    """Fail before invalid before pass, in either order."""
+    worst = next(one for one in ("fail", "invalid", "pass") if one in found)
+    assert outcome([Judged(one) for one in found]) == worst
+
+
+@given(st.floats(0.01, 1), st.floats(0.01, 1), st.floats(0, 1))
+def test_a_lower_bar_is_no_harder(low: float, high: float, tau: float) -> None:
+    """What meets a bar meets every lower one."""
+    low, high = sorted((low, high))
+    parity = a_parity(kendall_tau=tau)
+    if judged(bars(min_kendall_tau=high), parity=parity)[0] == "pass":
+        assert judged(bars(min_kendall_tau=low), parity=parity)[0] == "pass"
+
+
+def test_same_in_same_out() -> None:
+    """The same measurements and bars give the same verdict."""
+    limits = bars(min_kendall_tau=0.9, min_speedup=1.95)
+    assert judged(limits) == judged(limits)

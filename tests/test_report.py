@@ -1,0 +1,271 @@
+"""The report: written, read, judged again and shown, all from the same numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.artifact import read_sealed, write_sealed
+from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.verify.gate import Check
+from exporter.verify.report import markdown, read_report, rejudge, table, to_json, write_report
+from tests.factories import a_parity, a_ratio, a_report, a_variant_report, an_artifact, bars
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exporter.verify.report import Report
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An artifact that was not verified."""
+    an_artifact(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+# --- files ---
+
+
+def test_round_trip(folder: Path) -> None:
+    """What was written is what is read."""
+    manifest = an_artifact(folder)
+    report = a_report(manifest_root=manifest.root)
+    write_report(report, folder)
+    assert read_report(folder, manifest) == report
+
+
+def test_round_trip_without_labels(folder: Path) -> None:
+    """A report without quality comes back so."""
+    manifest = an_artifact(folder)
+    report = a_report(manifest_root=manifest.root, variants=(a_variant_report(quality=None),))
+    write_report(report, folder)
+    assert read_report(folder, manifest) == report
+
+
+def test_same_report_same_bytes(folder: Path, tmp_path: Path) -> None:
+    """A report has no clock of its own: written twice it is the same file."""
+    (tmp_path / "other").mkdir()
+    write_report(a_report(), folder)
+    write_report(a_report(), tmp_path / "other")
+    for name in ("report.json", "report.md"):
+        assert (folder / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_markdown_is_written_beside(folder: Path) -> None:
+    """The page for people stands beside the data."""
+    write_report(a_report(), folder)
+    assert (folder / "report.md").read_text(encoding="utf-8") == markdown(a_report())
+
+
+def test_not_verified_yet(folder: Path) -> None:
+    """Without a report, the command that makes one is named."""
+    with pytest.raises(RecipeError, match="not verified yet.*exporter verify"):
+        read_report(folder, an_artifact(folder))
+
+
+def test_report_of_other_files(folder: Path) -> None:
+    """A report counts only for the files it was made of."""
+    write_report(a_report(), folder)
+    with pytest.raises(IntegrityError, match="is about other files.*exporter verify"):
+        read_report(folder, an_artifact(folder))
+
+
+def test_verdict_edited_by_hand(folder: Path) -> None:
+    """A verdict that was changed afterwards is noticed."""
+    manifest = an_artifact(folder)
+    write_report(a_report(manifest_root=manifest.root, verdict="fail"), folder)
+    path = folder / "report.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"fail"', '"pass"'), encoding="utf-8")
+    with pytest.raises(IntegrityError, match="changed since it was written"):
+        read_report(folder, manifest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 2}, "schema 2, this exporter reads 1"),
+        ({"schema": None}, "schema None"),
+        ({"verdict": "perhaps"}, "verdict"),
+        ({"variants": 7}, "variants"),
+        ({"machine": None}, "machine"),
+    ],
+)
+def test_report_of_another_shape(folder: Path, changes: dict[str, object], message: str) -> None:
+    """A sealed report of another schema or shape is refused, and says where."""
+    manifest = an_artifact(folder)
+    write_report(a_report(manifest_root=manifest.root), folder)
+    write_sealed(folder / "report.json", {**read_sealed(folder / "report.json"), **changes})
+    with pytest.raises(IntegrityError, match=message):
+        read_report(folder, manifest)
+
+
+def test_nowhere_to_write(tmp_path: Path) -> None:
+    """A disk that refuses is the backend's failure, for either file."""
+    with pytest.raises(BackendError, match=r"report\.json: cannot be written"):
+        write_report(a_report(), tmp_path / "none")
+    (tmp_path / "report.md").mkdir()
+    with pytest.raises(BackendError, match=r"report\.md: cannot be written"):
+        write_report(a_report(), tmp_path)
+
+
+def test_json_for_machines() -> None:
+    """The report as JSON has one key per field and the variants by kind."""
+    found = json.loads(to_json(a_report()))
+    assert found["verdict"] == "pass"
+    assert [row["kind"] for row in found["variants"]] == ["onnx", "onnx-int8"]
+    assert found["variants"][0]["parity"]["kendall_tau"] == 0.97
+    assert found["variants"][0]["speedup_tuned"] == {
+        "value": 2.0,
+        "low": 1.9,
+        "high": 2.1,
+        "spread": 0.02,
+        "n_rounds": 5,
+    }
+
+
+# --- judged again ---
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    """Give the verdicts by kind, the report's own under its name."""
+    return {report.name: report.verdict, **{row.kind: row.verdict for row in report.variants}}
+
+
+def test_rejudge_harder() -> None:
+    """A higher bar fails the variant it is for and with it the artifact; the other keeps its verdict and checks."""
+    before = a_report()
+    after = rejudge(before, {"onnx": bars(min_kendall_tau=0.99)})
+    assert verdicts(after) == {"tiny": "fail", "onnx": "fail", "onnx-int8": "pass"}
+    assert after.variants[1] == before.variants[1]
+    assert [check.name for check in after.variants[0].checks] == ["non-finite scores", "Kendall tau-b"]
+
+
+def test_rejudge_easier() -> None:
+    """A lower bar passes what failed; measurements stay as they were."""
+    failed = a_variant_report(checks=(Check("Kendall tau-b", 0.97, "≥ 0.99", "fail"),), verdict="fail")
+    before = a_report(variants=(failed,), verdict="fail")
+    after = rejudge(before, {"onnx": bars(min_kendall_tau=0.9), "openvino": bars(min_speedup=9)})
+    assert verdicts(after) == {"tiny": "pass", "onnx": "pass"}
+    assert after.variants[0].parity == failed.parity
+    assert after.variants[0].throughput == failed.throughput
+
+
+def test_rejudge_is_over_the_tuned_reference() -> None:
+    """The speed bar is held against the speed-up over tuned PyTorch, not over PyTorch as it comes."""
+    row = a_variant_report(speedup_default=a_ratio(value=9.0, low=8.9, high=9.1))
+    assert rejudge(a_report(variants=(row,)), {"onnx": bars(min_speedup=2.5)}).verdict == "fail"
+
+
+def test_rejudge_invalid() -> None:
+    """One variant without a verdict leaves the artifact without one."""
+    rows = (a_variant_report(speedup_tuned=a_ratio(n_rounds=2)), a_variant_report("onnx-int8"))
+    after = rejudge(a_report(variants=rows), {"onnx": bars(min_speedup=1.5)})
+    assert verdicts(after) == {"tiny": "invalid", "onnx": "invalid", "onnx-int8": "pass"}
+
+
+def test_rejudge_twice_is_once() -> None:
+    """Judging again against the same bars changes nothing."""
+    limits = {"onnx": bars(min_kendall_tau=0.99), "onnx-int8": bars(min_speedup=1.5)}
+    once = rejudge(a_report(), limits)
+    assert rejudge(once, limits) == once
+
+
+def test_rejudge_bars_for_nobody() -> None:
+    """Bars for kinds the report does not have judge nothing, and that is said."""
+    with pytest.raises(RecipeError, match="bars for openvino, but the report is of onnx, onnx-int8"):
+        rejudge(a_report(), {"openvino": bars()})
+
+
+# --- shown ---
+
+
+def test_table() -> None:
+    """Both reference rows come first, then each variant; every row has a cell under every title."""
+    titles, rows = table(a_report())
+    assert [row[0] for row in rows] == ["torch default", "torch tuned", "onnx", "onnx-int8"]
+    assert all(len(row) == len(titles) for row in rows)
+    by_title = dict(zip(titles, rows[2], strict=True))
+    assert by_title["x tuned"] == "2.00"
+    assert by_title["x default"] == "3.00"
+    assert by_title["nDCG kept"] == "100.0%"
+    assert by_title["verdict"] == "PASS"
+
+
+def test_table_of_the_reference() -> None:
+    """Tuned at 50 pairs/s is 1.25 times default at 40; default is 0.80 of tuned."""
+    titles, rows = table(a_report())
+    default, tuned = (dict(zip(titles, row, strict=True)) for row in rows[:2])
+    assert (default["x default"], default["x tuned"]) == ("1.00", "0.80")
+    assert (tuned["x default"], tuned["x tuned"]) == ("1.25", "1.00")
+
+
+def test_table_without_labels() -> None:
+    """Where there are no labels the table says so."""
+    assert "no labels" in table(a_report(variants=(a_variant_report(quality=None),)))[1][-1]
+
+
+def test_markdown_says_what_counts() -> None:
+    """The page names artifact, verdict, machine, instruction set, pairs, variants and what they were built from."""
+    page = markdown(a_report())
+    assert page.startswith("# tiny: pass\n")
+    for words in (
+        "Some CPU",
+        "avx2",
+        "2 cores",
+        "100 pairs of 10 queries",
+        "onnx-int8",
+        "built by hand",
+        "0" * 64,
+        "numpy 2.0.0",
+        "2026-01-01T00:00:00Z",
+    ):
+        assert words in page
+
+
+def test_markdown_says_why() -> None:
+    """A check without a verdict comes with its reason."""
+    check = Check("speed-up over tuned torch", 2.0, "≥ 1.5", "invalid", "3 rounds, 5 needed")
+    page = markdown(a_report(variants=(a_variant_report(checks=(check,), verdict="invalid"),), verdict="invalid"))
+    assert page.startswith("# tiny: invalid\n")
+    assert "invalid: 3 rounds, 5 needed" in page
+
+
+def test_markdown_without_labels() -> None:
+    """Where there are no labels the page says so."""
+    assert "no labels" in markdown(a_report(variants=(a_variant_report(quality=None),)))
+
+
+def every_bar() -> Report:
+    """Give a report of a variant that is held against every bar, with names chosen to break a table."""
+    limits = bars(
+        min_ndcg_retained=0.9,
+        min_kendall_tau=0.9,
+        min_top1_agreement=0.9,
+        min_top10_overlap=0.9,
+        max_abs_diff=0.5,
+        min_speedup=1.5,
+        max_size_ratio=0.5,
+    )
+    row = a_variant_report(parity=a_parity(worst_query="a|b\nc"))
+    return rejudge(a_report(variants=(row,)), {"onnx": limits})
+
+
+def test_markdown_tables_are_tables() -> None:
+    """Every row of a table has as many cells as its titles; a bar inside a cell is escaped.
+
+    Source: https://github.github.com/gfm/#example-200
+    """
+    n_tables, wanted = 0, 0
+    for line in markdown(every_bar()).splitlines():
+        if not line.startswith("|"):
+            wanted = 0
+            continue
+        n_cells = len(re.findall(r"(?<!\\)\|", line)) - 1
+        if not wanted:
+            n_tables, wanted = n_tables + 1, n_cells
+        assert n_cells == wanted, line
+    assert n_tables == 6

@@ -1,0 +1,228 @@
+"""Speed as arithmetic on recorded runs: nothing here is timed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.progress import Silent
+from exporter.verify import throughput
+from exporter.verify.throughput import MAX_ROUNDS, MIN_ROUNDS, default_torch, measure, pool, speedup, spread_out
+from exporter.verify.worker import ArtifactSpec, TorchSpec
+from tests.factories import a_pair_set, a_run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from exporter.verify.worker import Job, Run
+
+SECONDS = st.floats(0.01, 100)
+TORCH = TorchSpec("model", 512, "cpu", batch_size=8, workers=2, threads=1)
+ONNX = ArtifactSpec("artifact", "onnx", workers=2, threads=1, token_budget=512)
+
+
+def runs(*seconds: float) -> list[Run]:
+    """Give runs that took so long."""
+    return [a_run(seconds=(s,)) for s in seconds]
+
+
+# --- pool ---
+
+
+def test_pool_by_hand() -> None:
+    """100 pairs of 1000 tokens in 1, 2 and 4 seconds: 100, 50, 25 pairs/s, the middle is 50, or 500 tokens/s."""
+    pooled = pool("onnx", "2x1", runs(1, 4, 2))
+    assert pooled.pairs_per_s == 50
+    assert pooled.tokens_per_s == 500
+    assert (pooled.side, pooled.plan) == ("onnx", "2x1")
+    assert pooled.runs == tuple(runs(1, 4, 2))
+
+
+def test_pool_takes_the_mean_of_a_runs_passes() -> None:
+    """Two passes of 1 and 3 seconds are 50 pairs/s."""
+    assert pool("onnx", "", [a_run(seconds=(1.0, 3.0))]).pairs_per_s == 50
+
+
+def test_pool_spread() -> None:
+    """Rates of 90 and 110: standard deviation 14.1 over mean 100. A single run has none."""
+    assert pool("onnx", "", runs(100 / 90, 100 / 110)).spread == pytest.approx(math.sqrt(200) / 100)
+    assert pool("onnx", "", runs(1)).spread == 0
+
+
+def test_pool_of_the_rest() -> None:
+    """Shares and load time are in the middle of the runs, memory is the most that any took."""
+    measured = [
+        a_run(seconds=(2.0,), tokenize_s=0.2, cpu_share=0.5, load_s=1.0, peak_rss_bytes=30),
+        a_run(seconds=(2.0,), tokenize_s=0.4, cpu_share=0.6, load_s=9.0, peak_rss_bytes=10),
+        a_run(seconds=(2.0,), tokenize_s=0.6, cpu_share=0.9, load_s=2.0, peak_rss_bytes=20),
+    ]
+    pooled = pool("onnx", "", measured)
+    assert pooled.tokenize_share == pytest.approx(0.2)
+    assert (pooled.cpu_share, pooled.load_s, pooled.peak_rss_bytes) == (0.6, 2.0, 30)
+
+
+@pytest.mark.parametrize("mixed", [[], [a_run(), a_run(n_pairs=99)], [a_run(), a_run(n_tokens=999)]])
+def test_pool_refuses(mixed: list[Run]) -> None:
+    """Runs of different pairs are not one number, and no runs are none."""
+    with pytest.raises(ValueError, match="onnx: runs cannot be pooled"):
+        pool("onnx", "", mixed)
+
+
+# --- speedup ---
+
+
+def test_speedup_by_hand() -> None:
+    """Twice as fast in every round is a speed-up of exactly 2."""
+    ratio = speedup(runs(1, 2, 3), runs(2, 4, 6))
+    assert ratio.value == pytest.approx(2)
+    assert (ratio.low, ratio.high) == (pytest.approx(2), pytest.approx(2))
+    assert ratio.spread == pytest.approx(0)
+    assert ratio.n_rounds == 3
+
+
+def test_speedup_is_the_geometric_mean_of_rounds() -> None:
+    """Once as fast and once four times as fast is twice as fast; t = 12.706 for two rounds gives the interval."""
+    ratio = speedup(runs(1, 1), runs(1, 4))
+    assert ratio.value == pytest.approx(2)
+    # The logarithms are 0 and 2 ln 2: standard deviation sqrt(2) ln 2, standard error ln 2.
+    # Source: https://www.itl.nist.gov/div898/handbook/eda/section3/eda3672.htm (t, 0.975, one degree of freedom)
+    assert ratio.spread == pytest.approx(math.sqrt(2) * math.log(2))
+    assert ratio.low == pytest.approx(2 / 2**12.706, rel=1e-3)
+    assert ratio.high == pytest.approx(2 * 2**12.706, rel=1e-3)
+
+
+def test_rounds_are_paired() -> None:
+    """A machine that slows both sides down in one round does not change the speed-up, nor widen its interval."""
+    ratio = speedup(runs(1, 1, 5), runs(3, 3, 15))
+    assert ratio.value == pytest.approx(3)
+    assert ratio.high - ratio.low == pytest.approx(0, abs=1e-9)
+
+
+def test_single_round_says_nothing() -> None:
+    """One round gives a value, and an interval that holds any bar."""
+    ratio = speedup(runs(1), runs(2))
+    assert (ratio.value, ratio.n_rounds) == (2, 1)
+    assert ratio.low == 0
+    assert 1e6 < ratio.high < math.inf
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=9))
+def test_there_and_back_is_one(rounds: list[tuple[float, float]]) -> None:
+    """The speed-up of a over b times that of b over a is one."""
+    a, b = (runs(*side) for side in zip(*rounds, strict=True))
+    assert speedup(a, b).value * speedup(b, a).value == pytest.approx(1)
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), min_size=3, max_size=9))
+def test_interval_turns_with_the_sides(rounds: list[tuple[float, float]]) -> None:
+    """The value lies in its interval, and the interval of b over a is that of a over b turned round."""
+    a, b = (runs(*side) for side in zip(*rounds, strict=True))
+    there, back = speedup(a, b), speedup(b, a)
+    assert there.low <= there.value * (1 + 1e-9)
+    assert there.value <= there.high * (1 + 1e-9)
+    assert there.low * back.high == pytest.approx(1)
+
+
+@given(st.lists(SECONDS, min_size=2, max_size=9))
+def test_itself_is_one(seconds: list[float]) -> None:
+    """A side is as fast as itself, without doubt."""
+    ratio = speedup(runs(*seconds), runs(*seconds))
+    assert (ratio.value, ratio.low, ratio.high, ratio.spread) == (1, 1, 1, 0)
+
+
+@pytest.mark.parametrize(("candidate", "reference"), [([], []), (runs(1), []), (runs(1, 2), runs(1))])
+def test_speedup_refuses(candidate: list[Run], reference: list[Run]) -> None:
+    """Sides that did not run equally often, or never, cannot be compared."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the words of one case are Python's
+        speedup(candidate, reference)
+
+
+# --- spread_out ---
+
+
+def test_spread_out_by_hand() -> None:
+    """Of passages 1 to 9 letters long, three are the shortest, the middle one and the longest."""
+    picked = spread_out(a_pair_set((9,)), 3)
+    assert [len(passage) for _, passage in picked] == [1, 5, 9]
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(1, 40))
+def test_spread_out_laws(sizes: list[int], n: int) -> None:
+    """As many as asked for if there are, each once, in the set's order, and the same every time."""
+    pair_set = a_pair_set(sizes)
+    picked = spread_out(pair_set, n)
+    assert len(picked) == min(n, len(pair_set.pairs))
+    places = [pair_set.pairs.index(pair) for pair in picked]
+    assert places == sorted(set(places))
+    assert spread_out(pair_set, n) == picked
+
+
+def test_spread_out_of_fewer() -> None:
+    """A set with fewer pairs is taken whole."""
+    pair_set = a_pair_set((2, 2))
+    assert spread_out(pair_set, 100) == pair_set.pairs
+
+
+# --- the reference's plans ---
+
+
+def test_default_torch() -> None:
+    """The reference as it comes runs batches of 32 on one worker with all cores."""
+    default = default_torch(TORCH, 4)
+    assert (default.batch_size, default.workers, default.threads) == (32, 1, 4)
+    assert (default.folder, default.max_length, default.device) == ("model", 512, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (TORCH, "2x1, batch 8"),
+        (TorchSpec("m", 512, "cuda", 64, 1, 2), "cuda, 1x2, batch 64"),
+        (ONNX, "2x1, 512 tokens"),
+    ],
+)
+def test_specs_as_people_write_them(spec: object, text: str) -> None:
+    """A plan prints as workers x threads and size of a batch, with the device if it is not the CPU."""
+    assert str(spec) == text
+
+
+# --- rounds ---
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace the worker by one that notes whom it would have timed, and takes a second."""
+    order: list[str] = []
+
+    def run_job(job: Job, _progress: object = None) -> tuple[tuple[Run, ...], np.ndarray | None]:
+        (spec,) = job.specs
+        order.append(spec.kind if isinstance(spec, ArtifactSpec) else "torch")
+        return (a_run(),), None
+
+    monkeypatch.setattr(throughput, "run_job", run_job)
+    return order
+
+
+def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every side runs once a round, in turn, for as many rounds as the gate asks at least."""
+    order = recorded(monkeypatch)
+    found = measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), lambda _runs: True)
+    assert order == ["torch", "onnx"] * MIN_ROUNDS
+    assert {side: len(of_side) for side, of_side in found.items()} == {"torch": MIN_ROUNDS, "onnx": MIN_ROUNDS}
+
+
+def test_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that never settle are given up after so many rounds."""
+    order = recorded(monkeypatch)
+    measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), lambda _runs: False)
+    assert order == ["torch", "onnx"] * MAX_ROUNDS
+
+
+def test_rounds_go_on_until_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more round is made for as long as the numbers have not settled."""
+    recorded(monkeypatch)
+    found = measure({"torch": TORCH}, a_pair_set((3,)), Silent(), lambda runs: len(runs["torch"]) > MIN_ROUNDS)
+    assert len(found["torch"]) == MIN_ROUNDS + 1
