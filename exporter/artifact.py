@@ -5,6 +5,7 @@ Knows files and hashes; does not know what a model is.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -203,11 +204,12 @@ def read_sealed(path: Path) -> dict[str, object]:
     try:
         raw = path.read_bytes()
         sealed = json.loads(raw)
+        as_written = isinstance(sealed, dict) and _canonical(sealed) == raw
     except FileNotFoundError:
         raise IntegrityError(f"{path}: missing") from None
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(sealed, dict) or _canonical(sealed) != raw:
+    if not as_written:
         raise IntegrityError(f"{path}: changed since it was written")
     content = {key: value for key, value in sealed.items() if key != "sha256"}
     if hashlib.sha256(_canonical(content)).hexdigest() != sealed.get("sha256"):
@@ -282,7 +284,12 @@ def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
         old = scratch.with_name(f"{scratch.name}.old")
         if final.exists():
             final.rename(old)
-        scratch.rename(final)
+        try:
+            scratch.rename(final)
+        except BaseException:
+            if old.exists():
+                old.rename(final)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -299,7 +306,7 @@ def scratch_beside(final: Path) -> Path:
 
 def clear_left_over(final: Path) -> None:
     """Undo what a killed run left beside `final`: put the old folder back if the new one never arrived, drop the rest."""
-    for left in final.parent.glob(f".{final.name}.*"):
+    for left in final.parent.glob(f".{glob.escape(final.name)}.*"):
         found = re.fullmatch(rf"\.{re.escape(final.name)}\.(\d+)-[^.]+(\.old)?", left.name)
         if not found or Path(f"/proc/{found[1]}").exists():
             continue

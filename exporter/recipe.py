@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
@@ -60,8 +61,8 @@ class Reference(_Part):
     device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="auto is cuda where there is one, else cpu")
 
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 
 
 class Bars(_Part):
@@ -188,14 +189,14 @@ def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
     data, lines = _read_yaml(path)
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with name, model and variants; found {_kind_of(data)}")
-    _make_paths_absolute(data, path.parent)
+    _make_paths_absolute(data, path.parent, path)
     if model is not None:
-        _set(data, f"model.source={json.dumps(model)}", path)
-        if isinstance(part := data.get("model"), dict):
-            part.pop("revision", None)
+        old = data.get("model")
+        kept = {key: value for key, value in old.items() if key != "revision"} if isinstance(old, dict) else {}
+        data["model"] = {**kept, "source": model}
     for change in changes:
         _set(data, change, path)
-    _make_paths_absolute(data, Path.cwd())
+    _make_paths_absolute(data, Path.cwd(), path)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -241,24 +242,30 @@ def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
     try:
         data = YAML(typ="safe", pure=True).load(text)
         lines: dict[_Loc, int] = {}
-        _collect_lines(YAML(typ="rt").load(text), (), lines)
+        _collect_lines(YAML(typ="rt").load(text), (), lines, set())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = (error.problem or "not valid YAML").split("\n", 1)[0]
+        if problem.startswith("but ") and error.context:  # half a sentence
+            problem = f"{error.context}, {problem}"
         raise RecipeError(f"{place}: {problem}") from None
-    except (YAMLError, RecursionError) as error:
+    except (YAMLError, RecursionError, ValueError) as error:  # ValueError: a tag or a date that is none
         raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     return data, lines
 
 
-def _collect_lines(node: object, loc: _Loc, lines: dict[_Loc, int]) -> None:
+def _collect_lines(node: object, loc: _Loc, lines: dict[_Loc, int], seen: set[int]) -> None:
+    if id(node) in seen:  # an alias; a nest of them would be walked 2^n times
+        return
+    seen.add(id(node))
     marks = getattr(getattr(node, "lc", None), "data", None) or {}
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, child in children:
         if key in marks:
             lines[(*loc, key)] = marks[key][0] + 1
-        _collect_lines(child, (*loc, key), lines)
+        if isinstance(child, dict | list):
+            _collect_lines(child, (*loc, key), lines, seen)
 
 
 def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
@@ -268,7 +275,7 @@ def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
         raise RecipeError(f"--set {change!r}: write where=value, for example variants.0.bars.min_speedup=2")
     try:
         value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+    except (YAMLError, ValueError):
         raise RecipeError(f"--set {change!r}: {text!r} is not a YAML value") from None
     *parents, last = where.split(".")
     node: Yaml = data
@@ -287,17 +294,24 @@ def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
         raise RecipeError(f"--set {change!r}: {path} has no {where}")
 
 
-def _make_paths_absolute(data: dict[str, Yaml], base: Path) -> None:
+def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> None:
     """Turn the names of existing or plainly written folders and files into absolute ones; leave Hub ids and sample sets."""
     model, pairs = data.get("model"), data.get("pairs")
     if isinstance(model, dict) and isinstance(source := model.get("source"), str) and source not in ("", "sample"):
         named_as_path = source.startswith(("./", "../", "/", "~")) or source in (".", "..")
-        if named_as_path or (base / source).is_dir():
-            model["source"] = str((base / Path(source).expanduser()).resolve())
+        if named_as_path or os.path.isdir(base / source):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
+            model["source"] = _absolute(source, base, recipe)
     if isinstance(pairs, dict):
         for key in ("verify", "calibrate"):
             if isinstance(name := pairs.get(key), str) and name and not name.startswith("sample/"):
-                pairs[key] = str((base / Path(name).expanduser()).resolve())
+                pairs[key] = _absolute(name, base, recipe)
+
+
+def _absolute(name: str, base: Path, recipe: Path) -> str:
+    try:
+        return str((base / Path(name).expanduser()).resolve())
+    except (RuntimeError, ValueError, OSError) as error:  # nobody's home, a null byte, a loop of links
+        raise RecipeError(f"{recipe}: {name!r} is no path: {error}") from None
 
 
 def _finding(path: Path, lines: dict[_Loc, int], problem: object) -> str:

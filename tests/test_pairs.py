@@ -112,6 +112,13 @@ def test_blank_lines_are_skipped(tmp_path: Path) -> None:
         load_pairs(str(path))
 
 
+def test_misspelt_key_is_an_error(tmp_path: Path) -> None:
+    """A near miss of a known key is refused, since it would silently drop labels or ids."""
+    path = jsonl(tmp_path / "x.jsonl", [{**row, "lable": 1} for row in ROWS])
+    with pytest.raises(RecipeError, match=r"x.jsonl:1: unknown key 'lable', did you mean 'label'\?"):
+        load_pairs(str(path))
+
+
 def test_other_keys_are_left_alone(tmp_path: Path) -> None:
     """A JSONL row may carry more than a pair needs."""
     rows = [{**row, "source": "wikipedia", "passage_id": i} for i, row in enumerate(ROWS)]
@@ -314,7 +321,8 @@ def test_shared_query_is_no_shared_pair(tmp_path: Path) -> None:
         (ROWS[:2], "1 query with more than one passage; ranking is judged over queries"),
         (ROWS[:3], "1 query with more than one passage; "),
         (ROWS[::2], "0 query with more than one passage; "),
-        ([{**row, "label": 0} for row in ROWS], "every label is 0; nDCG needs a relevant passage"),
+        ([{**row, "label": 0} for row in ROWS], "0 queries have a passage labelled above 0; nDCG's interval is over queries"),
+        ([ROWS[0], *({**row, "label": 0} for row in ROWS[1:])], "1 queries have a passage labelled above 0"),
     ],
 )
 def test_too_little_to_judge(tmp_path: Path, rows: list[dict[str, object]], message: str) -> None:

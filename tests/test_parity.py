@@ -281,8 +281,6 @@ def test_nonfinite_costs_quality() -> None:
 
 
 def test_single_judged_query() -> None:
-    """One query with labels is little to go by, but no reason to break."""
-    found = quality(scores(2, 1, 2, 1), scores(1, 2, 2, 1), a_pair_set((2, 2), [1, 0, 0, 0]))
-    assert found is not None
-    assert found.n_queries == 1
-    assert found.ndcg_retained_low <= found.ndcg_retained <= found.ndcg_retained_high
+    """One query with labels gives no interval; `load_pair_sets` refuses such a set before anything is measured."""
+    with pytest.raises(ValueError, match="needs two queries with a relevant passage"):
+        quality(scores(2, 1, 2, 1), scores(1, 2, 2, 1), a_pair_set((2, 2), [1, 0, 0, 0]))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.artifact import staged, write_manifest
-from exporter.errors import GateRefused, NoVerdict
+from exporter.errors import GateRefused, NoVerdict, RecipeError
 from exporter.verify.gate import outcome
 from exporter.verify.report import write_report
 
@@ -34,15 +34,18 @@ def publish_to_folder(folder: Path, manifest: Manifest, report: Report, dest: Pa
     Raises:
         GateRefused: no variant passed.
         NoVerdict: none passed, but one might if measured again.
-        RecipeError: `dest` exists and is not to be replaced, or is no artifact.
+        RecipeError: `dest` exists and is not to be replaced, is no artifact, or lies in `folder`.
         BackendError: the disk refuses.
     """
+    if dest.resolve().is_relative_to(folder.resolve()):
+        raise RecipeError(f"{dest} lies in the artifact {folder} itself; choose another folder")
     passed = {row.kind for row in report.variants if row.verdict == "pass"}
     if not passed:
         found = ", ".join(f"{row.kind}: {row.verdict}" for row in report.variants)
         refused = GateRefused if report.verdict == "fail" else NoVerdict
         raise refused(f"{folder}: nothing to publish, no variant passed ({found}); see {folder}/report.md")
-    left = {path for entry in manifest.variants if entry.kind not in passed for path in entry.files}
+    kept = {path for entry in manifest.variants if entry.kind in passed for path in entry.files}
+    left = {path for entry in manifest.variants for path in entry.files} - kept
     copied = replace(
         manifest,
         variants=tuple(entry for entry in manifest.variants if entry.kind in passed),

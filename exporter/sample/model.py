@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SAMPLE_DIR = Path(__file__).parent
 DIFFERENCE = SAMPLE_DIR / "difference.safetensors"
 # sha256 of the file `train.py` wrote; a changed file is refused before it is read.
-DIFFERENCE_SHA256 = "0" * 64
+DIFFERENCE_SHA256 = "d9104dd6fc694fb698f8303bbd66b4b1fb9a3250d43d34bfca2a3d0eb3dc455f"
 # The published weights of all-MiniLM-L6-v2.
 # Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 BACKBONE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

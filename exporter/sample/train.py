@@ -13,7 +13,14 @@ mixes the backbone's own bi-encoder cosine, put on the logit scale by a logistic
 share falls from 1 to 0.3, the negatives go from random to hard, the passages from short to long. Low-rank training from
 the start does not leave the base rate, so the low-rank difference is taken afterwards, by SVD, and its cost measured.
 
-FIGURES
+Figures of the run that made the shipped files (nDCG@10 over 20 candidates of each of the 300 held-out questions; hard
+negatives taken from both rankers' lists, so the task is hard for BM25 and cosine alike):
+
+    BM25 0.7857    backbone's cosine 0.9247    all trained weights 0.9415    rank 40, shipped 0.9385
+
+The truncation to rank 40 moves a logit by 0.080 on average, where logits have a standard deviation of 1.88. 1,150 steps of 32
+pairs took 62 minutes on two cores of an AMD EPYC with AVX-512 BF16, not idle otherwise; `difference.safetensors` is 3.76 MB.
+Thread timing makes float sums differ from run to run, so made again it is equal in quality, not byte by byte.
 """
 
 from __future__ import annotations

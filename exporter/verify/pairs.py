@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.recipe import Recipe
 
 _SAMPLE_DIR = Path(__file__).parent.parent / "sample"
+_MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
 _COLUMNS = ("query", "passage", "label", "query_id", "passage_id")
 
 
@@ -57,7 +60,7 @@ def load_pairs(name: str) -> PairSet:
         RecipeError: the file is missing, empty, or a row is not a pair; the line is named.
     """
     path = _SAMPLE_DIR / f"{name.removeprefix('sample/')}.jsonl" if name.startswith("sample/") else Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
         known = sorted(f"sample/{p.stem}" for p in _SAMPLE_DIR.glob("*.jsonl"))
         raise RecipeError(f"pairs {name}: no such file; write one, or one of {', '.join(known)}")
     if path.suffix not in (".jsonl", ".tsv"):
@@ -88,8 +91,10 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
         )
     if verify.labels is None and any(variant.bars.min_ndcg_retained for variant in recipe.variants):
         raise RecipeError(f"pairs {verify.name}: no labels, which bar min_ndcg_retained needs; add labels or take the bar out")
-    if verify.labels is not None and not verify.labels.any():
-        raise RecipeError(f"pairs {verify.name}: every label is 0; nDCG needs a relevant passage")
+    if verify.labels is not None and (n_judged := len(set(verify.query_of[verify.labels > 0].tolist()))) < 2:
+        raise RecipeError(
+            f"pairs {verify.name}: {n_judged} queries have a passage labelled above 0; nDCG's interval is over queries, give two"
+        )
     calibrate = load_pairs(recipe.pairs.calibrate) if recipe.pairs.calibrate else None
     if calibrate and (shared := set(calibrate.pairs) & set(verify.pairs)):
         raise RecipeError(
@@ -110,6 +115,10 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 raise RecipeError(f"{path}:{number}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise RecipeError(f"{path}:{number}: wanted an object with query and passage")
+            # Keys of a user's own are left alone; a misspelt one would silently drop labels.
+            for key in row.keys() - set(_COLUMNS):
+                if near := difflib.get_close_matches(key, _COLUMNS, n=1, cutoff=0.75):
+                    raise RecipeError(f"{path}:{number}: unknown key {key!r}, did you mean {near[0]!r}?")
             yield number, row
 
 
@@ -150,8 +159,8 @@ def _grouped(name: str, path: Path, rows: list[tuple[int, dict[str, object]]]) -
 def _label(value: object, where: str) -> int:
     try:
         number = float(value) if isinstance(value, int | float | str) else -1.0
-    except ValueError:
+    except (ValueError, OverflowError):
         number = -1.0
-    if number < 0 or not number.is_integer():
-        raise RecipeError(f"{where}: label {value!r}, wanted a whole number from 0")
+    if not 0 <= number <= _MAX_LABEL or not number.is_integer():
+        raise RecipeError(f"{where}: label {value!r}, wanted a whole number from 0 to {_MAX_LABEL}")
     return int(number)

@@ -82,7 +82,8 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         ours, theirs = _lowest_if_not_finite(candidate[rows]), reference[rows]
         # A constant candidate has no order at all: tau-b is undefined, agreement is none.
         tau = float(kendalltau(theirs, ours).statistic) if np.ptp(ours) > 0 else 0.0
-        best = np.argsort(-theirs, kind="stable"), np.argsort(-ours, kind="stable")
+        # A tie the candidate makes is broken against it: else a constant model would keep whatever order the file has.
+        best = np.argsort(-theirs, kind="stable"), np.lexsort((theirs, -ours))
         names.append(pair_set.query_ids[query])
         taus.append(tau)
         top1.append(best[0][0] == best[1][0])
@@ -119,11 +120,16 @@ def quality(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
 
     Returns:
         The measurement, or None where there are no labels.
+
+    Raises:
+        ValueError: fewer than two queries have a relevant passage.
     """
     from scipy.stats import bootstrap
 
     if pair_set.labels is None:
         return None
+    if len(set(pair_set.query_of[pair_set.labels > 0].tolist())) < 2:
+        raise ValueError("an interval over queries needs two queries with a relevant passage")
     theirs = _per_query(reference, pair_set, pair_set.labels)
     ours = _per_query(_lowest_if_not_finite(candidate), pair_set, pair_set.labels)
 

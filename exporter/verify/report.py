@@ -279,7 +279,7 @@ def markdown(report: Report) -> str:
                     f"{row.parity.mean_abs_diff:.3g} / {row.parity.p99_abs_diff:.3g} / {row.parity.max_abs_diff:.3g}",
                     f"{row.parity.pearson:.5f}",
                     f"{row.parity.kendall_tau:.4f}",
-                    f"{row.parity.worst_query}: {row.parity.worst_query_tau:.3f}".replace("|", "\\|").replace("\n", " "),
+                    f"{row.parity.worst_query}: {row.parity.worst_query_tau:.3f}",
                     f"{row.parity.top1_agreement:.4f}",
                     f"{row.parity.top10_overlap:.4f}",
                     f"{row.quality.reference_ndcg:.4f} → {row.quality.candidate_ndcg:.4f}" if row.quality else "no labels",
@@ -300,4 +300,7 @@ def markdown(report: Report) -> str:
 
 
 def _md_table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (titles, ("---",) * len(titles), *rows)]
+    def plain(cell: str) -> str:
+        return cell.replace("|", "\\|").replace("\n", " ")
+
+    return [f"| {' | '.join(map(plain, cells))} |" for cells in (titles, ("---",) * len(titles), *rows)]
