@@ -209,20 +209,30 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every side runs once a round, in turn, for as many rounds as the gate asks at least."""
     order = recorded(monkeypatch)
-    found = measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), lambda _runs: True)
+    found = measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), seldom=frozenset(), settled=lambda _runs: True)
     assert order == ["torch", "onnx"] * MIN_ROUNDS
     assert {side: len(of_side) for side, of_side in found.items()} == {"torch": MIN_ROUNDS, "onnx": MIN_ROUNDS}
+
+
+def test_seldom_sides_are_run_in_the_first_rounds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A side nobody gates on does not cost every round."""
+    recorded(monkeypatch)
+    sides = {"default": TORCH, "onnx": ONNX}
+    found = measure(sides, a_pair_set((3,)), Silent(), seldom=frozenset({"default"}), settled=lambda _runs: True)
+    assert (len(found["default"]), len(found["onnx"])) == (3, MIN_ROUNDS)
 
 
 def test_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that never settle are given up after so many rounds."""
     order = recorded(monkeypatch)
-    measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), lambda _runs: False)
+    measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), seldom=frozenset(), settled=lambda _runs: False)
     assert order == ["torch", "onnx"] * MAX_ROUNDS
 
 
 def test_rounds_go_on_until_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more round is made for as long as the numbers have not settled."""
     recorded(monkeypatch)
-    found = measure({"torch": TORCH}, a_pair_set((3,)), Silent(), lambda runs: len(runs["torch"]) > MIN_ROUNDS)
+    found = measure(
+        {"torch": TORCH}, a_pair_set((3,)), Silent(), seldom=frozenset(), settled=lambda runs: len(runs["torch"]) > MIN_ROUNDS
+    )
     assert len(found["torch"]) == MIN_ROUNDS + 1

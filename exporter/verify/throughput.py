@@ -31,7 +31,11 @@ PRECISION = 0.05
 # Real lengths, few enough that a run takes seconds.
 N_TIMED_PAIRS = 96
 _N_SWEEP_PAIRS = 64
-_N_WARMUP_PAIRS = 16
+_N_WARMUP_PAIRS = 10
+# A pass of a second or less is at the mercy of a neighbour on the same machine; a run repeats it until this long.
+_MIN_RUN_S = 2.5
+# Sides nobody gates on are run in the first rounds only.
+_N_SELDOM_ROUNDS = 3
 _TORCH_BATCH_SIZES = (4, 8, 16)
 _TOKEN_BUDGETS = (256, 512, 1024, 2048)
 # (candidates of one query, calls)
@@ -148,25 +152,25 @@ def tune_torch(folder: str, max_length: int, device: str, pair_set: PairSet, *, 
     with progress.stage("torch: sweep", len(layouts)) as step:
         for done, (workers, threads) in enumerate(layouts):
             specs = tuple(TorchSpec(folder, max_length, device, size, workers, threads) for size in sizes)
-            best += _sweep(specs, pair_set)
+            best += _sweep(specs, pair_set, n_passes=1)
             step(done + 1)
     return min(best, key=lambda row: row[0])[1]
 
 
 def tune_artifact(folder: str, kind: str, pair_set: PairSet, n_cores: int) -> tuple[ArtifactSpec, tuple[str, ...]]:
     """Find a variant's best plan, and give the table of what was tried, one line each."""
-    rows = _sweep([ArtifactSpec(folder, kind, n_cores, 1, budget) for budget in _TOKEN_BUDGETS], pair_set)
+    rows = _sweep([ArtifactSpec(folder, kind, n_cores, 1, budget) for budget in _TOKEN_BUDGETS], pair_set, n_passes=2)
     if n_cores > 1:
         wide = [ArtifactSpec(folder, kind, 1, n_cores, budget) for budget in _TOKEN_BUDGETS[1::2]]
-        rows += _sweep(wide, pair_set)
+        rows += _sweep(wide, pair_set, n_passes=2)
     n = len(spread_out(pair_set, _N_SWEEP_PAIRS))
     best = min(rows, key=lambda row: row[0])[1]
     return best, tuple(f"{spec}: {n / seconds:.1f} pairs/s" for seconds, spec in rows)
 
 
-def _sweep(specs: Sequence[_S], pair_set: PairSet) -> list[tuple[float, _S]]:
+def _sweep(specs: Sequence[_S], pair_set: PairSet, *, n_passes: int) -> list[tuple[float, _S]]:
     pairs = spread_out(pair_set, _N_SWEEP_PAIRS)
-    runs, _ = run_job(Job("time", tuple(specs), pairs, ((len(pairs), 1),), _N_WARMUP_PAIRS))
+    runs, _ = run_job(Job("time", tuple(specs), pairs, ((len(pairs), n_passes),), _N_WARMUP_PAIRS))
     return [(min(run.seconds), spec) for run, spec in zip(runs, specs, strict=True)]
 
 
@@ -174,15 +178,27 @@ def measure(
     sides: dict[str, Spec],
     pair_set: PairSet,
     progress: Progress,
+    *,
+    seldom: frozenset[str],
     settled: Callable[[dict[str, list[Run]]], bool],
 ) -> dict[str, list[Run]]:
-    """Run every side once a round, in turn, until the numbers are settled or MAX_ROUNDS are done."""
+    """Run every side once a round, in turn, until the numbers are settled or MAX_ROUNDS are done.
+
+    Args:
+        sides: how each is run.
+        pair_set: what it scores, an even pick of it.
+        progress: told the rounds done.
+        seldom: sides run in the first rounds only, to save time.
+        settled: asked after each round from MIN_ROUNDS on.
+    """
     pairs = spread_out(pair_set, N_TIMED_PAIRS)
     runs: dict[str, list[Run]] = {side: [] for side in sides}
     with progress.stage("speed: rounds", MAX_ROUNDS) as step:
         for done in range(1, MAX_ROUNDS + 1):
             for side, spec in sides.items():
-                (run,), _ = run_job(Job("time", (spec,), pairs, ((len(pairs), 1),), _N_WARMUP_PAIRS))
+                if side in seldom and done > _N_SELDOM_ROUNDS:
+                    continue
+                (run,), _ = run_job(Job("time", (spec,), pairs, ((len(pairs), 1),), _N_WARMUP_PAIRS, _MIN_RUN_S))
                 runs[side].append(run)
             step(done)
             if done >= MIN_ROUNDS and settled(runs):

@@ -75,8 +75,8 @@ Spec = TorchSpec | ArtifactSpec
 class Job:
     """What a worker does with each of `specs`.
 
-    `score`: score all pairs once and give the scores. `time`: warm up on the first `n_warmup` pairs, then time one pass for
-    each of `calls`, which says how many pairs, evenly picked, and how often.
+    `score`: score all pairs once and give the scores. `time`: warm up on the first `n_warmup` pairs, then time passes for each
+    of `calls`, which says over how many pairs, evenly picked, and how often at least; they go on until `min_s` seconds.
     """
 
     task: Literal["score", "time"]
@@ -84,6 +84,7 @@ class Job:
     pairs: tuple[tuple[str, str], ...]
     calls: tuple[tuple[int, int], ...] = ()
     n_warmup: int = 0
+    min_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +183,9 @@ def _work(job: Job, folder: Path) -> list[Run]:
         scorer.score(job.pairs[: job.n_warmup])
         for n_pairs, n_repeats in job.calls:
             pairs = [job.pairs[int(i)] for i in np.linspace(0, len(job.pairs) - 1, n_pairs)]
-            seconds, cpu_started, wall_started = [], time.process_time(), time.perf_counter()
-            for _ in range(n_repeats):
+            seconds: list[float] = []
+            cpu_started, wall_started = time.process_time(), time.perf_counter()
+            while len(seconds) < n_repeats or sum(seconds) < job.min_s:
                 started = time.perf_counter()
                 scorer.score(pairs)
                 seconds.append(time.perf_counter() - started)
@@ -194,10 +196,22 @@ def _work(job: Job, folder: Path) -> list[Run]:
 
 
 def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], seconds: tuple[float, ...], load_s: float, cpu_share: float) -> Run:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the tokens are counted once more
+    peak = _peak_rss_bytes()  # before the tokens are counted once more
     started = time.perf_counter()
     n_tokens = scorer.count_tokens(pairs)
     return Run(len(pairs), n_tokens, seconds, time.perf_counter() - started, load_s, cpu_share, peak)
+
+
+def _peak_rss_bytes() -> int:
+    """Give this process's own peak. `ru_maxrss` would start from that of the parent, which has torch loaded.
+
+    Source: https://man7.org/linux/man-pages/man2/getrusage.2.html (ru_maxrss is kept across execve)
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _score_all(scorer: _Scorer, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
