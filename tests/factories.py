@@ -101,7 +101,7 @@ def a_throughput(**changes: object) -> Throughput:
 
 def a_ratio(**changes: object) -> Ratio:
     """Give a speed-up of 2, between 1.9 and 2.1, of five rounds."""
-    return _changed(Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=5), changes)
+    return _changed(Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=6), changes)
 
 
 def a_parity(**changes: object) -> Parity:

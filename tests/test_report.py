@@ -123,7 +123,7 @@ def test_json_for_machines() -> None:
         "low": 1.9,
         "high": 2.1,
         "spread": 0.02,
-        "n_rounds": 5,
+        "n_rounds": 6,
     }
 
 
