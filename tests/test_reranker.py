@@ -72,6 +72,19 @@ def test_odd_texts_get_a_score(reranker: Reranker, text: str) -> None:
     assert np.isfinite(reranker.score([(text, text)])).all()
 
 
+def test_a_very_long_text_is_cut_where_truncation_would(reranker: Reranker) -> None:
+    """What lies behind the tokens that truncation keeps counts for nothing, whichever text is the longer one."""
+    tail, short, long = "jet nozzle " * 4_000, "wing lift drag " * 3, "heat shock layer " * 40
+    for before, after in (
+        ((short, long), (short, long + tail)),
+        ((long, short), (long + tail, short)),
+        ((long + "gas ", long), (long + tail + tail, long + tail)),
+        ((long, long + "gas "), (long + tail, long + tail + tail)),
+        ((long, long), (long + tail, long + tail)),
+    ):
+        assert abs(reranker.score([before])[0] - reranker.score([after])[0]) < 1e-5
+
+
 def test_rank_has_sentence_transformers_shape(reranker: Reranker) -> None:
     """`rank` sorts best first, keeps ties in order, cuts at top_k, and adds texts when asked."""
     documents = ["wing lift", "heat shock layer", "wing lift", "jet nozzle flow"]
