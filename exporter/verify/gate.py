@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["pass", "fail", "invalid"]
 
-# Interquartile range of the logarithms of the rounds' speed-ups. Source: pyperf calls a benchmark unstable from 10 % up.
+# Standard deviation of the rounds' speed-ups over their mean. Source: pyperf calls a benchmark unstable from 10 % up.
 # Source: https://pyperf.readthedocs.io/en/latest/run_benchmark.html#stdev
 MAX_SPREAD = 0.10
 
