@@ -25,17 +25,17 @@ _S = TypeVar("_S", TorchSpec, ArtifactSpec)
 
 # The fewest values whose extremes hold their median with 95 %: 1 - 2 / 2^6 = 97 %, with five 94 %.
 MIN_ROUNDS = 6
-MAX_ROUNDS = 9
+MAX_ROUNDS = 7
 # Rounds go on until the speed-up's interval is this narrow, half its width over the value, or MAX_ROUNDS are done.
 PRECISION = 0.10
 # Real lengths, few enough that a run takes seconds.
-N_TIMED_PAIRS = 72
-_N_SWEEP_PAIRS = 48
+N_TIMED_PAIRS = 48
+_N_SWEEP_PAIRS = 32
 _N_WARMUP_PAIRS = 10
 # A pass of a second or less is at the mercy of a neighbour on the same machine; a run repeats it until this long.
 MIN_RUN_S = 3.0
 # Sides nobody gates on are run in the first rounds only.
-_N_SELDOM_ROUNDS = 3
+_N_SELDOM_ROUNDS = 2
 _TORCH_BATCH_SIZES = (4, 8, 16)
 _TOKEN_BUDGETS = (256, 512, 1024, 2048)
 # (candidates of one query, calls)
