@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,5 +89,5 @@ def _key(source: Source, max_length: int, device: str, pair_set: PairSet) -> dic
         "max_length": max_length,
         "device": device,
         "cpu": machine.cpu,
-        "packages": json.loads(json.dumps(packages)),
+        "packages": packages,
     }
