@@ -41,7 +41,7 @@ MODELS = {"onnx": "onnx/model.onnx", "onnx-int8": "onnx/model_qint8_avx2.onnx"}
 
 
 def _changed(value: _T, changes: dict[str, object]) -> _T:
-    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var] # every caller passes a dataclass
 
 
 def bars(**limits: float) -> Bars:

@@ -98,7 +98,7 @@ def test_every_number_is_a_number(reference: np.ndarray, candidate: np.ndarray) 
 def test_order_of_rows_does_not_matter(reference: np.ndarray, candidate: np.ndarray, random: object) -> None:
     """Queries may stand in the file in any order, rows of one apart from each other."""
     rows = list(range(N))
-    random.shuffle(rows)  # type: ignore[attr-defined]
+    random.shuffle(rows)  # type: ignore[attr-defined] # hypothesis draws a Random
     shuffled = a_pair_set(SIZES)
     shuffled.query_of[:] = PAIRS.query_of[rows]
     there = compare(reference[rows], candidate[rows], shuffled)

@@ -91,7 +91,7 @@ def test_frozen() -> None:
     """A recipe is data and does not change."""
     recipe = load_recipe(MINIMAL)
     with pytest.raises(ValidationError):
-        recipe.name = "other"  # type: ignore[misc]
+        recipe.name = "other"  # type: ignore[misc] # assigning to a frozen field is what is tested
 
 
 # --- paths ---
