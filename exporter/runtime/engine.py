@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from openvino import InferRequest
 
     from exporter.runtime.plan import Plan
 
 # What a graph of a cross-encoder may ask for. Source: DESIGN of `Reranker._padded`, which fills exactly these.
 KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
+# OpenVINO's bindings make their table of numpy types on the first call, in a C++ static whose making lets go of the GIL: a second
+# thread that comes by then waits for the static with the GIL held, the first for the GIL, and the process hangs for good (seen
+# with 2026.4.1 in 5 of 12 processes). One thread at a time makes its first call; any lock of Python's lets go of the GIL.
+# Source: https://github.com/pybind/pybind11/pull/4877 (the same deadlock, mended in pybind11's own statics)
+_FIRST_CALL = threading.Lock()
 
 
 class Engine(Protocol):
@@ -100,8 +106,13 @@ class _OpenVino:
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         request = getattr(self._local, "request", None)
-        if request is None:
-            request = self._local.request = self._compiled.create_infer_request()
+        if request is not None:
+            return self._infer(request, feed)
+        with _FIRST_CALL:
+            self._local.request = self._compiled.create_infer_request()
+            return self._infer(self._local.request, feed)
+
+    def _infer(self, request: InferRequest, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         request.infer(dict(feed), share_inputs=True)
         # The request's buffer is overwritten by the next call: copy.
         return np.array(request.get_output_tensor(0).data[:, 0], np.float32)

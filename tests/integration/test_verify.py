@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from exporter.errors import BackendError, BackendMissing, GateRefused, Integrity
 from exporter.progress import Silent
 from exporter.recipe import Bars, load_recipe
 from exporter.runtime import Reranker
+from exporter.verify import worker
 from exporter.verify.report import read_report, to_json
 from exporter.verify.throughput import MIN_ROUNDS
 from exporter.verify.worker import ArtifactSpec, Job, run_job
@@ -142,3 +146,31 @@ def test_json_report_is_strict_json(verified: Path) -> None:
     """`--json` gives JSON any parser reads: no NaN, no infinity."""
     report = read_report(verified, read_manifest(verified))
     json.loads(to_json(report), parse_constant=pytest.fail)
+
+
+def test_openvino_starts_on_two_threads_at_once(built: Path) -> None:
+    """The first calls of two threads do not wait for each other for good, as OpenVINO's bindings would have them."""
+    script = (
+        "import sys; sys.setswitchinterval(1e-6)\n"
+        "from exporter.runtime import Plan, Reranker\n"
+        "reranker = Reranker.load(sys.argv[1], 'openvino', plan=Plan(2, 1, 8))\n"
+        "print(len(reranker.score([('wing lift', 'drag of a wing')] * 4)))\n"
+    )
+    for _ in range(4):  # unmended it hangs in two of five processes
+        done = subprocess.run([sys.executable, "-c", script, str(built)], capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == "4\n"
+
+
+def test_hung_worker_is_stopped(verified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that uses no processor is killed and named, instead of holding a release for good."""
+    monkeypatch.setattr(worker, "_HUNG_S", 1.0)
+    start = subprocess.Popen
+
+    def asleep(command: list[str], **how: object) -> subprocess.Popen[str]:
+        started = start(command, **how)  # type: ignore[call-overload]
+        started.send_signal(signal.SIGSTOP)
+        return started  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(worker.subprocess, "Popen", asleep)
+    with pytest.raises(BackendError, match=r"a worker hung and was stopped \(time, 1x1, 64 tokens\)"):
+        run_job(Job("time", (ArtifactSpec(str(verified), "onnx", 1, 1, 64),), (("a", "b"),)))
