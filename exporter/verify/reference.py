@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,7 +72,9 @@ def reference_scores(source: Source, spec: TorchSpec, pair_set: PairSet, progres
             _, scores = run_job(Job("score", (spec,), pair_set.pairs), step)
         if scores is None or not np.isfinite(scores).all():
             raise BackendError(f"{source.name}: the PyTorch reference gives scores that are not finite")
-        np.save(folder / "scores.npy", scores)
+        buffer = io.BytesIO()  # of a full disk, numpy's own file writing raises an error without a number
+        np.save(buffer, scores)
+        (folder / "scores.npy").write_bytes(buffer.getvalue())
 
     folder, reused = cached("torch-scores", _key(source, spec.max_length, spec.device, pair_set), make)
     if reused:

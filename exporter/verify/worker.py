@@ -126,41 +126,45 @@ def run_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> tupl
     Raises:
         BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they are.
     """
-    threads = job.specs[0].threads
-    with tempfile.TemporaryDirectory(prefix="exporter-job-") as scratch:
-        job_path, run_path = Path(scratch, "job.json"), Path(scratch, "run.json")
-        job_path.write_bytes(TypeAdapter(Job).dump_json(job))
-        command = [sys.executable, "-m", "exporter.verify.worker", str(job_path), str(run_path)]
-        environment = {
-            **os.environ,
-            **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_VERBOSITY": "error",
-            "TOKENIZERS_PARALLELISM": "true",
-            "PYTHONUNBUFFERED": "1",
-        }
-        with Path(scratch, "stderr").open("w+", encoding="utf-8") as log:
-            worker = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-            with worker, _killed_when_hung(worker) as hung:
-                assert worker.stdout is not None
-                for line in worker.stdout:
-                    if line.startswith("done ") and line[5:].strip().isdecimal():
-                        progress(int(line[5:]))
-                worker.wait()
-            log.seek(0)
-            tail = log.read()[-4000:]
-        if hung.is_set():
-            raise BackendError(f"a worker hung and was stopped ({job.task}, {job.specs[0]}); run the same command again:\n{tail}")
-        if not run_path.is_file():
-            raise BackendError(f"a worker ended with {worker.returncode} ({job.task}, {job.specs[0]}):\n{tail}")
-        result = json.loads(run_path.read_text(encoding="utf-8"))
-        if "error" in result:
-            kind = next(k for k in _error_classes() if k.__name__ == result["error"])
-            raise kind(result["message"])
-        runs = TypeAdapter(tuple[Run, ...]).validate_python(result["runs"])
-        scores_path = Path(scratch, "scores.npy")
-        scores = np.load(scores_path, allow_pickle=False) if scores_path.is_file() else None
-    return runs, scores
+    try:
+        with tempfile.TemporaryDirectory(prefix="exporter-job-") as scratch:
+            return _run_in(Path(scratch), job, progress)
+    except OSError as error:
+        raise BackendError(f"a worker cannot be run: {error}; its files go to {tempfile.gettempdir()}, or $TMPDIR") from error
+
+
+def _run_in(scratch: Path, job: Job, progress: Callable[[int], None]) -> tuple[tuple[Run, ...], NDArray[np.float32] | None]:
+    job_path, run_path, scores_path = scratch / "job.json", scratch / "run.json", scratch / "scores.npy"
+    job_path.write_bytes(TypeAdapter(Job).dump_json(job))
+    command = [sys.executable, "-m", "exporter.verify.worker", str(job_path), str(run_path)]
+    environment = {
+        **os.environ,
+        **dict.fromkeys(_THREAD_VARIABLES, str(job.specs[0].threads)),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with (scratch / "stderr").open("w+", encoding="utf-8") as log:
+        worker = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        with worker, _killed_when_hung(worker) as hung:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                if line.startswith("done ") and line[5:].strip().isdecimal():
+                    progress(int(line[5:]))
+            worker.wait()
+        log.seek(0)
+        tail = log.read()[-4000:]
+    if hung.is_set():
+        raise BackendError(f"a worker hung and was stopped ({job.task}, {job.specs[0]}); run the same command again:\n{tail}")
+    if not run_path.is_file():
+        raise BackendError(f"a worker ended with {worker.returncode} ({job.task}, {job.specs[0]}):\n{tail}")
+    result = json.loads(run_path.read_text(encoding="utf-8"))
+    if "error" in result:
+        kind = next(k for k in _error_classes() if k.__name__ == result["error"])
+        raise kind(result["message"])
+    runs = TypeAdapter(tuple[Run, ...]).validate_python(result["runs"])
+    return runs, np.load(scores_path, allow_pickle=False) if scores_path.is_file() else None
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from exporter import pipeline
@@ -174,3 +177,74 @@ def test_hung_worker_is_stopped(verified: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(worker.subprocess, "Popen", asleep)
     with pytest.raises(BackendError, match=r"a worker hung and was stopped \(time, 1x1, 64 tokens\)"):
         run_job(Job("time", (ArtifactSpec(str(verified), "onnx", 1, 1, 64),), (("a", "b"),)))
+
+
+CUT = """
+import contextlib, os, sys, threading
+from pathlib import Path
+from exporter import pipeline
+from exporter.verify import throughput
+throughput.MIN_ROUNDS = throughput.MAX_ROUNDS = 1
+throughput.MIN_RUN_S = 0.0
+class Cut:
+    @contextlib.contextmanager
+    def stage(self, name, total=None):
+        if name == sys.argv[2]:
+            threading.Timer(1.0, os.kill, (os.getpid(), int(sys.argv[3]))).start()
+        yield lambda n: None
+    def note(self, text): pass
+pipeline.verify(Path(sys.argv[1]), Cut(), started_at="2030-01-01T00:00:00Z")
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "how"),  # every second of the ten there are, for time's sake
+    [
+        ("torch: sweep", signal.SIGKILL),
+        ("torch: reference scores", signal.SIGINT),
+        ("onnx: scores", signal.SIGKILL),
+        ("speed: rounds", signal.SIGINT),
+        ("latency", signal.SIGKILL),
+    ],
+)
+def test_cut_off_while_verifying_keeps_the_old_report(copy: Path, tmp_path: Path, stage: str, how: signal.Signals) -> None:
+    """Killed or interrupted in any stage, artifact and report are what they were, and no worker lives on."""
+    before = (copy / "report.json").read_bytes()
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    if stage.startswith("torch"):  # what the session's cache would skip
+        environment["EXPORTER_CACHE"] = str(tmp_path / "cache")
+    command = [sys.executable, "-c", CUT, str(copy), stage, str(int(how))]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode != 0
+    assert (copy / "report.json").read_bytes() == before
+    assert pipeline.gate(copy).verdict == "pass"
+    if how == signal.SIGINT:
+        assert not list(tmp_path.glob("exporter-job-*"))
+    for _ in range(50):
+        if not (alive := [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or ())]):
+            break
+        time.sleep(0.1)
+    assert alive == []
+
+
+@pytest.mark.parametrize("variable", ["EXPORTER_CACHE", "TMPDIR"])
+def test_full_disk_while_verifying_is_one_line(copy: Path, tmp_path: Path, variable: str) -> None:
+    """Where the cache or the workers' files do not fit, the error says which folder is full, and the old report stays."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", small], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    before = (copy / "report.json").read_bytes()
+    try:
+        command = [str(Path(sys.executable).with_name("exporter")), "verify", str(copy)]
+        environment = {**os.environ, "EXPORTER_CACHE": str(tmp_path / "cache"), variable: str(small)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (3, "")
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: ")
+        assert "No space left on device" in last
+        assert str(small) in last
+        assert not [path.name for path in small.iterdir() if path.name.startswith((".", "exporter-job-"))]  # none half-written
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert (copy / "report.json").read_bytes() == before
