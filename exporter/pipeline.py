@@ -46,6 +46,7 @@ from exporter.verify.throughput import (
     measure_latency,
     pool,
     speedup,
+    spread_out,
     tune_artifact,
 )
 from exporter.verify.worker import ArtifactSpec, Job, Run, Spec, run_job
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 
     from exporter.progress import Progress
     from exporter.recipe import Bars
+
+# Pairs of all lengths, on which a rewritten graph is held against the exported one.
+N_PROOF_PAIRS = 64
 
 
 def export(recipe: Recipe, out: Path, progress: Progress, *, started_at: str, replace_old: bool = False) -> Report:
@@ -97,7 +101,14 @@ def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = 
         progress.note(f"build: {final} reused, recipe, model and tools have not changed")
         return final
     with staged(final, replace=replace_old) as scratch:
-        variants = build_variants(recipe, source, calibrate_set.pairs if calibrate_set else (), scratch, progress)
+        variants = build_variants(
+            recipe,
+            source,
+            calibrate=calibrate_set.pairs if calibrate_set else (),
+            proof=spread_out(verify_set, N_PROOF_PAIRS),
+            into=scratch,
+            progress=progress,
+        )
         write_config_and_tokenizer(source, recipe.model.max_length, scratch)
         manifest = Manifest(
             schema=MANIFEST_SCHEMA,

@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from exporter import __version__
 from exporter.artifact import PlanEntry, VariantEntry
 from exporter.cache import cached
 from exporter.errors import BackendMissing
@@ -30,20 +31,35 @@ if TYPE_CHECKING:
     from exporter.recipe import Recipe, Variant
 
 _FACTS = "facts.txt"
-_TOOLS = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "openvino", "nncf", "numpy")
+_GRAPH = "graph.onnx"
+# Rows of one length and rows with padding, without taking long.
+_PROOF_ROWS = 4
+_TOOLS = (
+    "exporter",
+    "torch",
+    "transformers",
+    "optimum",
+    "optimum-onnx",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "numpy",
+)
 _Make: TypeAlias = Callable[[Path], tuple[str, ...]]
 
 
 def tools() -> tuple[tuple[str, str], ...]:
     """Name the packages that decide what a build gives, and their versions."""
-    return tuple((name, version) for name in _TOOLS if (version := package_version(name)))
+    return (("exporter", __version__), *((name, version) for name in _TOOLS if (version := package_version(name))))
 
 
 def missing_packages(kind: str) -> tuple[str, ...]:
     """Name what has to be installed before a kind can be built here."""
     needs: tuple[str, ...] = {
-        "onnx": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime"),
-        "openvino": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "openvino"),
+        "onnx": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime"),
+        "openvino": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime", "openvino"),
     }[kind.partition("-")[0]]
     needs += ("nncf",) if kind == "openvino-int8" else ()
     return tuple(name for name in needs if package_version(name) is None)
@@ -66,7 +82,13 @@ def model_file(variant: Variant) -> str:
 
 
 def build_variants(
-    recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], into: Path, progress: Progress
+    recipe: Recipe,
+    source: Source,
+    *,
+    calibrate: Sequence[tuple[str, str]],
+    proof: Sequence[tuple[str, str]],
+    into: Path,
+    progress: Progress,
 ) -> tuple[VariantEntry, ...]:
     """Build all variants of a recipe into a folder.
 
@@ -74,6 +96,7 @@ def build_variants(
         recipe: what to build.
         source: its model.
         calibrate: (query, passage) texts for static int8; empty if no variant needs them.
+        proof: (query, passage) texts on which a rewritten graph must score as the exported one.
         into: the artifact's folder.
         progress: told the name of each step.
 
@@ -85,9 +108,12 @@ def build_variants(
     for variant in recipe.variants:
         if missing := missing_packages(variant.kind):
             raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock")
-    plain = {opset: _export(source, opset, progress) for opset in sorted({_opset(v) for v in recipe.variants})}
+    max_length = recipe.model.max_length
+    graphs = {
+        opset: _export(source, opset, max_length, proof, progress) for opset in sorted({_opset(v) for v in recipe.variants})
+    }
     return tuple(
-        _build(variant, recipe, source, calibrate, plain=plain[_opset(variant)], into=into, progress=progress)
+        _build(variant, recipe, source, calibrate, graph=graphs[_opset(variant)], into=into, progress=progress)
         for variant in recipe.variants
     )
 
@@ -100,16 +126,24 @@ def _base(source: Source, opset: int) -> dict[str, object]:
     return {"source": source.digest, "tools": tools(), "opset": opset}
 
 
-def _export(source: Source, opset: int, progress: Progress) -> Path:
-    """Give the plain ONNX graph all variants of one opset are made from."""
+def _export(source: Source, opset: int, max_length: int, proof: Sequence[tuple[str, str]], progress: Progress) -> Path:
+    """Give the folder of the graph all variants of one opset are made from: exported, rewritten, and shown to score the same."""
 
     def make(folder: Path) -> tuple[str, ...]:
         from exporter.export.onnx import export_plain
+        from exporter.export.rewrite import first_token_only, proven
+        from exporter.export.source import tokenized
 
-        export_plain(source, opset, folder / "plain.onnx")
-        return ()
+        exported, rewritten = folder / "exported.onnx", folder / _GRAPH
+        export_plain(source, opset, exported)
+        fact = first_token_only(exported, rewritten)
+        feeds = tokenized(source, max_length, proof, batch_size=_PROOF_ROWS)
+        fact = proven(fact, exported, rewritten, feeds)
+        exported.unlink()
+        return (fact,)
 
-    return _step("export", _base(source, opset), make, f"export to ONNX, opset {opset}", progress) / "plain.onnx"
+    key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
+    return _step("export", key, make, f"export to ONNX, opset {opset}", progress)
 
 
 def _build(
@@ -118,15 +152,16 @@ def _build(
     source: Source,
     calibrate: Sequence[tuple[str, str]],
     *,
-    plain: Path,
+    graph: Path,
     into: Path,
     progress: Progress,
 ) -> VariantEntry:
     target = Path(model_file(variant))
-    config = {**_base(source, _opset(variant)), "variant": variant.model_dump(mode="json", exclude={"bars"})}
+    exported = tuple((graph / _FACTS).read_text(encoding="utf-8").splitlines())
+    config = {**_base(source, _opset(variant)), "graph": exported, "variant": variant.model_dump(mode="json", exclude={"bars"})}
     if isinstance(variant, OpenVinoInt8):
         config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": recipe.model.max_length}
-    make = _maker(variant, recipe, source, calibrate, plain)
+    make = _maker(variant, recipe, source, calibrate, graph / _GRAPH)
     built = _step("variant", config, lambda folder: make(folder / target.name), f"build {variant.kind}", progress)
     (into / target).parent.mkdir(exist_ok=True)
     files = []
@@ -143,19 +178,19 @@ def _build(
         files=tuple(files),
         inputs=source.inputs,
         plan=PlanEntry(plan.workers, plan.threads, plan.token_budget),
-        facts=tuple((built / _FACTS).read_text(encoding="utf-8").splitlines()),
+        facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines()),
     )
 
 
-def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], plain: Path) -> _Make:
-    """Choose the function that turns the plain graph into a variant's file; its library is imported when it runs."""
+def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], graph: Path) -> _Make:
+    """Choose the function that turns the exported graph into a variant's file; its library is imported when it runs."""
     match variant:
         case Onnx():
 
             def make(path: Path) -> tuple[str, ...]:
                 from exporter.export.onnx import fuse
 
-                return fuse(plain, source, path, gelu_approximation=variant.gelu_approximation, embeddings=True)
+                return fuse(graph, source, path, gelu_approximation=variant.gelu_approximation, embeddings=True)
 
         case OnnxInt8():
 
@@ -164,7 +199,7 @@ def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence
                 from exporter.export.onnx import fuse
 
                 fused = path.with_name("fused.onnx")
-                facts = fuse(plain, source, fused, gelu_approximation=False, embeddings=False)
+                facts = fuse(graph, source, fused, gelu_approximation=False, embeddings=False)
                 facts += quantize(
                     fused, path, isa=variant.isa, embeddings=variant.quantize_embeddings, keep_fp32=variant.keep_fp32
                 )
@@ -176,7 +211,7 @@ def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence
             def make(path: Path) -> tuple[str, ...]:
                 from exporter.export.openvino import convert
 
-                return convert(plain, path, fp16=isinstance(variant, OpenVinoFp16))
+                return convert(graph, path, fp16=isinstance(variant, OpenVinoFp16))
 
         case OpenVinoInt8():
 
@@ -184,7 +219,7 @@ def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence
                 from exporter.export.openvino import quantize
 
                 return quantize(
-                    plain,
+                    graph,
                     path,
                     source=source,
                     max_length=recipe.model.max_length,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from exporter.errors import BackendError, RecipeError
+from exporter.export.source import tokenized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +89,7 @@ def quantize(
         kept = [name for name in names if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *keep_fp32))]
         quantized = nncf.quantize(
             model,
-            nncf.Dataset(_feeds(source, max_length, calibrate)),
+            nncf.Dataset(tokenized(source, max_length, calibrate)),
             subset_size=len(calibrate),
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
@@ -105,15 +104,3 @@ def quantize(
         f"int8 calibrated on {len(calibrate)} pairs, {'7' if halved else '8'}-bit range",
         *((f"kept in fp32: {', '.join(kept)}",) if kept else ()),
     )
-
-
-def _feeds(source: Source, max_length: int, pairs: Sequence[tuple[str, str]]) -> list[dict[str, np.ndarray]]:
-    """Tokenize each pair alone, int64[1, n_tokens] each, so that no padding enters the ranges."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    feeds = []
-    for query, passage in pairs:
-        encoded = tokenizer(query, passage, truncation=True, max_length=max_length, return_tensors="np")
-        feeds.append({name: encoded[name].astype(np.int64) for name in source.inputs})
-    return feeds

@@ -19,6 +19,11 @@ from exporter.errors import BackendError, RecipeError
 from exporter.machine import package_version
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from exporter.recipe import Model
 
 WEIGHTS = "model.safetensors"
@@ -173,6 +178,30 @@ def _described(model: Model, where: str, folder: Path, revision: str | None) -> 
         inputs=tuple(n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names),
         pad_id=int(tokenizer.pad_token_id or 0),
     )
+
+
+def tokenized(
+    source: Source, max_length: int, pairs: Sequence[tuple[str, str]], *, batch_size: int = 1
+) -> list[dict[str, NDArray[np.int64]]]:
+    """Tokenize pairs for a graph of this model: int64[batch_size, n_tokens] per input and batch, padded to the longest in it."""
+    import numpy as np
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+    feeds = []
+    for start in range(0, len(pairs), batch_size):
+        queries, passages = zip(*pairs[start : start + batch_size], strict=True)
+        encoded = tokenizer(
+            list(queries),
+            list(passages),
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=max_length,
+            return_tensors="np",
+        )
+        feeds.append({name: encoded[name].astype(np.int64) for name in source.inputs})
+    return feeds
 
 
 def write_reference(source: Source, max_length: int, into: Path) -> None:

@@ -132,13 +132,14 @@ def test_keep_fp32_leaves_a_product_alone_and_must_name_one(tiny: Path, tmp_path
     from exporter.export.build import build_variants
     from exporter.export.source import find_source
 
+    pairs = (("wing lift", "drag of a wing"),)
     path = write_recipe(tiny, "onnx-int8", file="kept.yaml")
     kept = load_recipe(path, changes=["variants.0.keep_fp32=['*output*']"])
-    (entry,) = build_variants(kept, find_source(kept.model), (), tmp_path, Silent())
+    (entry,) = build_variants(kept, find_source(kept.model), calibrate=(), proof=pairs, into=tmp_path, progress=Silent())
     assert any(fact.startswith("kept in fp32: ") for fact in entry.facts)
     wrong = load_recipe(path, changes=["variants.0.keep_fp32=['*nothing*']"])
     with pytest.raises(RecipeError, match="names no matrix product; they are"):
-        build_variants(wrong, find_source(wrong.model), (), tmp_path, Silent())
+        build_variants(wrong, find_source(wrong.model), calibrate=(), proof=pairs, into=tmp_path, progress=Silent())
 
 
 def test_int8_file_holds_what_its_kind_says(built: Path) -> None:

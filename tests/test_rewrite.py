@@ -1,0 +1,122 @@
+"""Exact graph rewrites: real exports of tiny random models of several architectures, before and after."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from exporter.export.onnx import export_plain
+from exporter.export.rewrite import first_token_only, proven
+from exporter.export.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+SIZES = {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "num_labels": 1}
+N_LAYERS = 2
+
+
+def config_of(kind: str) -> PretrainedConfig:
+    import transformers as tr
+
+    many = {**SIZES, "num_hidden_layers": N_LAYERS, "max_position_embeddings": 40}
+    match kind:
+        case "bert":
+            return tr.BertConfig(**many)
+        case "roberta":
+            return tr.RobertaConfig(**many, pad_token_id=1)
+        case "xlm-roberta":
+            return tr.XLMRobertaConfig(**many, pad_token_id=1)
+        case "electra":
+            return tr.ElectraConfig(**many, embedding_size=16)
+        case "distilbert":
+            return tr.DistilBertConfig(vocab_size=50, dim=32, n_heads=4, hidden_dim=64, n_layers=N_LAYERS, num_labels=1)
+        case "modernbert":
+            special = dict.fromkeys(("pad_token_id", "cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id"), 0)
+            return tr.ModernBertConfig(**many, **special, classifier_pooling="mean", reference_compile=False)
+    raise AssertionError(kind)
+
+
+def exported(folder: Path, kind: str) -> Path:
+    """Export a random model of an architecture."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    config = config_of(kind)
+    config.initializer_range = 0.3  # scores far enough apart to differ
+    AutoModelForSequenceClassification.from_config(config).eval().save_pretrained(folder / "model", safe_serialization=True)
+    inputs = ("input_ids", "attention_mask", *(("token_type_ids",) if kind in ("bert", "electra") else ()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, which the build silences too
+        export_plain(Source(kind, folder / "model", None, "", 0, inputs, 0), 18, folder / "plain.onnx")
+    return folder / "plain.onnx"
+
+
+def scores(path: Path, shape: tuple[int, int], *, padded: bool) -> np.ndarray:
+    """Score random tokens; the second half of every other row is padding if asked for."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(3)
+    mask = np.ones(shape, np.int64)
+    if padded:
+        mask[::2, shape[1] // 2 :] = 0
+    feed = {"input_ids": rng.integers(2, 50, shape), "attention_mask": mask, "token_type_ids": rng.integers(0, 2, shape)}
+    (logits,) = session.run(None, {value.name: feed[value.name] for value in session.get_inputs()})
+    return np.asarray(logits)
+
+
+def rows_of_products(path: Path) -> dict[str, int]:
+    """Count the rows each matrix product makes for 3 pairs of 7 tokens."""
+    model = onnx.load(path)
+    names = {node.output[0]: node.name for node in model.graph.node if node.op_type == "MatMul"}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    ones = np.ones((3, 7), np.int64)
+    values = session.run(list(names), {value.name: ones for value in session.get_inputs()})
+    return {names[out]: int(np.prod(value.shape[:-1])) for out, value in zip(names, values, strict=True)}
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "electra", "distilbert"])
+def test_first_token_only_is_exact_and_narrows_the_last_layer(tmp_path: Path, kind: str) -> None:
+    """Same scores for any batch, length and padding; six of the last layer's eight products are made for one position."""
+    plain, path = exported(tmp_path, kind), tmp_path / "rewritten.onnx"
+    fact = first_token_only(plain, path)
+    assert fact.startswith("first token only: 6 of ")
+    for shape in ((1, 1), (1, 9), (3, 2), (5, 33)):
+        for padded in (False, True):
+            before, after = scores(plain, shape, padded=padded), scores(path, shape, padded=padded)
+            assert np.abs(before - after).max() < 1e-5
+    onnx.checker.check_model(str(path), full_check=True)
+    before, after = rows_of_products(plain), rows_of_products(path)
+    narrowed = [name for name in after if after[name] < before[name]]
+    assert len(narrowed) == 6
+    assert all(before[name] == 7 * after[name] for name in narrowed)
+    last = [name for name in before if f"layer.{N_LAYERS - 1}" in name]
+    assert set(narrowed) < set(last)
+
+
+def test_model_that_reads_every_token_is_left_alone(tmp_path: Path) -> None:
+    """Mean pooling needs all positions: nothing changes, and the fact says so."""
+    plain, path = exported(tmp_path, "modernbert"), tmp_path / "rewritten.onnx"
+    assert first_token_only(plain, path) == "first token only: does not apply, no matrix product is read at one position alone"
+    assert (scores(plain, (3, 9), padded=True) == scores(path, (3, 9), padded=True)).all()
+
+
+def test_rewrite_that_moves_a_score_is_taken_back(tmp_path: Path) -> None:
+    """A rewritten graph that scores otherwise is replaced by the exported one, and the fact says by how much it was off."""
+    plain, path = exported(tmp_path, "bert"), tmp_path / "rewritten.onnx"
+    fact = first_token_only(plain, path)
+    feeds = [{name: np.ones((2, 5), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}]
+    assert proven(fact, plain, path, feeds).startswith(f"{fact}; moves no score of 2 pairs by more than ")
+    wrong = onnx.load(path)
+    tensor = next(tensor for tensor in wrong.graph.initializer if tensor.name == "classifier.bias")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones(1, np.float32), tensor.name))
+    onnx.save(wrong, path)
+    assert proven(fact, plain, path, feeds) == "first token only: taken back, it moved a score by 1"
+    assert path.read_bytes() == plain.read_bytes()
