@@ -90,7 +90,6 @@ class Onnx(_Part):
 
     kind: Literal["onnx"]
     opset: int = Field(18, ge=17, le=21)
-    gelu_approximation: bool = Field(False, description="faster GELU that moves logits by about 0.01")
     bars: Bars
 
 

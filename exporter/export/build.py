@@ -188,23 +188,15 @@ def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence
         case Onnx():
 
             def make(path: Path) -> tuple[str, ...]:
-                from exporter.export.onnx import fuse
-
-                return fuse(graph, source, path, gelu_approximation=variant.gelu_approximation, embeddings=True)
+                shutil.copyfile(graph, path)
+                return ()
 
         case OnnxInt8():
 
             def make(path: Path) -> tuple[str, ...]:
                 from exporter.export.int8 import quantize
-                from exporter.export.onnx import fuse
 
-                fused = path.with_name("fused.onnx")
-                facts = fuse(graph, source, fused, gelu_approximation=False, embeddings=False)
-                facts += quantize(
-                    fused, path, isa=variant.isa, embeddings=variant.quantize_embeddings, keep_fp32=variant.keep_fp32
-                )
-                fused.unlink()
-                return facts
+                return quantize(graph, path, isa=variant.isa, embeddings=variant.quantize_embeddings, keep_fp32=variant.keep_fp32)
 
         case OpenVino() | OpenVinoFp16():
 

@@ -1,4 +1,4 @@
-"""Quantize a fused ONNX graph to int8, activations at run time.
+"""Quantize an exported ONNX graph to int8, activations at run time.
 
 Weights are signed, symmetric, one scale per output channel. On CPUs without VNNI the product of unsigned activations and
 signed weights is summed in int16 and saturates, so there the weights keep to 7 bits.
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 # One [CLS] row per pair: quantizing them saves nothing and costs ranking.
 # Source: https://github.com/vllm-project/vllm/issues/35849
 _ALWAYS_FP32 = ("*pooler*", "*classifier*")
-_QUANTIZED_OPS = ("MatMul", "Attention")
 # The quantizer turns `NAME` of this type into a MatMul `NAME_MatMul`, and quantizes that.
 # Source: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/python/tools/quantization/onnx_model.py
 _GEMM = "Gemm"
 
 
-def quantize(fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: tuple[str, ...]) -> tuple[str, ...]:
+def quantize(graph: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: tuple[str, ...]) -> tuple[str, ...]:
     """Quantize matrix products, and embedding tables if asked for.
 
     Args:
-        fused: the fp32 graph, ORT's fusions applied, embeddings not fused.
+        graph: the fp32 graph.
         path: the .onnx file to write.
         isa: the CPUs it is for; decides whether weights keep to 7 bits.
         embeddings: quantize the tables too.
@@ -48,9 +47,9 @@ def quantize(fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: 
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    graph = onnx.load(fused).graph
-    initializers = {tensor.name for tensor in graph.initializer}
-    names = [n.name for n in graph.node if n.op_type in (*_QUANTIZED_OPS, _GEMM) and _has_weight(n, initializers)]
+    model = onnx.load(graph)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    names = [n.name for n in model.graph.node if n.op_type in ("MatMul", _GEMM) and _has_weight(n, initializers)]
     for pattern in keep_fp32:
         if not any(fnmatch(name, pattern) for name in names):
             raise RecipeError(f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}")
@@ -58,15 +57,14 @@ def quantize(fused: Path, path: Path, *, isa: Isa, embeddings: bool, keep_fp32: 
     reduce_range = isa in ("avx2", "avx512")
     try:
         quantize_dynamic(
-            str(fused),
+            str(graph),
             str(path),
-            op_types_to_quantize=[*_QUANTIZED_OPS, *(("Gather",) if embeddings else ())],
+            op_types_to_quantize=["MatMul", *(("Gather",) if embeddings else ())],
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],
-            # Types of tensors inside ORT's fused operators cannot be inferred; they are all fp32.
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
+            extra_options={"MatMulConstBOnly": True},
         )
     except (RuntimeError, ValueError) as error:
         raise BackendError(f"ORT's quantizer failed: {str(error).splitlines()[0]}") from error
