@@ -59,7 +59,7 @@ def test_a_changed_difference_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "difference.safetensors").write_bytes(data)
     monkeypatch.setattr(sample, "DIFFERENCE", tmp_path / "difference.safetensors")
     with pytest.raises(IntegrityError, match="sha256 is"):
-        sample.load_sample_model()
+        sample.write_sample_model(tmp_path)
     with pytest.raises(IntegrityError, match="no file"):
         sample.check_sha256(tmp_path / "nowhere", "0" * 64)
 
@@ -67,11 +67,15 @@ def test_a_changed_difference_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_sample_is_a_plain_cross_encoder_that_ranks() -> None:
     """`source: sample` is an ordinary folder; sentence-transformers loads it and puts the relevant passage first."""
     from sentence_transformers import CrossEncoder
+    from transformers import BertForSequenceClassification
 
     source = find_source(Model(source="sample"))
     config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert (config["num_hidden_layers"], config["hidden_size"]) == (6, 384)
+    assert "transformers_version" not in config  # its bytes, and what is built from it, do not depend on one
+    _, found = BertForSequenceClassification.from_pretrained(source.folder, output_loading_info=True)
+    assert not any(found.values())  # no weight missing, left over or of another shape
     verify = load_pairs("sample/verify")
     assert verify.labels is not None
     rows = np.flatnonzero(verify.query_of < 10)

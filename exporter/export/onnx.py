@@ -23,8 +23,8 @@ DEFAULT_OPSET = 18
 def export_plain(source: Source, opset: int, path: Path) -> None:
     """Export a cross-encoder with Optimum: dynamic batch and sequence, one output `logits` [n_rows, 1].
 
-    Eager attention, since the SDPA form hides the products of queries and keys from the rewrites; the TorchScript exporter, since BERT's
-    dynamic batch fails under dynamo.
+    Eager attention, since the SDPA form hides the products of queries and keys from the rewrites; the TorchScript exporter, since
+    BERT's dynamic batch fails under dynamo.
     Source: https://github.com/pytorch/pytorch/issues/150842
 
     Args:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter import __version__
 from exporter.artifact import FileEntry, sha256_file
 from exporter.cache import cached
 from exporter.errors import BackendError, RecipeError
-from exporter.machine import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,6 @@ _SOURCE_FILES = (
     "sentencepiece.bpe.model",
     "spm.model",
 )
-_IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +81,17 @@ def find_source(model: Model) -> Source:
 def _sample_folder() -> Path:
     from exporter.sample.model import backbone_dir, sample_digest
 
-    tokenizer_files = {n: sha256_file(backbone_dir() / n) for n in ("tokenizer.json", "vocab.txt", "config.json")}
-    versions = {name: package_version(name) for name in ("transformers", "safetensors")}
-    folder, _ = cached("sample", {"weights": sample_digest(), "files": tokenizer_files, **versions}, write_sample)
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json")
+    files = {name: sha256_file(backbone_dir() / name) for name in names}
+    folder, _ = cached("sample", {"weights": sample_digest(), "files": files, "exporter": __version__}, write_sample)
     return folder
 
 
 def write_sample(into: Path) -> None:
     """Write the merged sample as an ordinary sentence-transformers cross-encoder folder."""
-    from exporter.sample.model import backbone_dir, load_sample_model
+    from exporter.sample.model import backbone_dir, write_sample_model
 
-    model = load_sample_model()
-    model.config.sentence_transformers = {"activation_fn": _IDENTITY}
-    model.save_pretrained(into, safe_serialization=True)
+    write_sample_model(into)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copyfile(backbone_dir() / name, into / name)
 

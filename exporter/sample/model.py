@@ -9,12 +9,13 @@ up; it knows nothing of folders, recipes or engines.
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from exporter.errors import BackendMissing, IntegrityError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-    from transformers import BertForSequenceClassification
 
 SAMPLE_DIR = Path(__file__).parent
 DIFFERENCE = SAMPLE_DIR / "difference.safetensors"
@@ -91,22 +91,27 @@ def merge(
     return merged
 
 
-def load_sample_model() -> BertForSequenceClassification:
-    """Give the sample as a plain float32 `BertForSequenceClassification`, one label, raw logits.
+def write_sample_model(into: Path) -> None:
+    """Write the sample's weights and config as transformers reads a one-label `BertForSequenceClassification`, raw logits.
+
+    Without transformers, so that the files, and what is built from them, are the same under any version of it.
 
     Raises:
         BackendMissing: the backbone's package is not installed.
         IntegrityError: the backbone or the difference is not the published one.
     """
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
     folder = backbone_dir()
     check_sha256(DIFFERENCE, DIFFERENCE_SHA256)
     bare = {f"bert.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
     merged = merge(bare, load_file(DIFFERENCE))
     merged.pop("bert.embeddings.position_ids", None)
-    config = BertConfig.from_pretrained(folder, num_labels=1, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
-    model = BertForSequenceClassification(config)
-    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in merged.items()}, strict=True)
-    return model.eval()
+    save_file(merged, into / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["_name_or_path"], config["transformers_version"]
+    config |= {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
+    }
+    (into / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
