@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
+from exporter import __version__
 from exporter.errors import ExporterError, GateRefused, NoVerdict
 
 if TYPE_CHECKING:
@@ -39,6 +40,21 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="Change the rec
 Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ARTIFACTS = Path("artifacts")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 # typer's protocol
+    if wanted:
+        typer.echo(f"exporter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None: ...
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from exporter import __version__
 from exporter.cli import app
 from tests.support import write_pairs, write_recipe
 
@@ -26,6 +27,11 @@ def test_help_names_the_exit_codes() -> None:
     done = run("--help")
     assert done.exit_code == 0
     assert "5 no verdict" in done.stdout
+
+
+def test_version() -> None:
+    """`exporter --version` prints the version and nothing else."""
+    assert run("--version").stdout == f"exporter {__version__}\n"
 
 
 def test_usage_errors_are_2() -> None:
