@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m exporter.verify.worker JOB.json RUN.json`.
+"""One measurement in a process of its own: `python -m exporter.verify.worker JOB.json RUN.json PARENT_PID`.
 
 `run_job` is the parent's side: it starts the process with its threads pinned and sleeps until it ends. The rest runs in the
 worker. Results go to a file, because libraries print to stdout; stdout carries the number of pairs done.
@@ -136,7 +136,7 @@ def run_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> tupl
 def _run_in(scratch: Path, job: Job, progress: Callable[[int], None]) -> tuple[tuple[Run, ...], NDArray[np.float32] | None]:
     job_path, run_path, scores_path = scratch / "job.json", scratch / "run.json", scratch / "scores.npy"
     job_path.write_bytes(TypeAdapter(Job).dump_json(job))
-    command = [sys.executable, "-m", "exporter.verify.worker", str(job_path), str(run_path)]
+    command = [sys.executable, "-m", "exporter.verify.worker", str(job_path), str(run_path), str(os.getpid())]
     environment = {
         **os.environ,
         **dict.fromkeys(_THREAD_VARIABLES, str(job.specs[0].threads)),
@@ -327,6 +327,8 @@ def main() -> None:
     """Read a job, do it, write the runs."""
     if sys.platform == "linux":  # die with the parent, also when it is killed
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != int(sys.argv[3]):  # it was killed before this worker could ask for that
+            return
     job_path, run_path = Path(sys.argv[1]), Path(sys.argv[2])
     job = TypeAdapter(Job).validate_json(job_path.read_bytes())
     try:

@@ -220,7 +220,7 @@ def test_cut_off_while_verifying_keeps_the_old_report(copy: Path, tmp_path: Path
     assert pipeline.gate(copy).verdict == "pass"
     if how == signal.SIGINT:
         assert not list(tmp_path.glob("exporter-job-*"))
-    for _ in range(50):
+    for _ in range(100):
         if not (alive := [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or ())]):
             break
         time.sleep(0.1)
