@@ -134,7 +134,7 @@ def test_nan_speed_never_passes(field: str) -> None:
     ("ratio", "why"),
     [
         (a_ratio(n_rounds=MIN_ROUNDS - 1), f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed"),
-        (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15%, 10% allowed"),
+        (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15.0%, 10% allowed"),
         (a_ratio(low=1.4, high=2.6), "the interval 1.40-2.60 holds the bar"),
     ],
     ids=["too few rounds", "too much spread", "interval holds the bar"],

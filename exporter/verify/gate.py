@@ -92,7 +92,7 @@ def _speed(ratio: Ratio, bar: float) -> Check:
     if ratio.n_rounds < MIN_ROUNDS:
         return Check(name, ratio.value, wanted, "invalid", f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
     if ratio.spread > MAX_SPREAD:
-        why = f"rounds spread by {ratio.spread:.0%}, {MAX_SPREAD:.0%} allowed"
+        why = f"rounds spread by {ratio.spread:.1%}, {MAX_SPREAD:.0%} allowed"
         return Check(name, ratio.value, wanted, "invalid", why)
     if ratio.low >= bar:
         return Check(name, ratio.value, wanted, "pass")
