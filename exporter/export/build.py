@@ -35,7 +35,6 @@ _GRAPH = "graph.onnx"
 # Rows of one length and rows with padding, without taking long.
 _PROOF_ROWS = 4
 _TOOLS = (
-    "exporter",
     "torch",
     "transformers",
     "optimum",
