@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from exporter.export import rewrite
 from exporter.export.onnx import export_plain
 from exporter.export.rewrite import first_token_only, proven
 from exporter.export.source import Source
@@ -120,3 +121,37 @@ def test_rewrite_that_moves_a_score_is_taken_back(tmp_path: Path) -> None:
     onnx.save(wrong, path)
     assert proven(fact, plain, path, feeds) == "first token only: taken back, it moved a score by 1"
     assert path.read_bytes() == plain.read_bytes()
+
+
+def test_rewrite_that_does_not_run_is_taken_back(tmp_path: Path) -> None:
+    """A rewritten file no engine opens is replaced by the exported one, and the fact says so."""
+    plain, path = exported(tmp_path, "bert"), tmp_path / "rewritten.onnx"
+    path.write_bytes(b"no graph")
+    feeds = [{name: np.ones((2, 5), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}]
+    assert proven("fact", plain, path, feeds).startswith("first token only: taken back, it does not run: ")
+    assert path.read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize(("inner", "expected"), [("other", "1 of 1"), ("hidden", "does not apply")])
+def test_what_a_subgraph_reads_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str, expected: str) -> None:
+    """A product whose whole output a branch of If reads is not narrowed; read by the pick alone, it is."""
+    text = f"""
+    <ir_version: 9, opset_import: ["" : 18]>
+    picked (float[b, s, 4] x, float[4, 4] w, bool c) => (float[b, 4] logits, float[b, s, 4] branch) {{
+        other = Neg(x)
+        hidden = MatMul(x, w)
+        zero = Constant <value_int = 0> ()
+        logits = Gather <axis = 1> (hidden, zero)
+        branch = If (c) <
+            then_branch = yes () => (float[b, s, 4] a) {{ a = Identity({inner}) }},
+            else_branch = no () => (float[b, s, 4] d) {{ d = Neg({inner}) }}
+        >
+    }}
+    """
+    plain = tmp_path / "plain.onnx"
+    onnx.save(onnx.parser.parse_model(text), plain)
+    # The inference trips over this graph's branches: unknown shapes change nothing, and hand-written ones stand in for it here.
+    assert "shapes cannot be inferred" in first_token_only(plain, tmp_path / "rewritten.onnx")
+    whole = dict.fromkeys(("x", "other", "hidden", "branch"), ("b", "s", 4))
+    monkeypatch.setattr(rewrite, "_shapes", lambda _path: {**whole, "w": (4, 4), "zero": (), "logits": ("b", 4), "c": (1,)})
+    assert expected in first_token_only(plain, tmp_path / "rewritten.onnx")
