@@ -216,7 +216,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every side runs once a round, in turn, for as many rounds as the gate asks at least."""
     order = recorded(monkeypatch)
-    found = measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), seldom=frozenset(), unsettled=lambda _runs: frozenset())
+    found = measure(
+        {"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), seldom=frozenset(), unsettled=lambda _runs: frozenset()
+    )
     assert order == ["torch", "onnx"] * MIN_ROUNDS
     assert {side: len(of_side) for side, of_side in found.items()} == {"torch": MIN_ROUNDS, "onnx": MIN_ROUNDS}
 
@@ -232,7 +234,13 @@ def test_seldom_sides_are_run_in_the_first_rounds_only(monkeypatch: pytest.Monke
 def test_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that never settle are given up after so many rounds."""
     order = recorded(monkeypatch)
-    measure({"torch": TORCH, "onnx": ONNX}, a_pair_set((3,)), Silent(), seldom=frozenset(), unsettled=lambda _runs: frozenset({"torch", "onnx"}))
+    measure(
+        {"torch": TORCH, "onnx": ONNX},
+        a_pair_set((3,)),
+        Silent(),
+        seldom=frozenset(),
+        unsettled=lambda _runs: frozenset({"torch", "onnx"}),
+    )
     assert order == ["torch", "onnx"] * MAX_ROUNDS
 
 
