@@ -56,16 +56,21 @@ class Machine:
 
 def this_machine() -> Machine:
     """Describe the machine this process runs on."""
-    model, flags = _cpu()
+    model, _ = _cpu()
     return Machine(
         cpu=model,
-        isa=isa_of(flags, platform.machine()),
+        isa=this_isa(),
         n_cores=cores_allowed(),
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         packages=tuple((name, version) for name in _PACKAGES if (version := package_version(name))),
     )
+
+
+def this_isa() -> str:
+    """Name the instruction set of this machine."""
+    return isa_of(_cpu()[1], platform.machine())
 
 
 def package_version(name: str) -> str | None:
@@ -97,14 +102,28 @@ def isa_of(flags: frozenset[str], architecture: str) -> str:
 
 
 def cores_allowed(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the cores this process may use: its affinity, lowered by the cgroup's CPU quota, at least 1.
+    """Count the cores this process may use: its affinity, lowered by the cgroup's CPU quota and by its siblings, at least 1.
 
     `os.cpu_count()` says what the box has; a container's quota makes that wrong, and one thread too many halves the speed.
+    `OMP_NUM_THREADS` is how Ray tells a worker its share; a pytest-xdist worker, or one of gunicorn's or uvicorn's workers under
+    `WEB_CONCURRENCY`, has its part of the rest.
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max)
     Source: https://docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us)
+    Source: https://docs.ray.io/en/latest/ray-core/scheduling/resources.html (OMP_NUM_THREADS)
+    Source: https://docs.gunicorn.org/en/stable/settings.html#workers (WEB_CONCURRENCY)
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, int(_quota_cores(cgroup) or affinity)))
+    cores = min(affinity, int(_quota_cores(cgroup) or affinity))
+    if share := _number("OMP_NUM_THREADS"):
+        return max(1, min(cores, share))
+    siblings = _number("PYTEST_XDIST_WORKER_COUNT") or _number("WEB_CONCURRENCY") or 1
+    return max(1, cores // siblings)
+
+
+def _number(variable: str) -> int:
+    """Read a whole number from the environment; 0 if there is none."""
+    text = os.environ.get(variable, "").strip()
+    return int(text) if text.isdecimal() else 0
 
 
 def _quota_cores(cgroup: Path) -> float | None:

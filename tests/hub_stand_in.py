@@ -27,7 +27,8 @@ class Hub:
 def serve(folder: Path, repo_id: str) -> Iterator[Hub]:
     """Serve a folder as the repository `repo_id` at one commit, with a pickle beside it that nobody should ask for."""
     commit = "89abcdef0123456789abcdef0123456789abcdef"
-    files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"pytorch_model.bin": b"pickle"}
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths} | {"pytorch_model.bin": b"pickle"}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -41,7 +42,7 @@ def serve(folder: Path, repo_id: str) -> Iterator[Hub]:
             if path.startswith(f"/api/models/{repo_id}"):
                 siblings = [{"rfilename": name} for name in files]
                 self._send(json.dumps({"id": repo_id, "sha": commit, "siblings": siblings}).encode(), with_body, {})
-            elif path.startswith(f"/{repo_id}/resolve/") and (name := Path(path).name) in files:
+            elif path.startswith(f"/{repo_id}/resolve/") and (name := path.split("/", 5)[5]) in files:
                 tag = hashlib.sha256(files[name]).hexdigest()
                 self._send(files[name], with_body, {"ETag": f'"{tag}"', "X-Repo-Commit": commit})
             else:

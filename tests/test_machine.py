@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that may run on eight cores."""
+    """A process that may run on eight cores, and has no siblings."""
+    for name in ("OMP_NUM_THREADS", "PYTEST_XDIST_WORKER_COUNT", "WEB_CONCURRENCY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
 
 
@@ -81,6 +83,28 @@ def test_no_cgroup(tmp_path: Path) -> None:
     assert cores_allowed(tmp_path / "none") == 8
 
 
+@pytest.mark.usefixtures("_eight_cores")
+@pytest.mark.parametrize(
+    ("variables", "cores"),
+    [
+        ({"OMP_NUM_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "16"}, 8),
+        ({"OMP_NUM_THREADS": "4,2"}, 8),  # a list, one per nested level, is nobody's share
+        ({"PYTEST_XDIST_WORKER_COUNT": "4"}, 2),
+        ({"WEB_CONCURRENCY": "3"}, 2),
+        ({"WEB_CONCURRENCY": "20"}, 1),
+        ({"WEB_CONCURRENCY": ""}, 8),
+        ({"OMP_NUM_THREADS": "3", "WEB_CONCURRENCY": "4"}, 3),
+    ],
+)
+def test_siblings_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cores: int) -> None:
+    """A worker among others takes its share only: what it was told, else the cores over the number of workers."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cores_allowed(tmp_path) == cores
+
+
+@pytest.mark.usefixtures("_eight_cores")
 def test_no_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no affinity, or does not know its cores, the box's cores count, at least one."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

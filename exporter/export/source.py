@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from exporter import __version__
 from exporter.artifact import FileEntry, sha256_file
 from exporter.cache import cached
-from exporter.errors import BackendError, RecipeError
+from exporter.errors import RecipeError
+from exporter.hub import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,8 @@ def find_source(model: Model) -> Source:
     elif Path(model.source).is_absolute():
         folder, revision = Path(model.source), None
     else:
-        folder, revision = _hub_folder(model.source, model.revision)
+        ways_on = "use `--model sample`, or `--model ./FOLDER` with a copy of it"
+        folder, revision = fetch(model.source, model.revision, _SOURCE_FILES, instead=ways_on)
     return _checked(model, folder, revision)
 
 
@@ -94,33 +96,6 @@ def write_sample(into: Path) -> None:
     write_sample_model(into)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copyfile(backbone_dir() / name, into / name)
-
-
-def _hub_folder(repo_id: str, revision: str | None) -> tuple[Path, str]:
-    """Fetch a Hub repository's reranker files, or find them in the Hub's cache, and give their commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(_SOURCE_FILES)))
-    except HFValidationError:
-        raise RecipeError(f"model.source {repo_id!r} is no folder and no Hub id; write sample, ./folder or org/name") from None
-    except GatedRepoError:
-        raise BackendError(
-            f"{repo_id} asks for a licence to be accepted; log in with `hf auth login` or use a local folder"
-        ) from None
-    except RevisionNotFoundError:
-        raise RecipeError(f"{repo_id} has no revision {revision!r}") from None
-    except RepositoryNotFoundError:
-        raise RecipeError(f"the Hub has no {repo_id}, or not for you; check model.source, or log in") from None
-    except OSError as error:  # requests' and huggingface_hub's errors are OSErrors: no route, time-out, nothing cached
-        reason = type(error).__name__
-        raise BackendError(
-            f"{repo_id} is not in the local cache and the Hub cannot be reached ({reason}); "
-            "use `--model sample`, or `--model ./FOLDER` with a copy of it"
-        ) from error
-    # huggingface_hub lays snapshots out as snapshots/COMMIT.
-    return folder, folder.name
 
 
 def _checked(model: Model, folder: Path, revision: str | None) -> Source:
