@@ -1,3 +1,3 @@
 """Export a CrossEncoder reranker to ONNX, INT8 ONNX and OpenVINO IR, and prove that it still ranks like its reference."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -29,8 +29,8 @@ REPORT = "report.json"
 REPORT_MD = "report.md"
 # Written after the files are hashed, and sealed (or derived) themselves; everything else must stand in the manifest.
 _UNLISTED = frozenset((MANIFEST, REPORT, REPORT_MD))
-# 1: first version.
-MANIFEST_SCHEMA = 1
+# 1: first version. 2: plans per CPU class with their sweeps, and the work of a pair.
+MANIFEST_SCHEMA = 2
 _CHUNK_BYTES = 1 << 20
 
 
@@ -45,11 +45,30 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class PlanEntry:
-    """How a variant is best run on the machine it was built on: `workers` x `threads`, `token_budget` padded tokens a batch."""
+    """How a variant is best run on CPUs of one class, measured: `workers` x `threads`, `token_budget` padded tokens a batch.
 
+    `isa` and `n_cores` say where it was measured; `sweep` holds every plan tried, as text, and its pairs per second.
+    """
+
+    isa: str
+    n_cores: int
     workers: int
     threads: int
     token_budget: int
+    sweep: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Multiplications and additions of a graph's matrix products, for a pair of n tokens: per_pair + per_token n + ... n²."""
+
+    per_pair: int
+    per_token: int
+    per_token_squared: int
+
+    def flops(self, n_pairs: int, n_tokens: int, n_tokens_squared: int) -> int:
+        """Add up the work of pairs with so many tokens, and squares of tokens, in all; padding is not counted."""
+        return self.per_pair * n_pairs + self.per_token * n_tokens + self.per_token_squared * n_tokens_squared
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +76,8 @@ class VariantEntry:
     """One runnable variant of an artifact.
 
     `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs` the graph's input
-    names in order. `facts` are short statements on what the build did, for people.
+    names in order. `plans` are those measured, one per CPU class and number of cores; `facts` are short statements on what the
+    build did, for people.
     """
 
     kind: str
@@ -66,7 +86,8 @@ class VariantEntry:
     model: str
     files: tuple[str, ...]
     inputs: tuple[str, ...]
-    plan: PlanEntry
+    plans: tuple[PlanEntry, ...]
+    work: Work
     facts: tuple[str, ...]
 
 

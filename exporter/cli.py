@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from exporter.recipe import Recipe
+    from exporter.verify.profile import Profile
     from exporter.verify.report import Report
 
 app = typer.Typer(
@@ -150,17 +151,42 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
             from exporter.artifact import manifest_json
             from exporter.verify.report import to_json
 
-            found = json.loads(to_json(report)) if report else None
-            typer.echo(json.dumps({"manifest": json.loads(manifest_json(manifest)), "report": found}, indent=1))
+            judged = json.loads(to_json(report)) if report else None
+            typer.echo(json.dumps({"manifest": json.loads(manifest_json(manifest)), "report": judged}, indent=1))
             return
         typer.echo(f"{folder}: {manifest.name}, from {manifest.source.source}, up to {manifest.max_length} tokens a pair")
         for entry in manifest.variants:
-            plan = f"plan {entry.plan.workers}x{entry.plan.threads}, {entry.plan.token_budget} tokens"
-            typer.echo(f"  {entry.kind}: {entry.model}, {manifest.size_bytes(entry) / 1e6:.1f} MB, {plan}")
+            typer.echo(f"  {entry.kind}: {entry.model}, {manifest.size_bytes(entry) / 1e6:.1f} MB")
+            for found in entry.plans:
+                plan = f"{found.workers}x{found.threads}, {found.token_budget} tokens"
+                typer.echo(f"    plan on {found.n_cores} cores of {found.isa}: {plan}, the best of {len(found.sweep)}")
         if report is None:
             typer.echo(f"not verified yet; run `exporter verify {folder}`")
         else:
             _print_table(report)
+
+
+@app.command()
+def profile(
+    target: Target,
+    *,
+    variant: Annotated[str | None, typer.Option(help="Which kind, by default the artifact's first.")] = None,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Print where a variant's time goes: each operator's share, on one thread, over real pairs."""
+    with _exit_codes():
+        folder = _folder(target, out)
+        from pydantic import TypeAdapter
+
+        from exporter import pipeline
+        from exporter.verify.profile import Profile
+
+        found = pipeline.profile(folder, variant)
+        if as_json:
+            typer.echo(TypeAdapter(Profile).dump_json(found, indent=1))
+            return
+        _print_profile(found)
 
 
 @app.command()
@@ -308,6 +334,25 @@ def _print_table(report: Report) -> None:
                 markup=False,
                 highlight=False,
             )
+
+
+def _print_profile(found: Profile) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    rate = found.n_pairs / found.wall_s
+    title = (
+        f"{found.kind}, {found.plan}: {found.n_pairs} pairs of {found.n_tokens / found.n_pairs:.0f} tokens, {rate:.1f} pairs/s"
+    )
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    table.add_column("operator")
+    for name in ("runs", "ms", "share", "GFLOP/s"):
+        table.add_column(name, justify="right")
+    for row in found.operators:
+        speed = f"{row.flops / row.seconds / 1e9:.1f}" if row.flops else ""
+        table.add_row(row.op, str(row.n_runs), f"{row.seconds * 1e3:.1f}", f"{row.share:.1%}", speed)
+    Console().print(table)
 
 
 class _Terminal:

@@ -11,7 +11,6 @@ from exporter.artifact import (
     MANIFEST_SCHEMA,
     REPORT,
     Manifest,
-    PlanEntry,
     SourceEntry,
     check_files,
     list_files,
@@ -25,9 +24,12 @@ from exporter.export.source import Source, find_source, write_config_and_tokeniz
 from exporter.machine import this_machine
 from exporter.publish.folder import publish_to_folder
 from exporter.recipe import Model, Recipe
+from exporter.runtime.plan import choose_plan
 from exporter.verify.gate import MAX_SPREAD, judge, outcome
 from exporter.verify.pairs import PairSet, load_pair_sets
 from exporter.verify.parity import compare, quality
+from exporter.verify.profile import Profile
+from exporter.verify.profile import profile as profile_variant
 from exporter.verify.reference import device_for, reference_scores, tuned_reference
 from exporter.verify.report import (
     REPORT_SCHEMA,
@@ -40,7 +42,9 @@ from exporter.verify.report import (
     write_report,
 )
 from exporter.verify.throughput import (
+    N_TIMED_PAIRS,
     PRECISION,
+    arithmetic,
     default_torch,
     measure,
     measure_latency,
@@ -49,7 +53,7 @@ from exporter.verify.throughput import (
     spread_out,
     tune_artifact,
 )
-from exporter.verify.worker import ArtifactSpec, Job, Run, Spec, run_job
+from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, Job, PeakSpec, Run, Spec, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,27 +149,38 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
         raise IntegrityError(f"{source.name} is not the model {folder} was built from; build it again with --replace")
 
     machine = this_machine()
+    if (planned := _with_plans(manifest, folder, pair_set, progress)) != manifest:
+        manifest = planned
+        write_manifest(manifest, folder)
     device = device_for(recipe.reference.device)
     tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, progress)
     reference = reference_scores(source, tuned, pair_set, progress)
 
-    candidates = {
-        entry.kind: ArtifactSpec(str(folder), entry.kind, *_plan(entry.plan, machine.n_cores)) for entry in manifest.variants
-    }
+    candidates = {}
+    for entry in manifest.variants:
+        plan = choose_plan(entry.plans, machine.isa, machine.n_cores)
+        candidates[entry.kind] = ArtifactSpec(str(folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
     scores = {}
     for kind, spec in candidates.items():
         with progress.stage(f"{kind}: scores", len(pair_set.pairs)) as step:
             _, scores[kind] = run_job(Job("score", (spec,), pair_set.pairs), step)
 
-    sides: dict[str, Spec] = {"torch default": default_torch(tuned, machine.n_cores), "torch tuned": tuned, **candidates}
+    peaks = {f"peak {dtype}": PeakSpec(dtype, machine.n_cores, 1) for dtype in PEAK_DTYPES}
+    sides: dict[str, Spec] = {
+        "torch default": default_torch(tuned, machine.n_cores),
+        "torch tuned": tuned,
+        **candidates,
+        **peaks,
+    }
     runs = measure(
         sides,
         pair_set,
         progress,
-        seldom=frozenset({"torch default"}),
+        seldom=frozenset({"torch default", *peaks}),
         unsettled=lambda runs: _unsettled(runs, _bars(recipe)),
     )
-    pooled = {side: pool(side, str(spec), runs[side]) for side, spec in sides.items()}
+    pooled = {side: pool(side, str(spec), runs[side]) for side, spec in sides.items() if side not in peaks}
+    peak_runs = {dtype: runs[f"peak {dtype}"] for dtype in PEAK_DTYPES}
     with progress.stage("latency", len(candidates) + 1) as step:
         latency = {}
         for done, side in enumerate(("torch tuned", *candidates), 1):
@@ -191,6 +206,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
                 parity=parity,
                 quality=kept,
                 throughput=pooled[kind],
+                arithmetic=arithmetic(kind, entry.work, runs[kind], peak_runs),
                 speedup_tuned=ratio,
                 speedup_default=speedup(runs[kind], runs["torch default"]),
                 latency=latency[kind],
@@ -246,6 +262,19 @@ def publish(folder: Path, dest: Path, *, replace_dest: bool = False) -> tuple[st
     return publish_to_folder(folder, read_manifest(folder), report, dest, replace_dest=replace_dest)
 
 
+def profile(folder: Path, kind: str | None = None) -> Profile:
+    """Record each operator's time over the pairs that speed is measured on; needs no PyTorch.
+
+    Raises:
+        RecipeError: the folder is no artifact, has no such variant, or its pairs are gone.
+        IntegrityError: its files are not what its manifest says.
+    """
+    manifest = read_manifest(folder)
+    check_files(manifest, folder)
+    pair_set, _ = load_pair_sets(TypeAdapter(Recipe).validate_json(manifest.recipe))
+    return profile_variant(folder, kind, spread_out(pair_set, N_TIMED_PAIRS))
+
+
 def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: bool = False) -> Source:
     """Write a recipe's PyTorch reference as an ordinary sentence-transformers folder.
 
@@ -281,22 +310,17 @@ def _is_current(folder: Path, recipe: Recipe, source: Source) -> bool:
 
 
 def _with_plans(manifest: Manifest, folder: Path, pair_set: PairSet, progress: Progress) -> Manifest:
-    """Sweep each variant's plans on this machine and note the best in the manifest."""
+    """Sweep each variant's plans on this machine, unless its like was measured before, and note the best in the manifest."""
+    isa, n_cores = this_machine().isa, this_machine().n_cores
     variants = []
     with progress.stage("plan: sweep", len(manifest.variants)) as step:
         for done, entry in enumerate(manifest.variants, 1):
-            best, tried = tune_artifact(str(folder), entry.kind, pair_set, this_machine().n_cores)
-            plan = PlanEntry(best.workers, best.threads, best.token_budget)
-            variants.append(replace(entry, plan=plan, facts=(*entry.facts, f"plan sweep: {', '.join(tried)}")))
+            plans = entry.plans
+            if (isa, n_cores) not in {(plan.isa, plan.n_cores) for plan in plans}:
+                plans = (*plans, tune_artifact(str(folder), entry.kind, pair_set, isa, n_cores))
+            variants.append(replace(entry, plans=plans))
             step(done)
     return replace(manifest, variants=tuple(variants))
-
-
-def _plan(plan: PlanEntry, n_cores: int) -> tuple[int, int, int]:
-    from exporter.runtime import Plan
-
-    fitted = Plan(plan.workers, plan.threads, plan.token_budget).for_cores(n_cores)
-    return fitted.workers, fitted.threads, fitted.token_budget
 
 
 def _unsettled(runs: dict[str, list[Run]], bars: Mapping[str, Bars]) -> frozenset[str]:

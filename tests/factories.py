@@ -13,6 +13,7 @@ from exporter.artifact import (
     PlanEntry,
     SourceEntry,
     VariantEntry,
+    Work,
     list_files,
     write_manifest,
 )
@@ -22,7 +23,7 @@ from exporter.verify.gate import Check
 from exporter.verify.pairs import PairSet
 from exporter.verify.parity import Parity, Quality
 from exporter.verify.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
-from exporter.verify.throughput import Latency, Ratio, Throughput
+from exporter.verify.throughput import Arithmetic, Latency, Ratio, Throughput
 from exporter.verify.worker import Run
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def a_run(**changes: object) -> Run:
     run = Run(
         n_pairs=100,
         n_tokens=1000,
+        n_tokens_squared=11_000,
         seconds=(1.0,),
         tokenize_s=0.1,
         load_s=0.5,
@@ -155,6 +157,7 @@ def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
         parity=a_parity(),
         quality=a_quality(),
         throughput=a_throughput(side=kind),
+        arithmetic=Arithmetic(6e10, "float32", 8e10),
         speedup_tuned=a_ratio(),
         speedup_default=a_ratio(value=3.0, low=2.9, high=3.1),
         latency=(a_latency(side=kind),),
@@ -210,7 +213,8 @@ def a_manifest(folder: Path, **changes: object) -> Manifest:
                 model=model,
                 files=(model,),
                 inputs=("input_ids", "attention_mask"),
-                plan=PlanEntry(2, 1, 512),
+                plans=(PlanEntry("avx2", 2, 2, 1, 512, (("2x1, 512 tokens", 40.0),)),),
+                work=Work(per_pair=1000, per_token=100, per_token_squared=1),
                 facts=("built by hand",),
             )
             for kind, model in MODELS.items()

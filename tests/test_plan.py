@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.artifact import PlanEntry
 from exporter.runtime import Plan, default_plan
-from exporter.runtime.plan import batches
+from exporter.runtime.plan import batches, choose_plan
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 PLANS = st.builds(Plan, st.integers(1, 8), st.integers(1, 4), st.integers(1, 2048))
@@ -96,3 +97,30 @@ def test_default_plan() -> None:
 def test_as_people_write_it() -> None:
     """A plan prints as workers x threads and tokens."""
     assert str(Plan(2, 1, 512)) == "2x1, 512 tokens"
+
+
+MEASURED = [
+    PlanEntry("avx2", 2, 2, 1, 256, ()),
+    PlanEntry("avx2", 16, 8, 2, 1024, ()),
+    PlanEntry("avx512_vnni", 2, 2, 1, 128, ()),
+]
+
+
+@pytest.mark.parametrize(
+    ("isa", "n_cores", "plan"),
+    [
+        ("avx512_vnni", 2, Plan(2, 1, 128)),  # measured on its like
+        ("avx2", 12, Plan(6, 2, 1024)),  # the nearest number of cores, laid over twelve
+        ("avx2", 4, Plan(4, 1, 256)),
+        ("avx512_vnni", 16, Plan(16, 1, 128)),  # the same instruction set before the same number of cores
+        ("arm64", 2, Plan(2, 1, 256)),  # an unknown set: the number of cores decides
+    ],
+)
+def test_plan_of_the_nearest_machine(isa: str, n_cores: int, plan: Plan) -> None:
+    """The plan measured on the machine's like, else the nearest laid over its cores."""
+    assert choose_plan(MEASURED, isa, n_cores) == plan
+
+
+def test_plan_where_none_was_measured() -> None:
+    """Without a measured plan it is the default's."""
+    assert choose_plan([], "avx2", 3) == default_plan(3)

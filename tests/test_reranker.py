@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.runtime import Plan, Reranker
+from tests.hub_stand_in import serve
 from tests.support import WORDS
 
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=80).map(" ".join)
@@ -44,9 +49,91 @@ def test_scores_follow_the_callers_order(reranker: Reranker, pairs: list[tuple[s
     assert np.abs(shuffled - reranker.score(pairs)[order]).max() < 1e-5
 
 
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12),
+    plan=st.builds(Plan, st.integers(1, 4), st.just(1), st.integers(1, 4096)),
+    chunk=st.integers(1, 13),
+)
+def test_scores_do_not_depend_on_the_plan(reranker: Reranker, pairs: list[tuple[str, str]], plan: Plan, chunk: int) -> None:
+    """However many workers share however large batches: each pair scores as it does alone."""
+    alone = np.concatenate([reranker.score([pair]) for pair in pairs])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exporter.runtime.reranker.CHUNK_PAIRS", chunk)
+        assert np.abs(replace(reranker, plan=plan).score(pairs) - alone).max() < 1e-5
+
+
+def test_an_iterator_is_read_as_it_is_scored(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs that would not fit in memory are read a chunk at a time, and their scores come as they are ready."""
+    monkeypatch.setattr("exporter.runtime.reranker.CHUNK_PAIRS", 4)
+    read = []
+
+    def endless() -> Iterator[tuple[str, str]]:
+        for i in count():
+            read.append(i)
+            yield WORDS[i % len(WORDS)], "lift of a wing"
+
+    chunks = reranker.stream(endless())
+    first, second = next(chunks), next(chunks)
+    assert (len(first), len(second), len(read)) == (4, 4, 8)
+    whole = reranker.score(pair for pair in islice(endless(), 8))
+    assert np.array_equal(whole, np.concatenate([first, second]))
+
+
+def test_the_position_named_is_the_callers(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad pair behind the first chunk is named by its place among all."""
+    monkeypatch.setattr("exporter.runtime.reranker.CHUNK_PAIRS", 4)
+    good = [("wing", "lift")] * 9
+    with pytest.raises(RecipeError, match="pair 9 is"):
+        reranker.score([*good, ("a",)])  # type: ignore[list-item]
+    with pytest.raises(RecipeError, match="pair 9 is not valid Unicode"):
+        reranker.score([*good, ("a", "\ud800")])
+
+
+def test_a_forked_process_scores(built: Path) -> None:
+    """A server that loads before it forks gets scores in its children: threads do not survive a fork."""
+    code = f"""
+import os, sys
+from exporter.runtime import Plan, Reranker
+reranker = Reranker.load({str(built)!r}, "onnx", plan=Plan(2, 1, 16))
+pairs = [("wing", "lift of a wing")] * 8
+before = reranker.score(pairs).tolist()
+child = os.fork()
+if child == 0:
+    os._exit(0 if reranker.score(pairs).tolist() == before else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_load_from_the_hub(built: Path, tmp_path: Path) -> None:
+    """`org/name` is fetched from the Hub: the manifest, the tokenizer and the one variant's files, nothing else."""
+    with serve(built, "org/tiny") as hub:
+        script = (
+            "from pathlib import Path; from exporter.runtime import Reranker\n"
+            "print(Reranker.load('org/tiny', 'onnx-int8', revision='main').score([('wing', 'lift')]).shape)\n"
+            f"print(*sorted(path.name for path in Path({str(tmp_path)!r}, 'hub').rglob('snapshots/*/**/*') if path.is_file()))"
+        )
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["(1,)", "manifest.json model_qint8_avx2.onnx tokenizer.json"]
+
+
+def test_hub_id_where_the_hub_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that is no folder either says both; a path under a folder that is there is a folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BackendError, match="org/name is not in the local cache .* org/name is no folder here either"):
+        Reranker.load("org/name")
+    (tmp_path / "artifacts").mkdir()
+    with pytest.raises(RecipeError, match="artifacts/typo: no such artifact folder"):
+        Reranker.load("artifacts/typo")
+
+
 def test_no_pairs_give_no_scores(reranker: Reranker) -> None:
     """An empty list is answered with an empty array."""
     assert reranker.score([]).shape == (0,)
+    assert reranker.score(iter(())).shape == (0,)
     assert reranker.rank("wing", []) == []
 
 
@@ -57,6 +144,7 @@ def test_no_pairs_give_no_scores(reranker: Reranker) -> None:
         (["ab"], "pair 0 is 'ab'"),
         ([("a", None)], "pair 0 is"),
         ([3], "pair 0 is '3'"),
+        (7, "pairs is 7; wanted"),
         ([("a", "\ud800")], "not valid Unicode"),
     ],
 )

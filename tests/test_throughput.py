@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.artifact import Work
 from exporter.progress import Silent
 from exporter.verify import throughput
-from exporter.verify.throughput import MAX_ROUNDS, MIN_ROUNDS, default_torch, measure, pool, speedup, spread_out
-from exporter.verify.worker import ArtifactSpec, TorchSpec
+from exporter.verify.throughput import MAX_ROUNDS, MIN_ROUNDS, arithmetic, default_torch, measure, pool, speedup, spread_out
+from exporter.verify.worker import ArtifactSpec, TorchSpec, peak_flops
 from tests.factories import a_pair_set, a_run
 
 if TYPE_CHECKING:
@@ -70,6 +71,31 @@ def test_pool_refuses(mixed: list[Run]) -> None:
     """Runs of different pairs are not one number, and no runs are none."""
     with pytest.raises(ValueError, match="onnx: runs cannot be pooled"):
         pool("onnx", "", mixed)
+
+
+# --- arithmetic ---
+
+
+def test_arithmetic_by_hand() -> None:
+    """100 pairs of 1000 tokens and 11,000 of their squares: 3 * 100 + 2 * 1000 + 1 * 11,000 = 13,300 in 1 s, in 2 s the half."""
+    work = Work(per_pair=3, per_token=2, per_token_squared=1)
+    peaks = {"float32": [a_run(n_pairs=10, seconds=(2.0,))], "int8": [a_run(n_pairs=10, seconds=(0.5, 1.5))]}
+    found = arithmetic("onnx", work, runs(1, 2, 4), peaks)
+    assert (found.flops_per_s, found.peak_dtype) == (6650, "float32")
+    assert found.peak_flops_per_s == 5 * peak_flops("float32")
+    assert found.peak_share == 6650 / (5 * peak_flops("float32"))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("openvino-int8", "int8"), ("onnx-int8", "int8"), ("openvino-fp16", "float32")])
+def test_int8_kinds_are_held_against_the_int8_peak(kind: str, dtype: str) -> None:
+    """An int8 kind against the int8 peak; fp16 is the file's, the arithmetic is float32."""
+    peaks = {"float32": [a_run(seconds=(1.0,))], "int8": [a_run(seconds=(0.25,))]}
+    assert arithmetic(kind, Work(1, 1, 1), runs(1), peaks).peak_dtype == dtype
+
+
+def test_peak_flops_by_hand() -> None:
+    """A product of m x k and k x n is m n sums of k products: 2 m k n, 2 * 256 * 1536 * 384."""
+    assert peak_flops("float32") == 301_989_888
 
 
 # --- speedup ---

@@ -14,14 +14,15 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from pydantic import TypeAdapter
+
 from exporter import __version__
-from exporter.artifact import PlanEntry, VariantEntry
+from exporter.artifact import VariantEntry, Work
 from exporter.cache import cached
 from exporter.errors import BackendMissing
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version
 from exporter.recipe import Onnx, OnnxInt8, OpenVino, OpenVinoFp16, OpenVinoInt8
-from exporter.runtime.plan import default_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _FACTS = "facts.txt"
 _GRAPH = "graph.onnx"
+_WORK = "work.json"
 # Rows of one length and rows with padding, without taking long.
 _PROOF_ROWS = 4
 _TOOLS = (
@@ -132,6 +134,7 @@ def _export(source: Source, opset: int, max_length: int, proof: Sequence[tuple[s
         from exporter.export.onnx import export_plain
         from exporter.export.rewrite import first_token_only, proven
         from exporter.export.source import tokenized
+        from exporter.export.work import count_work
 
         exported, rewritten = folder / "exported.onnx", folder / _GRAPH
         export_plain(source, opset, exported)
@@ -139,6 +142,7 @@ def _export(source: Source, opset: int, max_length: int, proof: Sequence[tuple[s
         feeds = tokenized(source, max_length, proof, batch_size=_PROOF_ROWS)
         fact = proven(fact, exported, rewritten, feeds)
         exported.unlink()
+        (folder / _WORK).write_bytes(TypeAdapter(Work).dump_json(count_work(rewritten, source.inputs)))
         return (fact,)
 
     key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
@@ -168,7 +172,6 @@ def _build(
         if path.stem == target.stem and path.suffix in (".onnx", ".xml", ".bin"):
             shutil.copyfile(path, into / target.parent / path.name)
             files.append((target.parent / path.name).as_posix())
-    plan = default_plan()
     return VariantEntry(
         kind=variant.kind,
         isa=getattr(variant, "isa", None),
@@ -176,7 +179,8 @@ def _build(
         model=target.as_posix(),
         files=tuple(files),
         inputs=source.inputs,
-        plan=PlanEntry(plan.workers, plan.threads, plan.token_budget),
+        plans=(),
+        work=TypeAdapter(Work).validate_json((graph / _WORK).read_bytes()),
         facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines()),
     )
 

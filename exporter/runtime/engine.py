@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
+import tempfile
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,7 +16,6 @@ from exporter.errors import BackendError, BackendMissing, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from openvino import InferRequest
@@ -30,18 +34,47 @@ _SLOW_FUSIONS = ("SkipLayerNormFusion",)
 _FIRST_CALL = threading.Lock()
 
 
+# Operators whose first input is [..., m, k] and first output [..., m, n].
+_PRODUCTS = frozenset(
+    (
+        "MatMul",
+        "FusedMatMul",
+        "Gemm",
+        "FusedGemm",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "QLinearMatMul",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operator's run. `flops` counts multiplications and additions of matrix products; 0 for others, or where not known."""
+
+    op: str
+    name: str
+    seconds: float
+    flops: int
+
+
 class Engine(Protocol):
     """One loaded graph; `logits` may be called by several threads at once."""
 
     inputs: tuple[str, ...]
+
+    def operations(self) -> list[Operation]:
+        """Give what ran since the graph was loaded, if it was loaded with `profiled`; ends the recording."""
+        ...
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run a padded batch, int64[n_rows, n_tokens] each, and give float32[n_rows]."""
         ...
 
 
-def open_engine(engine: str, model: Path, plan: Plan) -> Engine:
-    """Load a graph for a plan.
+def open_engine(engine: str, model: Path, plan: Plan, *, profiled: bool = False) -> Engine:
+    """Load a graph for a plan; `profiled` records every operator's run.
 
     Raises:
         BackendMissing: the engine is not installed.
@@ -51,9 +84,9 @@ def open_engine(engine: str, model: Path, plan: Plan) -> Engine:
     loaded: Engine
     try:
         if engine == "onnxruntime":
-            loaded = _OnnxRuntime(model, plan)
+            loaded = _OnnxRuntime(model, plan, profiled=profiled)
         elif engine == "openvino":
-            loaded = _OpenVino(model, plan)
+            loaded = _OpenVino(model, plan, profiled=profiled)
         else:
             raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
     except ImportError as error:
@@ -68,10 +101,14 @@ def open_engine(engine: str, model: Path, plan: Plan) -> Engine:
 class _OnnxRuntime:
     """An onnxruntime session on the CPU; the threads that call it do the work when the plan has one thread a worker."""
 
-    def __init__(self, model: Path, plan: Plan) -> None:
+    def __init__(self, model: Path, plan: Plan, *, profiled: bool) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
+        self._profiles = tempfile.TemporaryDirectory(prefix="exporter-profile-") if profiled else None
+        if self._profiles:
+            options.enable_profiling = True
+            options.profile_file_prefix = f"{self._profiles.name}/ort"
         options.intra_op_num_threads = plan.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -90,21 +127,30 @@ class _OnnxRuntime:
         (logits,) = self._session.run(["logits"], dict(feed))
         return np.asarray(logits, np.float32)[:, 0]
 
+    def operations(self) -> list[Operation]:
+        if self._profiles is None:
+            return []
+        with self._profiles:
+            return recorded_by_onnxruntime(Path(self._session.end_profiling()))
+
 
 class _OpenVino:
     """A compiled OpenVINO model on the CPU, one infer request per calling thread."""
 
-    def __init__(self, model: Path, plan: Plan) -> None:
+    def __init__(self, model: Path, plan: Plan, *, profiled: bool) -> None:
         import openvino as ov
 
         # fp32 arithmetic and no activation quantization behind our back: on CPUs with bf16 the default is bf16.
         # Source: https://github.com/openvinotoolkit/openvino/issues/24501
-        properties = {
+        properties: dict[str, str | bool] = {
             "INFERENCE_PRECISION_HINT": "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
             "NUM_STREAMS": str(plan.workers),
             "INFERENCE_NUM_THREADS": str(plan.workers * plan.threads),
         }
+        if profiled:
+            properties["PERF_COUNT"] = True
+        self._profiled: list[Operation] | None = [] if profiled else None
         self._compiled = ov.Core().compile_model(str(model), "CPU", properties)
         self.inputs = tuple(port.get_any_name() for port in self._compiled.inputs)
         self._local = threading.local()
@@ -119,5 +165,31 @@ class _OpenVino:
 
     def _infer(self, request: InferRequest, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         request.infer(dict(feed), share_inputs=True)
+        if self._profiled is not None:
+            self._profiled += [
+                Operation(node.node_type, node.node_name, node.real_time.total_seconds(), 0)
+                for node in request.profiling_info
+                if node.real_time
+            ]
         # The request's buffer is overwritten by the next call: copy.
         return np.array(request.get_output_tensor(0).data[:, 0], np.float32)
+
+    def operations(self) -> list[Operation]:
+        recorded, self._profiled = self._profiled or [], None
+        return recorded
+
+
+def recorded_by_onnxruntime(profile: Path) -> list[Operation]:
+    """Read the operators' runs from a profile that onnxruntime wrote.
+
+    Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
+    """
+    found = []
+    for event in json.loads(profile.read_bytes()):
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            arguments, op, flops = event["args"], event["args"]["op_name"], 0
+            if op in _PRODUCTS:
+                (left,), (out,) = (next(iter(arguments[key])).values() for key in ("input_type_shape", "output_type_shape"))
+                flops = 2 * math.prod(out) * left[-1]
+            found.append(Operation(op, event["name"].removesuffix("_kernel_time"), event["dur"] / 1e6, flops))
+    return found

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from exporter.machine import cores_allowed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from exporter.artifact import PlanEntry
 
 # Where pairs per second stop rising on two cores, over the kinds of this project: `exporter export` prints its sweep.
 _TOKEN_BUDGET = 512
@@ -43,6 +45,24 @@ class Plan:
 def default_plan(n_cores: int | None = None) -> Plan:
     """Give the plan for a variant that was not measured: one worker of one thread per core allowed."""
     return Plan(n_cores or cores_allowed(), 1, _TOKEN_BUDGET)
+
+
+def choose_plan(measured: Iterable[PlanEntry], isa: str, n_cores: int) -> Plan:
+    """Give the plan for a machine: the one measured on its like, else the nearest laid over its cores, else the default.
+
+    Nearest is the same instruction set before the same number of cores: the set decides which batch fits the caches best, while
+    one thread a worker serves any number of cores.
+
+    Args:
+        measured: the plans an artifact brings.
+        isa: the machine's instruction set.
+        n_cores: the cores to use.
+    """
+    nearest = min(measured, key=lambda entry: (entry.isa != isa, abs(entry.n_cores - n_cores)), default=None)
+    if nearest is None:
+        return default_plan(n_cores)
+    plan = Plan(nearest.workers, nearest.threads, nearest.token_budget)
+    return plan if nearest.n_cores == n_cores else plan.for_cores(n_cores)
 
 
 def batches(n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan) -> list[list[int]]:

@@ -5,27 +5,35 @@ The verifier measures candidates through this class, so what is verified is what
 
 from __future__ import annotations
 
+import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypedDict
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from exporter.artifact import read_manifest, sha256_file
+from exporter.artifact import MANIFEST, read_manifest, sha256_file
 from exporter.errors import IntegrityError, RecipeError
-from exporter.machine import cores_allowed
-from exporter.runtime.engine import Engine, open_engine
-from exporter.runtime.plan import Plan, batches
+from exporter.hub import fetch
+from exporter.machine import cores_allowed, this_isa
+from exporter.runtime.engine import Engine, Operation, open_engine
+from exporter.runtime.plan import Plan, batches, choose_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from tokenizers import Encoding
 
+    from exporter.artifact import Manifest, VariantEntry
+
 Pair = tuple[str, str]
+# So many pairs are tokenized at a time: seconds of work, so that the idle end of one costs nothing, in tens of megabytes.
+CHUNK_PAIRS = 1024
 
 
 class _RankedRequired(TypedDict):
@@ -43,7 +51,8 @@ class Ranked(_RankedRequired, total=False):
 class Reranker:
     """A loaded variant. Give it pairs, get raw logits.
 
-    Safe to share between threads; the scores of a pair do not depend on the order in which pairs are given.
+    Safe to share between threads, and to use in a forked process where the plan has one thread a worker and the engine is
+    onnxruntime. The scores of a pair do not depend on the order in which pairs are given.
     """
 
     kind: str
@@ -53,46 +62,58 @@ class Reranker:
     _pad_id: int
     _max_length: int
     _pool: ThreadPoolExecutor
+    _pid: int
 
     @classmethod
     def load(
-        cls, folder: str | Path, variant: str | None = None, *, threads: int | None = None, plan: Plan | None = None
+        cls,
+        folder: str | Path,
+        variant: str | None = None,
+        *,
+        revision: str | None = None,
+        threads: int | None = None,
+        plan: Plan | None = None,
+        profiled: bool = False,
     ) -> Self:
-        """Load a variant of an artifact folder; the files it needs are hashed first.
+        """Load a variant of an artifact; the files it needs are hashed first.
 
         Args:
-            folder: the artifact.
+            folder: the artifact's folder, or `org/name` on the Hub, of which only the files needed are fetched.
             variant: its kind, by default the first the manifest names.
+            revision: branch, tag or commit on the Hub.
             threads: cores to use, by default those this process may use.
-            plan: overrides the manifest's plan, and `threads`.
+            plan: overrides the plan `choose_plan` finds among those measured, and `threads`.
+            profiled: record every operator's run for `operations`.
 
         Raises:
-            RecipeError: the folder is no artifact, or has no such variant.
+            RecipeError: there is no such folder or repository, it is no artifact, or has no such variant.
             IntegrityError: a file is missing or not the one the manifest names.
             BackendMissing: the engine is not installed.
-            BackendError: the engine cannot load the file.
+            BackendError: the engine cannot load the file, or the Hub cannot be reached.
         """
+        if _is_hub_id(str(folder)):
+            folder = _fetched(str(folder), revision, variant)
         folder = Path(folder)
         manifest = read_manifest(folder)
-        entry = manifest.variant(variant) if variant else manifest.variants[0]
+        entry = _entry(manifest, variant)
         hashes = {file.path: file.sha256 for file in manifest.files}
         for name in ("tokenizer.json", *entry.files):
             if not (folder / name).is_file() or hashes.get(name) != sha256_file(folder / name):
                 raise IntegrityError(f"{folder / name} is not the file its manifest names; build the artifact again")
         if plan is None:
-            stored = Plan(entry.plan.workers, entry.plan.threads, entry.plan.token_budget)
-            plan = stored.for_cores(threads or cores_allowed())
+            plan = choose_plan(entry.plans, this_isa(), threads or cores_allowed())
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.enable_truncation(manifest.max_length, strategy="longest_first")
-        engine = open_engine(entry.engine, folder / entry.model, plan)
-        return cls(entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, ThreadPoolExecutor(plan.workers))
+        engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled)
+        pool = ThreadPoolExecutor(plan.workers)
+        return cls(entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid())
 
-    def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+    def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.
 
         Args:
-            pairs: (query, passage) texts.
+            pairs: (query, passage) texts; an iterator is read as it is scored, and never held whole.
 
         Returns:
             float32[n_pairs], raw logits in the order given.
@@ -100,7 +121,31 @@ class Reranker:
         Raises:
             RecipeError: something in `pairs` is not a pair of strings; its position is named.
         """
-        encodings = self.tokenize(pairs)
+        chunks = list(self.stream(pairs))
+        return np.concatenate(chunks) if chunks else np.empty(0, np.float32)
+
+    def stream(self, pairs: Iterable[Pair]) -> Iterator[NDArray[np.float32]]:
+        """Score pairs as they come, `CHUNK_PAIRS` at a time, in memory that does not grow with their number.
+
+        Args:
+            pairs: (query, passage) texts.
+
+        Yields:
+            float32[n], raw logits of the next pairs in the order given.
+
+        Raises:
+            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+        """
+        try:
+            rest = iter(pairs)
+        except TypeError:
+            raise RecipeError(f"pairs is {pairs!r:.80}; wanted (query, passage) pairs") from None
+        start = 0
+        while chunk := list(islice(rest, CHUNK_PAIRS)):
+            yield self._score_chunk(self.tokenize(chunk, start=start))
+            start += len(chunk)
+
+    def _score_chunk(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         lengths = [len(encoding) for encoding in encodings]
         cut = batches(lengths, self.plan)
         scores = np.empty(len(encodings), np.float32)
@@ -111,8 +156,18 @@ class Reranker:
         if len(cut) == 1:
             run(cut[0])
         else:
-            list(self._pool.map(run, cut))
+            list(self._workers().map(run, cut))
         return scores
+
+    def operations(self) -> list[Operation]:
+        """Give every operator's run since a `profiled` load, and end the recording."""
+        return self._engine.operations()
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """Give the pool; a forked process has its parent's, but not the threads in it, and waits for them for good."""
+        if self._pid != os.getpid():
+            self._pool, self._pid = ThreadPoolExecutor(self.plan.workers), os.getpid()
+        return self._pool
 
     predict = score
 
@@ -138,20 +193,20 @@ class Reranker:
                 row["text"] = documents[row["corpus_id"]]
         return rows
 
-    def tokenize(self, pairs: Sequence[Pair]) -> list[Encoding]:
-        """Encode pairs, truncated to the artifact's `max_length`, not padded.
+    def tokenize(self, pairs: Sequence[Pair], *, start: int = 0) -> list[Encoding]:
+        """Encode pairs, truncated to the artifact's `max_length`, not padded; `start` is the first one's position, for errors.
 
         Raises:
             RecipeError: something in `pairs` is not a pair of strings; its position is named.
         """
-        for i, pair in enumerate(pairs):
+        for i, pair in enumerate(pairs, start):
             if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
                 raise RecipeError(f"pair {i} is {str(pair)[:80]!r}; wanted (query, passage), two strings")
         try:
             texts = [self._shortened(query, passage) for query, passage in pairs]
             encodings: list[Encoding] = self._tokenizer.encode_batch_fast(texts)
         except TypeError:  # what the tokenizer says of a lone surrogate, which no UTF-8 can hold
-            i = next(i for i, pair in enumerate(pairs) if not _is_unicode("".join(pair)))
+            i = next(i for i, pair in enumerate(pairs, start) if not _is_unicode("".join(pair)))
             raise RecipeError(f"pair {i} is not valid Unicode; decode its bytes with errors='replace'") from None
         return encodings
 
@@ -197,6 +252,24 @@ class Reranker:
             fields["attention_mask"][row, :n] = 1
             fields["token_type_ids"][row, :n] = encoding.type_ids
         return {name: fields[name] for name in self._engine.inputs}
+
+
+def _entry(manifest: Manifest, variant: str | None) -> VariantEntry:
+    return manifest.variant(variant) if variant else manifest.variants[0]
+
+
+def _is_hub_id(name: str) -> bool:
+    """Tell `org/name` from a folder: nothing of that name is here, not even the folder it would lie in."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not Path(name).exists() and not Path(name).parent.is_dir()
+
+
+def _fetched(repo_id: str, revision: str | None, variant: str | None) -> Path:
+    """Fetch the manifest, and by it the files that one variant needs, of one commit."""
+    instead = f"{repo_id} is no folder here either"
+    folder, commit = fetch(repo_id, revision, [MANIFEST], instead=instead)
+    entry = _entry(read_manifest(folder), variant)
+    folder, _ = fetch(repo_id, commit, ["tokenizer.json", *entry.files], instead=instead)
+    return folder
 
 
 def _is_unicode(text: str) -> bool:

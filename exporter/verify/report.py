@@ -12,7 +12,7 @@ from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.machine import Machine
 from exporter.verify.gate import Check, Outcome, judge, outcome
 from exporter.verify.parity import Parity, Quality
-from exporter.verify.throughput import Latency, Ratio, Throughput
+from exporter.verify.throughput import Arithmetic, Latency, Ratio, Throughput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from exporter.recipe import Bars
 
-# 1: first version.
-REPORT_SCHEMA = 1
+# 1: first version. 2: arithmetic against the machine's peak.
+REPORT_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class VariantReport:
     parity: Parity
     quality: Quality | None
     throughput: Throughput
+    arithmetic: Arithmetic
     speedup_tuned: Ratio
     speedup_default: Ratio
     latency: tuple[Latency, ...]
@@ -256,6 +257,22 @@ def markdown(report: Report) -> str:
             [
                 (x.side, str(x.n_documents), f"{x.p50_ms:.0f}", f"{x.p95_ms:.0f}", f"{x.p99_ms:.0f}", str(x.n_calls))
                 for x in (*reference.latency, *(x for row in report.variants for x in row.latency))
+            ],
+        ),
+        "",
+        "Matrix products, padding not counted, against onnxruntime's own rate on large ones, all cores, in the same run:",
+        "",
+        *_md_table(
+            ("variant", "GFLOP/s", "peak GFLOP/s", "of", "share"),
+            [
+                (
+                    row.kind,
+                    f"{row.arithmetic.flops_per_s / 1e9:.0f}",
+                    f"{row.arithmetic.peak_flops_per_s / 1e9:.0f}",
+                    row.arithmetic.peak_dtype,
+                    f"{row.arithmetic.peak_share:.0%}",
+                )
+                for row in report.variants
             ],
         ),
         "",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from exporter.verify.worker import ArtifactSpec, Job, Run, Spec, TorchSpec, run_job
+from exporter.artifact import PlanEntry, Work
+from exporter.verify.worker import ArtifactSpec, Dtype, Job, Run, Spec, TorchSpec, peak_flops, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from exporter.progress import Progress
     from exporter.verify.pairs import PairSet
@@ -38,9 +39,9 @@ MIN_RUN_S = 3.0
 # Sides nobody gates on are run in the first rounds only.
 _N_SELDOM_ROUNDS = 2
 _TORCH_BATCH_SIZES = (4, 8, 16)
-_TOKEN_BUDGETS = (256, 512, 1024, 2048)
+_TOKEN_BUDGETS = (128, 256, 512, 1024)
 # (candidates of one query, calls)
-_LATENCIES = ((10, 20), (100, 2))
+_LATENCIES = ((10, 12), (100, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,24 @@ class Ratio:
     high: float
     spread: float
     n_rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Matrix products per second, `flops_per_s` multiplications and additions without padding, and what the machine can do.
+
+    `peak_flops_per_s` is of large products on all cores in the same run, in int8 for int8 kinds, else float32. The whole work is
+    held against it, though int8 kinds do some of theirs (attention) in float32.
+    """
+
+    flops_per_s: float
+    peak_dtype: Dtype
+    peak_flops_per_s: float
+
+    @property
+    def peak_share(self) -> float:
+        """How much of the peak is reached, 0...1."""
+        return self.flops_per_s / self.peak_flops_per_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +159,21 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
     return Ratio(math.exp(median), math.exp(low), math.exp(high), float(iqr(logs, scale="normal")), len(logs))
 
 
+def arithmetic(kind: str, work: Work, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]) -> Arithmetic:
+    """Hold a variant's arithmetic against the machine's peak, both the medians of their runs.
+
+    Args:
+        kind: the variant's; decides which peak.
+        work: of its graph.
+        runs: the variant's.
+        peaks: the runs of `PeakSpec` by dtype.
+    """
+    dtype: Dtype = "int8" if "int8" in kind else "float32"
+    per_run = [work.flops(run.n_pairs, run.n_tokens, run.n_tokens_squared) / statistics.fmean(run.seconds) for run in runs]
+    peak = [peak_flops(dtype) * run.n_pairs / statistics.fmean(run.seconds) for run in peaks[dtype]]
+    return Arithmetic(statistics.median(per_run), dtype, statistics.median(peak))
+
+
 def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:
     """Pick `n` pairs evenly from the set sorted by passage length: the same mix of lengths, the same every time."""
     order = sorted(range(len(pair_set.pairs)), key=lambda i: (len(pair_set.pairs[i][1]), i))
@@ -160,15 +194,16 @@ def tune_torch(folder: str, max_length: int, device: str, pair_set: PairSet, *, 
     return min(best, key=lambda row: row[0])[1]
 
 
-def tune_artifact(folder: str, kind: str, pair_set: PairSet, n_cores: int) -> tuple[ArtifactSpec, tuple[str, ...]]:
-    """Find a variant's best plan, and give the table of what was tried, one line each."""
+def tune_artifact(folder: str, kind: str, pair_set: PairSet, isa: str, n_cores: int) -> PlanEntry:
+    """Find a variant's best plan on this machine, `n_cores` of `isa`, and keep what was tried."""
     rows = _sweep([ArtifactSpec(folder, kind, n_cores, 1, budget) for budget in _TOKEN_BUDGETS], pair_set, n_passes=2)
     if n_cores > 1:
         wide = [ArtifactSpec(folder, kind, 1, n_cores, budget) for budget in _TOKEN_BUDGETS[1::2]]
         rows += _sweep(wide, pair_set, n_passes=2)
     n = len(spread_out(pair_set, _N_SWEEP_PAIRS))
     best = min(rows, key=lambda row: row[0])[1]
-    return best, tuple(f"{spec}: {n / seconds:.1f} pairs/s" for seconds, spec in rows)
+    sweep = tuple((str(spec), round(n / seconds, 1)) for seconds, spec in rows)
+    return PlanEntry(isa, n_cores, best.workers, best.threads, best.token_budget, sweep)
 
 
 def _sweep(specs: Sequence[_S], pair_set: PairSet, *, n_passes: int) -> list[tuple[float, _S]]:

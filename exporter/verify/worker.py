@@ -28,6 +28,8 @@ from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, ExporterError
 
+Dtype = Literal["float32", "int8"]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -72,7 +74,32 @@ class ArtifactSpec:
         return f"{self.workers}x{self.threads}, {self.token_budget} tokens"
 
 
-Spec = TorchSpec | ArtifactSpec
+@dataclass(frozen=True, slots=True)
+class PeakSpec:
+    """The engine's own matrix product, one for each pair, so large that nothing but arithmetic counts: what a machine can do.
+
+    `dtype` is float32, or int8 for unsigned by signed bytes; `peak_flops` counts a product.
+    """
+
+    dtype: Dtype
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        """Give it as people write it."""
+        m, k, n = _PEAK_SHAPES[self.dtype]
+        return f"{self.workers}x{self.threads}, products of {m}x{k}x{n}"
+
+
+Spec = TorchSpec | ArtifactSpec | PeakSpec
+# The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a quarter slower.
+_PEAK_SHAPES = {"float32": (256, 1536, 384), "int8": (128, 4096, 512)}
+PEAK_DTYPES: tuple[Dtype, ...] = ("float32", "int8")
+
+
+def peak_flops(dtype: Dtype) -> int:
+    """Count the multiplications and additions of one product of `PeakSpec`."""
+    return 2 * math.prod(_PEAK_SHAPES[dtype])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +111,7 @@ class Job:
     """
 
     task: Literal["score", "time"]
-    specs: tuple[TorchSpec | ArtifactSpec, ...]
+    specs: tuple[TorchSpec | ArtifactSpec | PeakSpec, ...]
     pairs: tuple[tuple[str, str], ...]
     calls: tuple[tuple[int, int], ...] = ()
     n_warmup: int = 0
@@ -95,12 +122,14 @@ class Job:
 class Run:
     """What one worker measured with one spec. Raw seconds, never averages.
 
-    `cpu_share` is the processor time over wall time and cores of the timed passes, 0...1; `tokenize_s` the tokenizer's part
-    of one pass; `load_s` includes importing the engine.
+    `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the processor time over
+    wall time and cores of the timed passes, 0...1; `tokenize_s` the tokenizer's part of one pass; `load_s` includes importing
+    the engine.
     """
 
     n_pairs: int
     n_tokens: int
+    n_tokens_squared: int
     seconds: tuple[float, ...]
     tokenize_s: float
     load_s: float
@@ -110,7 +139,7 @@ class Run:
 
 class _Scorer(Protocol):
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]: ...
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> int: ...
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]: ...
 
 
 def run_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> tuple[tuple[Run, ...], NDArray[np.float32] | None]:
@@ -208,7 +237,7 @@ def _work(job: Job, folder: Path) -> list[Run]:
     models: dict[tuple[str, str], object] = {}
     for spec in job.specs:
         started = time.perf_counter()
-        scorer: _Scorer = _Artifact(spec) if isinstance(spec, ArtifactSpec) else _Torch(spec, models)
+        scorer = _scorer(spec, models)
         load_s = time.perf_counter() - started
         if job.task == "score":
             np.save(folder / "scores.npy", _score_all(scorer, job.pairs))
@@ -229,11 +258,22 @@ def _work(job: Job, folder: Path) -> list[Run]:
     return runs
 
 
+def _scorer(spec: Spec, models: dict[tuple[str, str], object]) -> _Scorer:
+    match spec:
+        case TorchSpec():
+            return _Torch(spec, models)
+        case ArtifactSpec():
+            return _Artifact(spec)
+        case PeakSpec():
+            return _Peak(spec)
+
+
 def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], seconds: tuple[float, ...], load_s: float, cpu_share: float) -> Run:
     peak = _peak_rss_bytes()  # before the tokens are counted once more
     started = time.perf_counter()
     n_tokens = scorer.count_tokens(pairs)
-    return Run(len(pairs), n_tokens, seconds, time.perf_counter() - started, load_s, cpu_share, peak)
+    tokenize_s = time.perf_counter() - started
+    return Run(len(pairs), sum(n_tokens), sum(n * n for n in n_tokens), seconds, tokenize_s, load_s, cpu_share, peak)
 
 
 def _peak_rss_bytes() -> int:
@@ -267,8 +307,8 @@ class _Artifact:
         self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan)
         self.score = self._reranker.score
 
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> int:
-        return sum(len(encoding) for encoding in self._reranker.tokenize(pairs))
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        return [len(encoding) for encoding in self._reranker.tokenize(pairs)]
 
 
 class _Torch:
@@ -316,11 +356,48 @@ class _Torch:
         scores = self._model.predict(texts, batch_size=self._spec.batch_size, show_progress_bar=False)
         return np.asarray(scores, np.float32)
 
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> int:
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         encoded = self._model.tokenizer(
             [q for q, _ in pairs], [p for _, p in pairs], truncation=True, max_length=self._spec.max_length
         )
-        return sum(len(ids) for ids in encoded["input_ids"])
+        return [len(ids) for ids in encoded["input_ids"]]
+
+
+class _Peak:
+    """Matrix products through onnxruntime, on one session as the runtime has it."""
+
+    def __init__(self, spec: PeakSpec) -> None:
+        import onnxruntime as ort
+        from onnx import TensorProto, helper, numpy_helper
+
+        m, k, n = _PEAK_SHAPES[spec.dtype]
+        rng = np.random.default_rng(0)
+        if spec.dtype == "int8":
+            # Weights of 7 bits: where there is no VNNI, these are what an artifact has.
+            weights, op, kinds = rng.integers(-64, 64, (k, n), np.int8), "MatMulInteger", (TensorProto.UINT8, TensorProto.INT32)
+            self._feed = {"a": rng.integers(0, 256, (m, k), np.uint8)}
+        else:
+            weights, op, kinds = rng.random((k, n), np.float32), "MatMul", (TensorProto.FLOAT, TensorProto.FLOAT)
+            self._feed = {"a": rng.random((m, k), np.float32)}
+        graph = helper.make_graph(
+            [helper.make_node(op, ["a", "b"], ["c"])],
+            "peak",
+            [helper.make_tensor_value_info("a", kinds[0], (m, k))],
+            [helper.make_tensor_value_info("c", kinds[1], (m, n))],
+            [numpy_helper.from_array(weights, "b")],
+        )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = spec.threads
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self._pool = ThreadPoolExecutor(spec.workers)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        list(self._pool.map(lambda _pair: self._session.run(None, self._feed), pairs))
+        return np.zeros(len(pairs), np.float32)
+
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        return [0] * len(pairs)
 
 
 def main() -> None:

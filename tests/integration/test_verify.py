@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from exporter import pipeline
-from exporter.artifact import read_manifest
+from exporter.artifact import read_manifest, write_manifest
 from exporter.errors import BackendError, BackendMissing, GateRefused, IntegrityError, RecipeError
 from exporter.progress import Silent
-from exporter.recipe import Bars, load_recipe
+from exporter.recipe import Bars, Recipe, load_recipe
 from exporter.runtime import Reranker
 from exporter.verify import worker
+from exporter.verify.pairs import load_pair_sets
 from exporter.verify.report import read_report, to_json
 from exporter.verify.throughput import MIN_ROUNDS
 from exporter.verify.worker import ArtifactSpec, Job, run_job
@@ -49,11 +51,30 @@ def test_report_measures_both_sides(verified: Path) -> None:
     assert exact.quality.ndcg_retained == 1.0
 
 
+def test_report_holds_the_arithmetic_against_the_machine(verified: Path) -> None:
+    """The peaks are measured in the same run; a model this tiny reaches little of them, and never more than all."""
+    found = {row.kind: row.arithmetic for row in read_report(verified, read_manifest(verified)).variants}
+    assert (found["onnx"].peak_dtype, found["onnx-int8"].peak_dtype) == ("float32", "int8")
+    assert all(0 < row.peak_share < 1 and row.peak_flops_per_s > 1e9 for row in found.values())
+
+
+def test_plans_are_measured_once_for_a_class_of_machines(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured elsewhere stays, what was measured here is not measured again."""
+    manifest = read_manifest(copy)
+    pair_set, _ = load_pair_sets(Recipe.model_validate_json(manifest.recipe))
+    assert all(len(entry.plans) == 1 and entry.plans[0].sweep for entry in manifest.variants)
+    monkeypatch.setattr(pipeline, "tune_artifact", lambda *_where: pytest.fail("measured again"))
+    assert pipeline._with_plans(manifest, copy, pair_set, Silent()) == manifest
+    elsewhere = replace(manifest.variants[0].plans[0], isa="arm64")
+    other = replace(manifest, variants=tuple(replace(entry, plans=(elsewhere,)) for entry in manifest.variants))
+    here = replace(elsewhere, isa="avx2")
+    monkeypatch.setattr(pipeline, "tune_artifact", lambda *_where: here)
+    assert {entry.plans for entry in pipeline._with_plans(other, copy, pair_set, Silent()).variants} == {(elsewhere, here)}
+
+
 def test_second_export_reuses_artifact_and_report(verified: Path) -> None:
     """With nothing changed the stored report comes back, timestamp and all."""
     manifest = read_manifest(verified)
-    from exporter.recipe import Recipe
-
     recipe = Recipe.model_validate_json(manifest.recipe)
     report = pipeline.export(recipe, verified.parent, Silent(), started_at="2030-01-01T00:00:00Z")
     assert report.started_at == "2026-01-01T00:00:00Z"
@@ -90,10 +111,6 @@ def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_pat
     manifest = read_manifest(copy)
     recipe = json.loads(manifest.recipe)
     assert pipeline.publish(copy, tmp_path / "all") == ()
-    from dataclasses import replace
-
-    from exporter.artifact import write_manifest
-
     recipe["variants"][1]["bars"] = {"max_abs_diff": 1e-9}
     write_manifest(replace(manifest, recipe=json.dumps(recipe)), copy)
     assert pipeline.publish(copy, tmp_path / "passed") == ("onnx-int8",)

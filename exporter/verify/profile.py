@@ -1,0 +1,74 @@
+"""Where a variant's time goes: every operator's share, on one thread, over real pairs."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.artifact import read_manifest
+from exporter.errors import RecipeError
+from exporter.machine import this_isa
+from exporter.runtime import Plan, Reranker, choose_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTime:
+    """All runs of one operator type. `share` is of all operators' time; `flops` 0 where its products are not known."""
+
+    op: str
+    n_runs: int
+    seconds: float
+    share: float
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Operators of a variant, the slowest first; `wall_s` is the time from text to scores, tokenizing and recording counted."""
+
+    kind: str
+    plan: str
+    n_pairs: int
+    n_tokens: int
+    wall_s: float
+    operators: tuple[OperatorTime, ...]
+
+
+def profile(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) -> Profile:
+    """Score pairs with one worker of one thread and add up each operator's time.
+
+    Args:
+        folder: the artifact.
+        kind: a variant's, by default the first.
+        pairs: what to score.
+
+    Raises:
+        RecipeError: the folder is no artifact, or has no such variant.
+        IntegrityError, BackendError: see `Reranker.load`.
+    """
+    manifest = read_manifest(folder)
+    entry = manifest.variant(kind) if kind else manifest.variants[0]
+    plan = Plan(1, 1, choose_plan(entry.plans, this_isa(), 1).token_budget)
+    reranker = Reranker.load(folder, entry.kind, plan=plan, profiled=True)
+    started = time.perf_counter()
+    reranker.score(pairs)
+    wall_s = time.perf_counter() - started
+    runs = defaultdict(list)
+    for operation in reranker.operations():
+        runs[operation.op].append(operation)
+    if not runs:
+        raise RecipeError(f"{entry.kind}: {entry.engine} recorded no operators")
+    total = sum(operation.seconds for of_op in runs.values() for operation in of_op)
+    rows = []
+    for op, of_op in runs.items():
+        seconds = sum(operation.seconds for operation in of_op)
+        rows.append(OperatorTime(op, len(of_op), seconds, seconds / total, sum(operation.flops for operation in of_op)))
+    n_tokens = sum(len(encoding) for encoding in reranker.tokenize(pairs))
+    slowest_first = tuple(sorted(rows, key=lambda row: -row.seconds))
+    return Profile(entry.kind, str(plan), len(pairs), n_tokens, wall_s, slowest_first)
