@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.artifact import (
@@ -51,6 +52,7 @@ from exporter.verify.throughput import (
     pool,
     speedup,
     spread_out,
+    spread_out_positions,
     tune_artifact,
 )
 from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, Job, PeakSpec, Run, Spec, run_job
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
 
 # Pairs of all lengths, on which a rewritten graph is held against the exported one.
 N_PROOF_PAIRS = 64
+# Pairs of all lengths that are scored one by one too, to see what batches do to a score.
+N_ALONE_PAIRS = 128
 
 
 def export(recipe: Recipe, out: Path, progress: Progress, *, started_at: str, replace_old: bool = False) -> Report:
@@ -160,11 +164,15 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     for entry in manifest.variants:
         plan = choose_plan(entry.plans, machine.isa, machine.n_cores)
         candidates[entry.kind] = ArtifactSpec(str(folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
-    scores = {}
+    scores, alone = {}, {}
+    few_at = spread_out_positions(pair_set, N_ALONE_PAIRS)
+    few = tuple(pair_set.pairs[i] for i in few_at)
     for kind, spec in candidates.items():
         with progress.stage(f"{kind}: scores", len(pair_set.pairs)) as step:
             _, scores[kind] = run_job(Job("score", (spec,), pair_set.pairs), step)
+            _, alone[kind] = run_job(Job("score", (replace(spec, token_budget=1),), few))
 
+    bars = _bars(recipe)
     peaks = {f"peak {dtype}": PeakSpec(dtype, machine.n_cores, 1) for dtype in PEAK_DTYPES}
     sides: dict[str, Spec] = {
         "torch default": default_torch(tuned, machine.n_cores),
@@ -176,8 +184,8 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
         sides,
         pair_set,
         progress,
-        seldom=frozenset({"torch default", *peaks}),
-        unsettled=lambda runs: _unsettled(runs, _bars(recipe)),
+        seldom=frozenset({"torch default", *peaks, *(kind for kind, of_kind in bars.items() if of_kind.min_speedup is None)}),
+        unsettled=lambda runs: _unsettled(runs, bars),
     )
     pooled = {side: pool(side, str(spec), runs[side]) for side, spec in sides.items() if side not in peaks}
     peak_runs = {dtype: runs[f"peak {dtype}"] for dtype in PEAK_DTYPES}
@@ -187,12 +195,12 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
             latency[side] = measure_latency(side, sides[side], pair_set)
             step(done)
 
-    bars = _bars(recipe)
     rows = []
     for entry in manifest.variants:
         kind, size = entry.kind, manifest.size_bytes(entry)
-        found = scores[kind]
+        found, found_alone = scores[kind], alone[kind]
         assert found is not None
+        assert found_alone is not None
         parity, kept = compare(reference, found, pair_set), quality(reference, found, pair_set)
         ratio = speedup(runs[kind], runs["torch tuned"])
         checks = judge(bars[kind], parity, kept, ratio, size / source.weights_bytes)
@@ -204,6 +212,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
                 size_ratio=size / source.weights_bytes,
                 facts=entry.facts,
                 parity=parity,
+                batch_diff=float(np.abs(found[few_at] - found_alone).max()),
                 quality=kept,
                 throughput=pooled[kind],
                 arithmetic=arithmetic(kind, entry.work, runs[kind], peak_runs),

@@ -93,10 +93,7 @@ class Onnx(_Part):
     bars: Bars
 
 
-class OnnxInt8(_Part):
-    """ONNX with int8 weights and activations quantized at run time."""
-
-    kind: Literal["onnx-int8"]
+class _OnnxInt8(_Part):
     isa: Isa = Field(
         "avx2",
         description="the CPUs it is for; avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate",
@@ -107,6 +104,18 @@ class OnnxInt8(_Part):
         (), description="shell patterns of weight names left in fp32, beside pooler and classifier"
     )
     bars: Bars
+
+
+class OnnxInt8(_OnnxInt8):
+    """ONNX with int8 weights and activations quantized at run time."""
+
+    kind: Literal["onnx-int8"]
+
+
+class OnnxInt8Static(_OnnxInt8):
+    """ONNX with int8 weights and activations quantized by ranges measured on `pairs.calibrate`."""
+
+    kind: Literal["onnx-int8-static"]
 
 
 class OpenVino(_Part):
@@ -132,14 +141,17 @@ class OpenVinoInt8(_Part):
     bars: Bars
 
 
-Variant = Annotated[Onnx | OnnxInt8 | OpenVino | OpenVinoFp16 | OpenVinoInt8, Field(discriminator="kind")]
+Variant = Annotated[Onnx | OnnxInt8 | OnnxInt8Static | OpenVino | OpenVinoFp16 | OpenVinoInt8, Field(discriminator="kind")]
 KINDS: dict[str, type[_Part]] = {
     "onnx": Onnx,
     "onnx-int8": OnnxInt8,
+    "onnx-int8-static": OnnxInt8Static,
     "openvino": OpenVino,
     "openvino-fp16": OpenVinoFp16,
     "openvino-int8": OpenVinoInt8,
 }
+# Kinds that need pairs.calibrate.
+_CALIBRATED = ("onnx-int8-static", "openvino-int8")
 
 
 class Recipe(_Part):
@@ -158,8 +170,9 @@ class Recipe(_Part):
             raise ValueError("variants is empty; ask for at least one, for example `- kind: onnx-int8`")
         if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
             raise ValueError(f"{', '.join(twice)} stands twice; a recipe builds each kind once, write a second recipe")
-        if "openvino-int8" in kinds and self.pairs.calibrate is None:
-            raise ValueError("openvino-int8 is calibrated; set pairs.calibrate, for example sample/calibrate")
+        calibrated = [kind for kind in kinds if kind in _CALIBRATED]
+        if calibrated and self.pairs.calibrate is None:
+            raise ValueError(f"{calibrated[0]} is calibrated; set pairs.calibrate, for example sample/calibrate")
         if self.pairs.calibrate == self.pairs.verify:
             raise ValueError("pairs.calibrate and pairs.verify are the same set; a model is not judged on what it was fitted to")
         return self

@@ -29,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "model")
     write_pairs(folder / "pairs.jsonl")
     write_pairs(folder / "calibrate.jsonl", seed=5)
-    write_recipe(folder, "onnx", "onnx-int8", "openvino", "openvino-fp16", "openvino-int8")
+    write_recipe(folder, "onnx", "onnx-int8", "onnx-int8-static", "openvino", "openvino-fp16", "openvino-int8")
     return folder
 
 

@@ -155,6 +155,7 @@ def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
         size_ratio=0.25,
         facts=("built by hand",),
         parity=a_parity(),
+        batch_diff=1e-6,
         quality=a_quality(),
         throughput=a_throughput(side=kind),
         arithmetic=Arithmetic(6e10, "float32", 8e10),

@@ -9,8 +9,8 @@ import io
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
@@ -22,14 +22,19 @@ from exporter.cache import cached
 from exporter.errors import BackendMissing
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version
-from exporter.recipe import Onnx, OnnxInt8, OpenVino, OpenVinoFp16, OpenVinoInt8
+from exporter.recipe import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoFp16, OpenVinoInt8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from exporter.export.source import Source
     from exporter.progress import Progress
     from exporter.recipe import Recipe, Variant
+
+    _Feeds: TypeAlias = list[dict[str, NDArray[np.int64]]]
 
 _FACTS = "facts.txt"
 _GRAPH = "graph.onnx"
@@ -48,7 +53,6 @@ _TOOLS = (
     "nncf",
     "numpy",
 )
-_Make: TypeAlias = Callable[[Path], tuple[str, ...]]
 
 
 def tools() -> tuple[tuple[str, str], ...]:
@@ -73,6 +77,8 @@ def model_file(variant: Variant) -> str:
             return "onnx/model.onnx"
         case OnnxInt8():
             return f"onnx/model_qint8_{variant.isa}.onnx"
+        case OnnxInt8Static():
+            return f"onnx/model_qint8_static_{variant.isa}.onnx"
         case OpenVino():
             return "openvino/openvino_model.xml"
         case OpenVinoFp16():
@@ -120,7 +126,7 @@ def build_variants(
 
 
 def _opset(variant: Variant) -> int:
-    return variant.opset if isinstance(variant, Onnx | OnnxInt8) else DEFAULT_OPSET
+    return variant.opset if isinstance(variant, Onnx | OnnxInt8 | OnnxInt8Static) else DEFAULT_OPSET
 
 
 def _base(source: Source, opset: int) -> dict[str, object]:
@@ -162,10 +168,16 @@ def _build(
     target = Path(model_file(variant))
     exported = tuple((graph / _FACTS).read_text(encoding="utf-8").splitlines())
     config = {**_base(source, _opset(variant)), "graph": exported, "variant": variant.model_dump(mode="json", exclude={"bars"})}
-    if isinstance(variant, OpenVinoInt8):
+    if isinstance(variant, OnnxInt8Static | OpenVinoInt8):
         config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": recipe.model.max_length}
-    make = _maker(variant, recipe, source, calibrate, graph / _GRAPH)
-    built = _step("variant", config, lambda folder: make(folder / target.name), f"build {variant.kind}", progress)
+
+    def make(folder: Path) -> tuple[str, ...]:
+        from exporter.export.source import tokenized
+
+        feeds = partial(tokenized, source, recipe.model.max_length, calibrate)
+        return _make(variant, graph / _GRAPH, folder / target.name, feeds)
+
+    built = _step("variant", config, make, f"build {variant.kind}", progress)
     (into / target).parent.mkdir(exist_ok=True)
     files = []
     for path in sorted(built.iterdir()):
@@ -175,7 +187,7 @@ def _build(
     return VariantEntry(
         kind=variant.kind,
         isa=getattr(variant, "isa", None),
-        engine="onnxruntime" if isinstance(variant, Onnx | OnnxInt8) else "openvino",
+        engine="openvino" if isinstance(variant, OpenVino | OpenVinoFp16 | OpenVinoInt8) else "onnxruntime",
         model=target.as_posix(),
         files=tuple(files),
         inputs=source.inputs,
@@ -185,50 +197,34 @@ def _build(
     )
 
 
-def _maker(variant: Variant, recipe: Recipe, source: Source, calibrate: Sequence[tuple[str, str]], graph: Path) -> _Make:
-    """Choose the function that turns the exported graph into a variant's file; its library is imported when it runs."""
+def _make(variant: Variant, graph: Path, path: Path, feeds: Callable[[], _Feeds]) -> tuple[str, ...]:
+    """Turn the exported graph into a variant's file and give the facts; the library that does it is imported here.
+
+    `feeds` gives the calibration pairs as the graph's inputs, one by one.
+    """
     match variant:
         case Onnx():
+            shutil.copyfile(graph, path)
+            return ()
+        case OnnxInt8() | OnnxInt8Static():
+            from exporter.export import int8
 
-            def make(path: Path) -> tuple[str, ...]:
-                shutil.copyfile(graph, path)
-                return ()
-
-        case OnnxInt8():
-
-            def make(path: Path) -> tuple[str, ...]:
-                from exporter.export.int8 import quantize
-
-                return quantize(graph, path, isa=variant.isa, embeddings=variant.quantize_embeddings, keep_fp32=variant.keep_fp32)
-
+            int8_options = int8.Options(variant.isa, variant.keep_fp32, embeddings=variant.quantize_embeddings)
+            if isinstance(variant, OnnxInt8):
+                return int8.quantize_at_run_time(graph, path, int8_options)
+            return int8.quantize_by_ranges(graph, path, int8_options, feeds())
         case OpenVino() | OpenVinoFp16():
+            from exporter.export.openvino import convert
 
-            def make(path: Path) -> tuple[str, ...]:
-                from exporter.export.openvino import convert
-
-                return convert(graph, path, fp16=isinstance(variant, OpenVinoFp16))
-
+            return convert(graph, path, fp16=isinstance(variant, OpenVinoFp16))
         case OpenVinoInt8():
+            from exporter.export.openvino import quantize
 
-            def make(path: Path) -> tuple[str, ...]:
-                from exporter.export.openvino import quantize
-
-                return quantize(
-                    graph,
-                    path,
-                    source=source,
-                    max_length=recipe.model.max_length,
-                    calibrate=calibrate,
-                    isa=variant.isa,
-                    keep_fp32=variant.keep_fp32,
-                )
-
-        case _:
-            assert_never(variant)
-    return make
+            return quantize(graph, path, feeds(), isa=variant.isa, keep_fp32=variant.keep_fp32)
+    assert_never(variant)
 
 
-def _step(step: str, key: dict[str, object], make: _Make, name: str, progress: Progress) -> Path:
+def _step(step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str, progress: Progress) -> Path:
     """Run a step, or take its result from the cache and say so."""
 
     def fill(folder: Path) -> None:

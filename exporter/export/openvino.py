@@ -6,13 +6,14 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from exporter.errors import BackendError, RecipeError
-from exporter.export.source import tokenized
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from exporter.export.source import Source
+    import numpy as np
+    from numpy.typing import NDArray
+
     from exporter.machine import Isa
 
 # Scores come from these one-row products; see int8.py.
@@ -44,14 +45,7 @@ def convert(plain: Path, path: Path, *, fp16: bool) -> tuple[str, ...]:
 
 
 def quantize(
-    plain: Path,
-    path: Path,
-    *,
-    source: Source,
-    max_length: int,
-    calibrate: Sequence[tuple[str, str]],
-    isa: Isa,
-    keep_fp32: tuple[str, ...],
+    plain: Path, path: Path, feeds: Sequence[Mapping[str, NDArray[np.int64]]], *, isa: Isa, keep_fp32: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Quantize with NNCF, activation ranges taken from real pairs.
 
@@ -62,9 +56,7 @@ def quantize(
     Args:
         plain: the exported graph.
         path: the .xml file to write.
-        source: the model, for its tokenizer.
-        max_length: tokens of a pair.
-        calibrate: (query, passage) texts, all of which are run.
+        feeds: int64[n_rows, n_tokens] per input and batch, of calibration pairs; all of them are run.
         isa: the CPUs it is for.
         keep_fp32: shell patterns of operation names left alone.
 
@@ -89,8 +81,8 @@ def quantize(
         kept = [name for name in names if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *keep_fp32))]
         quantized = nncf.quantize(
             model,
-            nncf.Dataset(tokenized(source, max_length, calibrate)),
-            subset_size=len(calibrate),
+            nncf.Dataset(feeds),
+            subset_size=len(feeds),
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             advanced_parameters=AdvancedQuantizationParameters(
@@ -101,6 +93,6 @@ def quantize(
     except (RuntimeError, nncf.ValidationError) as error:
         raise BackendError(f"NNCF cannot quantize {plain.name}: {str(error).splitlines()[0]}") from error
     return (
-        f"int8 calibrated on {len(calibrate)} pairs, {'7' if halved else '8'}-bit range",
+        f"int8 calibrated on {len(feeds)} pairs, {'7' if halved else '8'}-bit range",
         *((f"kept in fp32: {', '.join(kept)}",) if kept else ()),
     )

@@ -50,7 +50,10 @@ class ReferenceReport:
 
 @dataclass(frozen=True, slots=True)
 class VariantReport:
-    """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`."""
+    """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
+
+    `batch_diff` is the largest |difference|, in logits, between a pair's score alone and among others.
+    """
 
     kind: str
     isa: str | None
@@ -58,6 +61,7 @@ class VariantReport:
     size_ratio: float
     facts: tuple[str, ...]
     parity: Parity
+    batch_diff: float
     quality: Quality | None
     throughput: Throughput
     arithmetic: Arithmetic
@@ -282,6 +286,7 @@ def markdown(report: Report) -> str:
             (
                 "variant",
                 "mean / p99 / max |diff|",
+                "alone or batched",
                 "Pearson",
                 "tau-b",
                 "worst query",
@@ -294,6 +299,7 @@ def markdown(report: Report) -> str:
                 (
                     row.kind,
                     f"{row.parity.mean_abs_diff:.3g} / {row.parity.p99_abs_diff:.3g} / {row.parity.max_abs_diff:.3g}",
+                    f"{row.batch_diff:.2g}",
                     f"{row.parity.pearson:.5f}",
                     f"{row.parity.kendall_tau:.4f}",
                     f"{row.parity.worst_query}: {row.parity.worst_query_tau:.3f}",
@@ -305,6 +311,8 @@ def markdown(report: Report) -> str:
                 for row in report.variants
             ],
         ),
+        "",
+        "Differences are in logits. Alone or batched: the largest between a pair scored alone and among others.",
         "",
         "## Builds",
         "",

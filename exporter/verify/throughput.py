@@ -37,7 +37,7 @@ _N_WARMUP_PAIRS = 10
 # A pass of a second or less is at the mercy of a neighbour on the same machine; a run repeats it until this long.
 MIN_RUN_S = 3.0
 # Sides nobody gates on are run in the first rounds only.
-_N_SELDOM_ROUNDS = 2
+_N_SELDOM_ROUNDS = 3
 _TORCH_BATCH_SIZES = (4, 8, 16)
 _TOKEN_BUDGETS = (128, 256, 512, 1024)
 # (candidates of one query, calls)
@@ -176,9 +176,13 @@ def arithmetic(kind: str, work: Work, runs: Sequence[Run], peaks: Mapping[Dtype,
 
 def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:
     """Pick `n` pairs evenly from the set sorted by passage length: the same mix of lengths, the same every time."""
+    return tuple(pair_set.pairs[i] for i in spread_out_positions(pair_set, n))
+
+
+def spread_out_positions(pair_set: PairSet, n: int) -> list[int]:
+    """Give the positions of the pairs that `spread_out` picks, ascending."""
     order = sorted(range(len(pair_set.pairs)), key=lambda i: (len(pair_set.pairs[i][1]), i))
-    picked = {order[int(i)] for i in np.linspace(0, len(order) - 1, min(n, len(order)))}
-    return tuple(pair_set.pairs[i] for i in sorted(picked))
+    return sorted({order[int(i)] for i in np.linspace(0, len(order) - 1, min(n, len(order)))})
 
 
 def tune_torch(folder: str, max_length: int, device: str, pair_set: PairSet, *, n_cores: int, progress: Progress) -> TorchSpec:

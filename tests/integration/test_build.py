@@ -23,7 +23,7 @@ from exporter.verify.pairs import load_pairs
 from tests.support import write_recipe, write_tiny_model
 
 # Largest |difference| in logits to the PyTorch model, whose scores here lie within -2...2.
-BOUNDS = {"onnx": 1e-5, "openvino": 1e-5, "openvino-fp16": 1e-2, "onnx-int8": 0.5, "openvino-int8": 0.8}
+BOUNDS = {"onnx": 1e-5, "openvino": 1e-5, "openvino-fp16": 1e-2, "onnx-int8": 0.5, "onnx-int8-static": 0.5, "openvino-int8": 0.8}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def test_scores_are_the_references(built: Path, tiny: Path, reference: np.ndarra
     [
         ("onnx", "onnx/model.onnx", "onnx"),
         ("onnx", "onnx/model_qint8_avx2.onnx", "onnx-int8"),
+        ("onnx", "onnx/model_qint8_static_avx2.onnx", "onnx-int8-static"),
         ("openvino", "openvino/openvino_model.xml", "openvino"),
         ("openvino", "openvino/openvino_model_qint8_quantized.xml", "openvino-int8"),
     ],
@@ -127,27 +128,33 @@ def test_a_damaged_cache_is_not_used(tiny: Path, tmp_path: Path, monkeypatch: py
     assert second.root == first.root
 
 
-def test_keep_fp32_leaves_a_product_alone_and_must_name_one(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["onnx-int8", "onnx-int8-static"])
+def test_keep_fp32_leaves_a_product_alone_and_must_name_one(tiny: Path, tmp_path: Path, kind: str) -> None:
     """A pattern keeps weights in fp32; one that names nothing is an error that lists the names."""
     from exporter.export.build import build_variants
     from exporter.export.source import find_source
 
     pairs = (("wing lift", "drag of a wing"),)
-    path = write_recipe(tiny, "onnx-int8", file="kept.yaml")
+    path = write_recipe(tiny, kind, file="kept.yaml")
     kept = load_recipe(path, changes=["variants.0.keep_fp32=['*output*']"])
-    (entry,) = build_variants(kept, find_source(kept.model), calibrate=(), proof=pairs, into=tmp_path, progress=Silent())
+    (entry,) = build_variants(kept, find_source(kept.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent())
     assert any(fact.startswith("kept in fp32: ") for fact in entry.facts)
+    whole = Path(shutil.copy(tmp_path / entry.model, tmp_path / "kept.onnx")).stat().st_size
+    plain = load_recipe(path)
+    build_variants(plain, find_source(plain.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent())
+    assert (tmp_path / entry.model).stat().st_size < whole
     wrong = load_recipe(path, changes=["variants.0.keep_fp32=['*nothing*']"])
     with pytest.raises(RecipeError, match="names no matrix product; they are"):
-        build_variants(wrong, find_source(wrong.model), calibrate=(), proof=pairs, into=tmp_path, progress=Silent())
+        build_variants(wrong, find_source(wrong.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent())
 
 
-def test_int8_file_holds_what_its_kind_says(built: Path) -> None:
+@pytest.mark.parametrize("file_name", ["model_qint8_avx2.onnx", "model_qint8_static_avx2.onnx"])
+def test_int8_file_holds_what_its_kind_says(built: Path, file_name: str) -> None:
     """Every encoder product and table is int8, pooler and classifier are fp32, and 7-bit weights keep to 64 of 127."""
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(built / "onnx" / "model_qint8_avx2.onnx").graph
+    graph = onnx.load(built / "onnx" / file_name).graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     matrices = {name: value for name, value in weights.items() if value.ndim == 2 and value.size >= 32}
     fp32 = [name for name, value in matrices.items() if value.dtype == np.float32]
@@ -158,6 +165,16 @@ def test_int8_file_holds_what_its_kind_says(built: Path) -> None:
     assert len(signed) >= 8
     products = [value for name, value in matrices.items() if value.dtype == np.int8 and "embeddings" not in name]
     assert max(int(np.abs(value.astype(int)).max()) for value in products) <= 64
+
+
+def test_static_ranges_keep_pairs_apart(built: Path, tiny: Path) -> None:
+    """With ranges measured before, a pair's batch mates change its score by rounding only; with a batch's own, by much more."""
+    pairs = load_pairs(str(tiny / "pairs.jsonl")).pairs
+    moved = {}
+    for kind in ("onnx-int8", "onnx-int8-static"):
+        alone, batched = (Reranker.load(built, kind, plan=Plan(1, 1, budget)).score(pairs) for budget in (1, 4096))
+        moved[kind] = float(np.abs(alone - batched).max())
+    assert moved["onnx-int8-static"] < 0.1 * moved["onnx-int8"]
 
 
 def test_plan_does_not_change_fp32_scores(built: Path, tiny: Path) -> None:

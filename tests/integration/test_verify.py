@@ -49,6 +49,8 @@ def test_report_measures_both_sides(verified: Path) -> None:
     assert exact.parity.kendall_tau == pytest.approx(1.0)
     assert exact.quality is not None
     assert exact.quality.ndcg_retained == 1.0
+    assert exact.batch_diff < 1e-5
+    assert 1e-4 < report.variants[1].batch_diff < 0.5  # a batch's activations share one range
 
 
 def test_report_holds_the_arithmetic_against_the_machine(verified: Path) -> None:
