@@ -23,10 +23,11 @@ gate NAME *FLAGS: _setup
 publish NAME DEST *FLAGS: _setup
     @.venv/bin/exporter publish recipes/{{ NAME }}.yaml {{ DEST }} {{ FLAGS }}
 
-# Measure every CPU kind side by side against PyTorch, anew
-bench: _setup
+# Time every ONNX kind beside the libraries of requirements-peers.lock: --lengths, --scaling, --peer NAME
+bench *FLAGS: _setup
+    @cmp -s requirements-peers.lock .venv/peers.lock || (.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock && cp requirements-peers.lock .venv/peers.lock)
     @.venv/bin/exporter export recipes/all.yaml --build-only
-    @.venv/bin/exporter verify recipes/all.yaml
+    @.venv/bin/exporter bench recipes/all.yaml {{ FLAGS }}
 
 # Run the tests
 test *FLAGS: _setup
@@ -42,9 +43,10 @@ lint: _setup
 # Everything that must be clean before a change lands
 check: lint test
 
-# Resolve requirements.lock anew (needs uv). NVIDIA's packages are left out: the torch that pip finds brings what it needs
+# Resolve both locks anew (needs uv). NVIDIA's packages are left out: the torch that pip finds brings what it needs
 lock:
     uv pip compile -q --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+    uv pip compile -q --universal --python-version 3.11 --extra dev --extra peers -c requirements.lock --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements-peers.lock
 
 _setup:
     @cmp -s requirements.lock .venv/installed.lock || {{ just_executable() }} _install

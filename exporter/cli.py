@@ -190,6 +190,33 @@ def profile(
 
 
 @app.command()
+def bench(
+    target: Target,
+    *,
+    out: Out = ARTIFACTS,
+    to: Annotated[Path, typer.Option(help="The folder for table, JSON and charts.")] = Path("bench"),
+    peer: Annotated[list[str] | None, typer.Option(help="Only this peer; may be given again. By default all.")] = None,
+    lengths: Annotated[bool, typer.Option("--lengths", help="Also on short, medium and long pairs.")] = False,
+    scaling: Annotated[bool, typer.Option("--scaling", help="Also how the cost grows with tokens, cores and pairs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time an artifact beside other libraries that run the same model, in one run."""
+    with _exit_codes():
+        folder = _folder(target, out)
+        from pydantic import TypeAdapter
+
+        from exporter import pipeline
+        from exporter.verify.bench import Bench
+        from exporter.verify.bench_report import FILES, markdown, write_bench
+
+        with _Terminal() as progress:
+            found = pipeline.bench(folder, progress, started_at=_now(), only=peer or (), lengths=lengths, scaling=scaling)
+        write_bench(found, to)
+        typer.echo(TypeAdapter(Bench).dump_json(found, indent=1) if as_json else markdown(found))
+        _say(f"written to {to}: {', '.join(name for name in FILES if (to / name).is_file())}")
+
+
+@app.command()
 def publish(
     target: Target,
     dest: Annotated[Path, typer.Argument(help="The folder to become the published copy.", show_default=False)],

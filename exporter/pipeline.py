@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import TypeAdapter
 
+from exporter import __version__
 from exporter.artifact import (
     MANIFEST_SCHEMA,
     REPORT,
     Manifest,
     SourceEntry,
+    VariantEntry,
     check_files,
     list_files,
     read_manifest,
@@ -22,13 +24,27 @@ from exporter.artifact import (
 from exporter.errors import IntegrityError, RecipeError
 from exporter.export.build import build_variants, tools
 from exporter.export.source import Source, find_source, write_config_and_tokenizer, write_reference
-from exporter.machine import this_machine
+from exporter.machine import Machine, this_machine
 from exporter.publish.folder import publish_to_folder
 from exporter.recipe import Model, Recipe
-from exporter.runtime.plan import choose_plan
+from exporter.runtime import Reranker, choose_plan
+from exporter.verify.bench import (
+    BENCH_SCHEMA,
+    N_QUALITY_QUERIES,
+    N_QUERIES,
+    OURS,
+    Bench,
+    Side,
+    measure_mixes,
+    measure_rows,
+    measure_scaling,
+    peer_sides,
+    whole_queries,
+)
 from exporter.verify.gate import MAX_SPREAD, judge, outcome
 from exporter.verify.pairs import PairSet, load_pair_sets
 from exporter.verify.parity import compare, quality
+from exporter.verify.peers import PEERS, prepare_peers
 from exporter.verify.profile import Profile
 from exporter.verify.profile import profile as profile_variant
 from exporter.verify.reference import device_for, reference_scores, tuned_reference
@@ -58,7 +74,7 @@ from exporter.verify.throughput import (
 from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, Job, PeakSpec, Run, Spec, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from exporter.progress import Progress
@@ -66,6 +82,8 @@ if TYPE_CHECKING:
 
 # Pairs of all lengths, on which a rewritten graph is held against the exported one.
 N_PROOF_PAIRS = 64
+# The kind that stands for us in a benchmark.
+OURS_KIND = "onnx-int8"
 # Pairs of all lengths that are scored one by one too, to see what batches do to a score.
 N_ALONE_PAIRS = 128
 
@@ -143,15 +161,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
     """
-    manifest = read_manifest(folder)
-    check_files(manifest, folder)
-    recipe = TypeAdapter(Recipe).validate_json(manifest.recipe)
-    pair_set, _ = load_pair_sets(recipe)
-    with progress.stage("model"):
-        source = find_source(recipe.model.model_copy(update={"revision": manifest.source.revision}))
-    if source.digest != manifest.source.digest:
-        raise IntegrityError(f"{source.name} is not the model {folder} was built from; build it again with --replace")
-
+    manifest, recipe, pair_set, source = _checked(folder, progress)
     machine = this_machine()
     if (planned := _with_plans(manifest, folder, pair_set, progress)) != manifest:
         manifest = planned
@@ -160,10 +170,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, progress)
     reference = reference_scores(source, tuned, pair_set, progress)
 
-    candidates = {}
-    for entry in manifest.variants:
-        plan = choose_plan(entry.plans, machine.isa, machine.n_cores)
-        candidates[entry.kind] = ArtifactSpec(str(folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
+    candidates = {entry.kind: _spec(folder, entry, machine) for entry in manifest.variants}
     scores, alone = {}, {}
     few_at = spread_out_positions(pair_set, N_ALONE_PAIRS)
     few = tuple(pair_set.pairs[i] for i in few_at)
@@ -284,6 +291,58 @@ def profile(folder: Path, kind: str | None = None) -> Profile:
     return profile_variant(folder, kind, spread_out(pair_set, N_TIMED_PAIRS))
 
 
+def bench(folder: Path, progress: Progress, *, started_at: str, only: Sequence[str] = (), lengths: bool, scaling: bool) -> Bench:
+    """Time an artifact's ONNX kinds beside other libraries on the same weights and pairs.
+
+    Args:
+        folder: the artifact; onnx-int8 must be among its kinds.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC.
+        only: names of peers, by default all of them.
+        lengths: also on short, medium and long pairs.
+        scaling: also how our cost grows with tokens, cores and pairs.
+
+    Raises:
+        RecipeError: the folder is no artifact, has no onnx-int8, its model or pairs are gone, or there is no such peer.
+        IntegrityError: its files, or its model, are not what its manifest says.
+        BackendError: the reference or an engine fails.
+    """
+    manifest, recipe, pair_set, source = _checked(folder, progress)
+    ours = manifest.variant(OURS_KIND)
+    if unknown := [name for name in only if name not in PEERS]:
+        raise RecipeError(f"{unknown[0]!r} is no peer; they are {', '.join(PEERS)}")
+    machine = this_machine()
+    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, progress)
+    scores = reference_scores(source, tuned, pair_set, progress)
+
+    specs = {entry.kind: _spec(folder, entry, machine) for entry in manifest.variants if entry.engine == "onnxruntime"}
+    sides = [Side(f"exporter {kind}", f"exporter {__version__}", {OURS: spec}) for kind, spec in specs.items()]
+    folders, skipped = prepare_peers(source, recipe.model.max_length, only or tuple(PEERS), progress)
+    sweep_pairs = [pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES // 2)]
+    peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, progress)
+    sides += peers
+    name = f"exporter {ours.kind}"
+    tokenizer = Reranker.load(folder, ours.kind)
+
+    def count(pairs: Sequence[tuple[str, str]]) -> list[int]:
+        return [len(encoding) for encoding in tokenizer.tokenize(pairs)]
+
+    works = {entry.kind: entry.work for entry in manifest.variants}
+    return Bench(
+        schema=BENCH_SCHEMA,
+        name=manifest.name,
+        manifest_root=manifest.root,
+        started_at=started_at,
+        machine=machine,
+        pairs=f"{N_QUERIES} queries with all their candidates of {pair_set.name}, nDCG and r on {N_QUALITY_QUERIES}",
+        ours=name,
+        rows=measure_rows(sides, name, pair_set, scores, progress),
+        mixes=measure_mixes(sides, name, pair_set, count, progress) if lengths else (),
+        scaling=measure_scaling(specs, works, pair_set, count, progress) if scaling else (),
+        skipped=(*skipped, *failed),
+    )
+
+
 def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: bool = False) -> Source:
     """Write a recipe's PyTorch reference as an ordinary sentence-transformers folder.
 
@@ -297,6 +356,25 @@ def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: boo
     with staged(dest) as scratch:
         write_reference(source, model.max_length, scratch)
     return source
+
+
+def _checked(folder: Path, progress: Progress) -> tuple[Manifest, Recipe, PairSet, Source]:
+    """Read an artifact, check its files, and find the pairs and the model it is measured against."""
+    manifest = read_manifest(folder)
+    check_files(manifest, folder)
+    recipe = TypeAdapter(Recipe).validate_json(manifest.recipe)
+    pair_set, _ = load_pair_sets(recipe)
+    with progress.stage("model"):
+        source = find_source(recipe.model.model_copy(update={"revision": manifest.source.revision}))
+    if source.digest != manifest.source.digest:
+        raise IntegrityError(f"{source.name} is not the model {folder} was built from; build it again with --replace")
+    return manifest, recipe, pair_set, source
+
+
+def _spec(folder: Path, entry: VariantEntry, machine: Machine) -> ArtifactSpec:
+    """Say how a variant is run on this machine."""
+    plan = choose_plan(entry.plans, machine.isa, machine.n_cores)
+    return ArtifactSpec(str(folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
 
 
 def _is_current(folder: Path, recipe: Recipe, source: Source) -> bool:

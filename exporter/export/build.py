@@ -228,7 +228,7 @@ def _step(step: str, key: dict[str, object], make: Callable[[Path], tuple[str, .
     """Run a step, or take its result from the cache and say so."""
 
     def fill(folder: Path) -> None:
-        with _quiet():
+        with quiet():
             facts = make(folder)
         (folder / _FACTS).write_text("\n".join(facts), encoding="utf-8")
 
@@ -240,8 +240,8 @@ def _step(step: str, key: dict[str, object], make: Callable[[Path], tuple[str, .
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the libraries while they build: stdout is for results, and what matters they raise."""
+def quiet() -> Iterator[None]:
+    """Silence libraries while they build: stdout is for results, and what matters they raise."""
     logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():

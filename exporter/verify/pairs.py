@@ -16,7 +16,7 @@ import numpy as np
 from exporter.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,6 +47,18 @@ class PairSet:
         rows = zip(self.pairs, self.labels if self.labels is not None else self.query_of, self.query_of, strict=True)
         text = "".join(json.dumps([*pair, int(label), int(q)]) + "\n" for pair, label, q in rows)
         return hashlib.sha256(f"{self.labels is not None}\n{text}".encode()).hexdigest()
+
+    def picked(self, positions: Sequence[int]) -> PairSet:
+        """Give a part of the set, in the order of `positions`; queries keep their names and are numbered anew."""
+        queries = self.query_of[list(positions)]
+        order = list(dict.fromkeys(queries.tolist()))
+        return PairSet(
+            name=f"{len(positions)} pairs of {self.name}",
+            pairs=tuple(self.pairs[i] for i in positions),
+            labels=None if self.labels is None else self.labels[list(positions)],
+            query_of=np.array([order.index(query) for query in queries.tolist()], np.int64),
+            query_ids=tuple(self.query_ids[query] for query in order),
+        )
 
 
 def load_pairs(name: str) -> PairSet:

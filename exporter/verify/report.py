@@ -15,7 +15,7 @@ from exporter.verify.parity import Parity, Quality
 from exporter.verify.throughput import Arithmetic, Latency, Ratio, Throughput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from exporter.recipe import Bars
@@ -195,14 +195,14 @@ def markdown(report: Report) -> str:
         f"Reference: {reference.source}{f' at {reference.revision}' if reference.revision else ''}, PyTorch float32 on "
         f"{reference.device}.",
         "",
-        *_md_table(titles, rows),
+        *md_table(titles, rows),
         "",
         "nDCG kept: nDCG@10 over the reference's. max diff: in logits. x default, x tuned: times the pairs per second of "
         "`CrossEncoder.predict` as it comes, and at its own best plan.",
         "",
         "## Checks",
         "",
-        *_md_table(
+        *md_table(
             ("variant", "check", "observed", "bar", "outcome"),
             [
                 (
@@ -219,7 +219,7 @@ def markdown(report: Report) -> str:
         "",
         "## Intervals (95 %)",
         "",
-        *_md_table(
+        *md_table(
             ("variant", "nDCG@10 retained", "speed-up over tuned", "over default", "rounds", "spread"),
             [
                 (
@@ -238,7 +238,7 @@ def markdown(report: Report) -> str:
         "",
         "## Speed and memory",
         "",
-        *_md_table(
+        *md_table(
             ("side", "plan", "pairs/s", "tokens/s", "spread", "CPU", "tokenizing", "load s", "peak RSS MB"),
             [
                 (
@@ -256,7 +256,7 @@ def markdown(report: Report) -> str:
             ],
         ),
         "",
-        *_md_table(
+        *md_table(
             ("side", "candidates", "p50 ms", "p95 ms", "p99 ms", "calls"),
             [
                 (x.side, str(x.n_documents), f"{x.p50_ms:.0f}", f"{x.p95_ms:.0f}", f"{x.p99_ms:.0f}", str(x.n_calls))
@@ -266,7 +266,7 @@ def markdown(report: Report) -> str:
         "",
         "Matrix products, padding not counted, against onnxruntime's own rate on large ones, all cores, in the same run:",
         "",
-        *_md_table(
+        *md_table(
             ("variant", "GFLOP/s", "peak GFLOP/s", "of", "share"),
             [
                 (
@@ -282,7 +282,7 @@ def markdown(report: Report) -> str:
         "",
         "## Parity",
         "",
-        *_md_table(
+        *md_table(
             (
                 "variant",
                 "mean / p99 / max |diff|",
@@ -324,7 +324,9 @@ def markdown(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _md_table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def md_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Give the lines of a Markdown table; bars and line breaks in cells are made harmless."""
+
     def plain(cell: str) -> str:
         return cell.replace("|", "\\|").replace("\n", " ")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from exporter.artifact import PlanEntry, Work
-from exporter.verify.worker import ArtifactSpec, Dtype, Job, Run, Spec, TorchSpec, peak_flops, run_job
+from exporter.verify.worker import ArtifactSpec, Call, Dtype, Job, Run, Spec, TorchSpec, peak_flops, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -143,7 +143,7 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
     Raises:
         ValueError: a side was not run at all.
     """
-    from scipy.stats import iqr, quantile_test
+    from scipy.stats import iqr
 
     # In logarithms, so that a over b and b over a are each other's inverse.
     logs = [
@@ -152,11 +152,19 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
     ]
     if not logs:
         raise ValueError("no rounds to compare")
-    median, low, high = statistics.median(logs), min(logs), max(logs)
-    if len(logs) >= MIN_ROUNDS:
-        interval = quantile_test(logs, q=median, p=0.5).confidence_interval(0.95)
-        low, high = float(interval.low), float(interval.high)  # type: ignore[attr-defined] # scipy-stubs say it is a float
+    median, low, high = median_interval(logs)
     return Ratio(math.exp(median), math.exp(low), math.exp(high), float(iqr(logs, scale="normal")), len(logs))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Give the median of values and its 95 % interval; below MIN_ROUNDS values there is none, and the extremes are given."""
+    from scipy.stats import quantile_test
+
+    median = statistics.median(values)
+    if len(values) < MIN_ROUNDS:
+        return median, min(values), max(values)
+    interval = quantile_test(values, q=median, p=0.5).confidence_interval(0.95)
+    return median, float(interval.low), float(interval.high)  # type: ignore[attr-defined] # scipy-stubs say it is a float
 
 
 def arithmetic(kind: str, work: Work, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]) -> Arithmetic:
@@ -212,7 +220,7 @@ def tune_artifact(folder: str, kind: str, pair_set: PairSet, isa: str, n_cores: 
 
 def _sweep(specs: Sequence[_S], pair_set: PairSet, *, n_passes: int) -> list[tuple[float, _S]]:
     pairs = spread_out(pair_set, _N_SWEEP_PAIRS)
-    runs, _ = run_job(Job("time", tuple(specs), pairs, ((len(pairs), n_passes),), _N_WARMUP_PAIRS))
+    runs, _ = run_job(Job("time", tuple(specs), pairs, (Call(tuple(range(len(pairs))), n_passes),), _N_WARMUP_PAIRS))
     return [(min(run.seconds), spec) for run, spec in zip(runs, specs, strict=True)]
 
 
@@ -236,12 +244,13 @@ def measure(
         unsettled: asked after each round from MIN_ROUNDS on which sides to run once more; none ends the measurement.
     """
     pairs = spread_out(pair_set, N_TIMED_PAIRS)
+    calls = (Call(tuple(range(len(pairs))), 1),)
     runs: dict[str, list[Run]] = {side: [] for side in sides}
     going = frozenset(sides)
     with progress.stage("speed: rounds", MAX_ROUNDS) as step:
         for done in range(1, MAX_ROUNDS + 1):
             for side in (side for side in sides if side in going):
-                (run,), _ = run_job(Job("time", (sides[side],), pairs, ((len(pairs), 1),), _N_WARMUP_PAIRS, MIN_RUN_S))
+                (run,), _ = run_job(Job("time", (sides[side],), pairs, calls, _N_WARMUP_PAIRS, MIN_RUN_S))
                 runs[side].append(run)
             step(done)
             if done >= _N_SELDOM_ROUNDS:
@@ -255,13 +264,17 @@ def measure_latency(side: str, spec: Spec, pair_set: PairSet) -> tuple[Latency, 
     """Time single queries with 10 and 100 candidates of mixed length; p99 of so few calls is close to their maximum."""
     query = pair_set.pairs[0][0]
     pairs = tuple((query, passage) for _, passage in spread_out(pair_set, max(n for n, _ in _LATENCIES)))
-    calls = tuple((min(n, len(pairs)), n_calls) for n, n_calls in _LATENCIES)
+    calls = tuple(
+        Call(tuple(int(i) for i in np.linspace(0, len(pairs) - 1, min(n, len(pairs)))), n_calls) for n, n_calls in _LATENCIES
+    )
     runs, _ = run_job(Job("time", (spec,), pairs, calls, _N_WARMUP_PAIRS))
-    rows = []
-    for run in runs:
-        p50, p95, p99 = (float(p) * 1000 for p in np.percentile(run.seconds, [50, 95, 99]))
-        rows.append(Latency(side, run.n_pairs, len(run.seconds), p50, p95, p99))
-    return tuple(rows)
+    return tuple(percentiles(side, run) for run in runs)
+
+
+def percentiles(side: str, run: Run) -> Latency:
+    """Turn the calls of a run into a latency."""
+    p50, p95, p99 = (float(p) * 1000 for p in np.percentile(run.seconds, [50, 95, 99]))
+    return Latency(side, run.n_pairs, len(run.seconds), p50, p95, p99)
 
 
 def default_torch(tuned: TorchSpec, n_cores: int) -> TorchSpec:

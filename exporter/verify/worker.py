@@ -91,7 +91,22 @@ class PeakSpec:
         return f"{self.workers}x{self.threads}, products of {m}x{k}x{n}"
 
 
-Spec = TorchSpec | ArtifactSpec | PeakSpec
+@dataclass(frozen=True, slots=True)
+class PeerSpec:
+    """Another library on the same weights, prepared in `folder`: `batch` pairs at a time, or all candidates of a query."""
+
+    peer: str
+    folder: str
+    batch: int | None
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        """Give the plan as people write it."""
+        return f"batch {self.batch}" if self.batch else "a query a batch"
+
+
+Spec = TorchSpec | ArtifactSpec | PeerSpec | PeakSpec
 # The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a quarter slower.
 _PEAK_SHAPES = {"float32": (256, 1536, 384), "int8": (128, 4096, 512)}
 PEAK_DTYPES: tuple[Dtype, ...] = ("float32", "int8")
@@ -103,17 +118,25 @@ def peak_flops(dtype: Dtype) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """Passes over the pairs at these positions of a job's, at least `n_passes` of them."""
+
+    positions: tuple[int, ...]
+    n_passes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What a worker does with each of `specs`.
 
-    `score`: score all pairs once and give the scores. `time`: warm up on the first `n_warmup` pairs, then time passes for each
-    of `calls`, which says over how many pairs, evenly picked, and how often at least; they go on until `min_s` seconds.
+    `score`: score all pairs once and give the scores. `time`: warm up on the first `n_warmup` pairs, then time each of `calls`,
+    whose passes go on until `min_s` seconds.
     """
 
     task: Literal["score", "time"]
-    specs: tuple[TorchSpec | ArtifactSpec | PeakSpec, ...]
+    specs: tuple[Spec, ...]
     pairs: tuple[tuple[str, str], ...]
-    calls: tuple[tuple[int, int], ...] = ()
+    calls: tuple[Call, ...] = ()
     n_warmup: int = 0
     min_s: float = 0.0
 
@@ -240,15 +263,15 @@ def _work(job: Job, folder: Path) -> list[Run]:
         scorer = _scorer(spec, models)
         load_s = time.perf_counter() - started
         if job.task == "score":
-            np.save(folder / "scores.npy", _score_all(scorer, job.pairs))
+            np.save(folder / "scores.npy", _score_all(scorer, job.pairs, as_given=isinstance(spec, PeerSpec)))
             runs.append(_run(scorer, job.pairs, (0.0,), load_s, 0.0))
             continue
         scorer.score(job.pairs[: job.n_warmup])
-        for n_pairs, n_repeats in job.calls:
-            pairs = [job.pairs[int(i)] for i in np.linspace(0, len(job.pairs) - 1, n_pairs)]
+        for call in job.calls:
+            pairs = [job.pairs[i] for i in call.positions]
             seconds: list[float] = []
             cpu_started, wall_started = time.process_time(), time.perf_counter()
-            while len(seconds) < n_repeats or sum(seconds) < job.min_s:
+            while len(seconds) < call.n_passes or sum(seconds) < job.min_s:
                 started = time.perf_counter()
                 scorer.score(pairs)
                 seconds.append(time.perf_counter() - started)
@@ -264,6 +287,8 @@ def _scorer(spec: Spec, models: dict[tuple[str, str], object]) -> _Scorer:
             return _Torch(spec, models)
         case ArtifactSpec():
             return _Artifact(spec)
+        case PeerSpec():
+            return _Peer(spec, models)
         case PeakSpec():
             return _Peak(spec)
 
@@ -288,9 +313,9 @@ def _peak_rss_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _score_all(scorer: _Scorer, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-    """Score in chunks of like length and print how far it is."""
-    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
+def _score_all(scorer: _Scorer, pairs: Sequence[tuple[str, str]], *, as_given: bool) -> NDArray[np.float32]:
+    """Score in chunks, of like length unless the order `as_given` matters, and print how far it is."""
+    order = list(range(len(pairs))) if as_given else sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
     scores = np.empty(len(pairs), np.float32)
     for start in range(0, len(order), _CHUNK_PAIRS):
         rows = order[start : start + _CHUNK_PAIRS]
@@ -361,6 +386,23 @@ class _Torch:
             [q for q, _ in pairs], [p for _, p in pairs], truncation=True, max_length=self._spec.max_length
         )
         return [len(ids) for ids in encoded["input_ids"]]
+
+
+class _Peer:
+    def __init__(self, spec: PeerSpec, models: dict[tuple[str, str], object]) -> None:
+        from exporter.verify.peers import PEERS
+
+        key = (spec.peer, spec.folder)
+        if key not in models:
+            models[key] = PEERS[spec.peer].load(Path(spec.folder))
+        self._score, self._spec = models[key], spec
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        assert callable(self._score)
+        return np.asarray(self._score(pairs, self._spec.batch), np.float32)
+
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        return [0] * len(pairs)  # its own affair; ours say how many there are
 
 
 class _Peak:
