@@ -7,7 +7,7 @@ python := env("PYTHON", "python3")
 default:
     @{{ just_executable() }} --list --unsorted
 
-# Build, verify and judge recipes/NAME.yaml: int8, onnx, openvino, all, ms-marco-minilm-l6
+# Build, verify and judge recipes/NAME.yaml: int8, int8-static, onnx, openvino, all, ms-marco-minilm-l6
 export NAME *FLAGS: _setup
     @.venv/bin/exporter export recipes/{{ NAME }}.yaml {{ FLAGS }}
 
@@ -26,8 +26,8 @@ publish NAME DEST *FLAGS: _setup
 # Time every ONNX kind beside the libraries of requirements-peers.lock: --lengths, --scaling, --peer NAME
 bench *FLAGS: _setup
     @cmp -s requirements-peers.lock .venv/peers.lock || (.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock && cp requirements-peers.lock .venv/peers.lock)
-    @.venv/bin/exporter export recipes/all.yaml --build-only
-    @.venv/bin/exporter bench recipes/all.yaml {{ FLAGS }}
+    @.venv/bin/exporter export recipes/bench.yaml --build-only
+    @.venv/bin/exporter bench recipes/bench.yaml {{ FLAGS }}
 
 # Run the tests
 test *FLAGS: _setup

@@ -41,7 +41,7 @@ from exporter.verify.bench import (
     peer_sides,
     whole_queries,
 )
-from exporter.verify.gate import MAX_SPREAD, judge, outcome
+from exporter.verify.gate import MAX_CROWDING, MAX_SPREAD, judge, outcome
 from exporter.verify.pairs import PairSet, load_pair_sets
 from exporter.verify.parity import compare, quality
 from exporter.verify.peers import PEERS, prepare_peers
@@ -415,7 +415,8 @@ def _unsettled(runs: dict[str, list[Run]], bars: Mapping[str, Bars]) -> frozense
     going = set()
     for kind in (kind for kind, of_kind in bars.items() if of_kind.min_speedup is not None):
         ratio = speedup(runs[kind], runs["torch tuned"])
-        if ratio.spread > MAX_SPREAD or (ratio.high - ratio.low) / 2 > PRECISION * ratio.value:
+        noisy = ratio.spread > MAX_SPREAD or ratio.crowding > MAX_CROWDING
+        if noisy or (ratio.high - ratio.low) / 2 > PRECISION * ratio.value:
             going |= {kind, "torch tuned"}
     return frozenset(going)
 

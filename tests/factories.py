@@ -79,6 +79,7 @@ def a_run(**changes: object) -> Run:
         tokenize_s=0.1,
         load_s=0.5,
         cpu_share=0.9,
+        crowding=0.02,
         peak_rss_bytes=200_000_000,
     )
     return _changed(run, changes)
@@ -95,6 +96,7 @@ def a_throughput(**changes: object) -> Throughput:
         spread=0.01,
         tokenize_share=0.1,
         cpu_share=0.9,
+        crowding=0.02,
         load_s=0.5,
         peak_rss_bytes=200_000_000,
     )
@@ -103,7 +105,7 @@ def a_throughput(**changes: object) -> Throughput:
 
 def a_ratio(**changes: object) -> Ratio:
     """Give a speed-up of 2, between 1.9 and 2.1, of five rounds."""
-    return _changed(Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=6), changes)
+    return _changed(Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=6, crowding=0.02), changes)
 
 
 def a_parity(**changes: object) -> Parity:

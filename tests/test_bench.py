@@ -66,10 +66,20 @@ def test_every_peer_says_where_its_usage_comes_from(name: str) -> None:
 def a_bench() -> Bench:
     """Give a benchmark of us, and of a peer at half and a third of our speed."""
     rows = (
-        BenchRow("exporter onnx-int8", OURS, "exporter 1", a_throughput(), 95, 105, None, a_latency(), a_quality(), 0.999),
+        BenchRow("exporter onnx-int8", OURS, "exporter 1", a_throughput(), 95, 105, 0.2, None, a_latency(), a_quality(), 0.999),
         *(
             BenchRow(
-                "other", setting, "other 2", a_throughput(pairs_per_s=speed), speed - 5, speed + 5, ratio, a_latency(), None, 1.0
+                "other",
+                setting,
+                "other 2",
+                a_throughput(pairs_per_s=speed),
+                speed - 5,
+                speed + 5,
+                7.0,
+                ratio,
+                a_latency(),
+                None,
+                1.0,
             )
             for setting, speed, ratio in ((AS_DOCUMENTED, 33.0, a_ratio(value=3.0)), (AT_BEST, 50.0, a_ratio()))
         ),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.recipe import Bars
-from exporter.verify.gate import MAX_SPREAD, Check, Outcome, judge, outcome
+from exporter.verify.gate import MAX_CROWDING, MAX_SPREAD, Check, Outcome, judge, outcome
 from exporter.verify.throughput import MIN_ROUNDS
 from tests.factories import a_parity, a_quality, a_ratio, bars
 
@@ -119,7 +119,7 @@ def test_nan_fails_elsewhere() -> None:
     assert judged(bars(max_size_ratio=0.5), size=math.nan)[0] == "fail"
 
 
-@pytest.mark.parametrize("field", ["low", "high", "spread"])
+@pytest.mark.parametrize("field", ["low", "high", "spread", "crowding"])
 def test_nan_speed_never_passes(field: str) -> None:
     """A speed-up of which any part is no number is not passed."""
     nothing = {"value": math.nan, "low": math.nan, "high": math.nan, "spread": math.nan}
@@ -135,9 +135,10 @@ def test_nan_speed_never_passes(field: str) -> None:
     [
         (a_ratio(n_rounds=MIN_ROUNDS - 1), f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed"),
         (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15.0%, 10% allowed"),
+        (a_ratio(crowding=0.5), "others had 50% of the cores meanwhile, 5% allowed"),
         (a_ratio(low=1.4, high=2.6), "the interval 1.40-2.60 holds the bar"),
     ],
-    ids=["too few rounds", "too much spread", "interval holds the bar"],
+    ids=["too few rounds", "too much spread", "a busy machine", "interval holds the bar"],
 )
 def test_doubtful_speed_is_invalid(ratio: Ratio, why: str) -> None:
     """A speed that cannot be trusted is neither passed nor failed, and the reason has both numbers."""
@@ -157,8 +158,10 @@ def test_interval_and_bar(low: float, high: float, verdict: Outcome) -> None:
 
 
 def test_limits_of_doubt() -> None:
-    """Just enough rounds and just the spread allowed are no doubt."""
-    assert judged(bars(min_speedup=1.5), ratio=a_ratio(n_rounds=MIN_ROUNDS, spread=MAX_SPREAD))[0] == "pass"
+    """Just enough rounds, just the spread and just the neighbours allowed are no doubt."""
+    assert (
+        judged(bars(min_speedup=1.5), ratio=a_ratio(n_rounds=MIN_ROUNDS, spread=MAX_SPREAD, crowding=MAX_CROWDING))[0] == "pass"
+    )
 
 
 def test_doubt_without_a_speed_bar() -> None:

@@ -13,7 +13,7 @@ from exporter.artifact import Work
 from exporter.progress import Silent
 from exporter.verify import throughput
 from exporter.verify.throughput import MAX_ROUNDS, MIN_ROUNDS, arithmetic, default_torch, measure, pool, speedup, spread_out
-from exporter.verify.worker import ArtifactSpec, TorchSpec, peak_flops
+from exporter.verify.worker import ArtifactSpec, TorchSpec, _crowding, peak_flops
 from tests.factories import a_pair_set, a_run
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def test_pool_spread() -> None:
 def test_pool_of_the_rest() -> None:
     """Shares and load time are in the middle of the runs, memory is the most that any took."""
     measured = [
-        a_run(seconds=(2.0,), tokenize_s=0.2, cpu_share=0.5, load_s=1.0, peak_rss_bytes=30),
-        a_run(seconds=(2.0,), tokenize_s=0.4, cpu_share=0.6, load_s=9.0, peak_rss_bytes=10),
-        a_run(seconds=(2.0,), tokenize_s=0.6, cpu_share=0.9, load_s=2.0, peak_rss_bytes=20),
+        a_run(seconds=(2.0,), tokenize_s=0.2, cpu_share=0.5, crowding=0.1, load_s=1.0, peak_rss_bytes=30),
+        a_run(seconds=(2.0,), tokenize_s=0.4, cpu_share=0.6, crowding=0.3, load_s=9.0, peak_rss_bytes=10),
+        a_run(seconds=(2.0,), tokenize_s=0.6, cpu_share=0.9, crowding=0.2, load_s=2.0, peak_rss_bytes=20),
     ]
     pooled = pool("onnx", "", measured)
     assert pooled.tokenize_share == pytest.approx(0.2)
-    assert (pooled.cpu_share, pooled.load_s, pooled.peak_rss_bytes) == (0.6, 2.0, 30)
+    assert (pooled.cpu_share, pooled.crowding, pooled.load_s, pooled.peak_rss_bytes) == (0.6, 0.2, 2.0, 30)
 
 
 @pytest.mark.parametrize("mixed", [[], [a_run(), a_run(n_pairs=99)], [a_run(), a_run(n_tokens=999)]])
@@ -71,6 +71,33 @@ def test_pool_refuses(mixed: list[Run]) -> None:
     """Runs of different pairs are not one number, and no runs are none."""
     with pytest.raises(ValueError, match="onnx: runs cannot be pooled"):
         pool("onnx", "", mixed)
+
+
+# --- crowding ---
+
+
+@pytest.mark.parametrize(
+    ("others", "cores", "of_machine", "crowding"),
+    [
+        (0.0, 2, 2, 0.0),
+        (1.0, 2, 2, 0.5),  # one of our two cores is gone
+        (1.0, 1, 2, 0.0),  # we want one, and there is another
+        (30.0, 2, 64, 0.0),  # a neighbour on a large machine
+        (63.0, 2, 64, 0.5),
+        (9.0, 2, 2, 1.0),
+        (-0.01, 2, 2, 0.0),  # clocks of different grain
+    ],
+)
+def test_crowding_by_hand(others: float, cores: int, of_machine: int, crowding: float) -> None:
+    """What others took counts where it left us less than we were to use."""
+    assert _crowding(others, cores, of_machine) == crowding
+
+
+def test_speedup_has_the_crowding_of_the_worse_side() -> None:
+    """In each round the side that suffered more counts, over rounds the median."""
+    ours = [a_run(crowding=c) for c in (0.0, 0.3, 0.0)]
+    theirs = [a_run(crowding=c) for c in (0.1, 0.0, 0.2)]
+    assert speedup(ours, theirs).crowding == 0.2
 
 
 # --- arithmetic ---
@@ -254,7 +281,7 @@ def test_seldom_sides_are_run_in_the_first_rounds_only(monkeypatch: pytest.Monke
     recorded(monkeypatch)
     sides = {"default": TORCH, "onnx": ONNX}
     found = measure(sides, a_pair_set((3,)), Silent(), seldom=frozenset({"default"}), unsettled=lambda _runs: frozenset())
-    assert (len(found["default"]), len(found["onnx"])) == (2, MIN_ROUNDS)
+    assert (len(found["default"]), len(found["onnx"])) == (3, MIN_ROUNDS)
 
 
 def test_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:

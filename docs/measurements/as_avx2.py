@@ -25,8 +25,8 @@ _LIBRARIES = (
     "openvino/libs/libopenvino_intel_cpu_plugin.so",
 )
 _XGETBV, _NO_AVX512 = bytes.fromhex("0f01d0"), bytes.fromhex("b00790")
-# torch's own kernels and oneDNN's have switches, which hold where the question is asked some other way.
-_SWITCHES = "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2"
+# torch, oneDNN and CTranslate2 have switches, which hold where the question is asked some other way.
+_SWITCHES = "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CT2_FORCE_CPU_ISA=AVX2"
 
 
 def main() -> None:

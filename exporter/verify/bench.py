@@ -53,7 +53,8 @@ JOB_SIZES = (100, 1_000, 10_000, 100_000)
 class BenchRow:
     """One side under one setting. `ours_over` is our speed over its, round by round; None for ours itself.
 
-    `low` and `high` hold the median of `throughput`'s pairs per second with 95 %. Quality is on a subset of whole queries.
+    `low` and `high` hold the median of `throughput`'s pairs per second with 95 %; `load_s` is the side's, whose settings share a
+    process. Quality is on a subset of whole queries.
     """
 
     side: str
@@ -62,6 +63,7 @@ class BenchRow:
     throughput: Throughput
     low: float
     high: float
+    load_s: float
     ours_over: Ratio | None
     latency: Latency
     quality: Quality | None
@@ -201,13 +203,16 @@ def measure_rows(
             _, scores = run_job(Job("score", (spec,), few.pairs))
             assert scores is not None
             parity, kept = compare(reference[few_at], scores, few), quality(reference[few_at], scores, few)
+            load_s = max(statistics.median(run.load_s for run in runs[side.name, setting]) for setting in side.specs)
             for setting, plan in side.specs.items():
                 of_side = runs[side.name, setting]
                 _, low, high = median_interval([run.n_pairs / statistics.fmean(run.seconds) for run in of_side])
                 over = None if side.name == ours else speedup(runs[ours, OURS], of_side)
                 found = pool(side.name, str(plan), of_side)
                 rows.append(
-                    BenchRow(side.name, setting, side.package, found, low, high, over, latency[setting], kept, parity.pearson)
+                    BenchRow(
+                        side.name, setting, side.package, found, low, high, load_s, over, latency[setting], kept, parity.pearson
+                    )
                 )
             step(done)
     return tuple(rows)

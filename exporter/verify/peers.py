@@ -187,7 +187,7 @@ def _load_fastembed(folder: Path) -> Score:
 
     TextCrossEncoder.add_custom_model(model="local/reference", sources=ModelSource(hf="local/reference"))
     model = TextCrossEncoder("local/reference", specific_model_path=str(folder))
-    return lambda pairs, batch: list(model.rerank_pairs(pairs, batch_size=batch or len(pairs)))
+    return lambda pairs, batch: list(model.rerank_pairs(list(pairs), batch_size=batch or len(pairs)))
 
 
 def _prepare_flashrank(reference: Path, into: Path) -> None:

@@ -239,7 +239,7 @@ def markdown(report: Report) -> str:
         "## Speed and memory",
         "",
         *md_table(
-            ("side", "plan", "pairs/s", "tokens/s", "spread", "CPU", "tokenizing", "load s", "peak RSS MB"),
+            ("side", "plan", "pairs/s", "tokens/s", "spread", "CPU", "others", "tokenizing", "load s", "peak RSS MB"),
             [
                 (
                     side.side,
@@ -248,6 +248,7 @@ def markdown(report: Report) -> str:
                     f"{side.tokens_per_s:.0f}",
                     f"{side.spread:.1%}",
                     f"{side.cpu_share:.0%}",
+                    f"{side.crowding:.1%}",
                     f"{side.tokenize_share:.1%}",
                     f"{side.load_s:.2f}",
                     f"{side.peak_rss_bytes / 1e6:.0f}",

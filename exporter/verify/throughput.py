@@ -48,8 +48,8 @@ _LATENCIES = ((10, 12), (100, 1))
 class Throughput:
     """All runs of one side, and what they come to.
 
-    `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean; `tokenize_share` and
-    `cpu_share` are 0...1; `load_s` and `peak_rss_bytes` the median and the largest over runs.
+    `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean; `tokenize_share`,
+    `cpu_share` and `crowding` are 0...1, medians like `load_s`; `peak_rss_bytes` is the largest over runs.
     """
 
     side: str
@@ -60,6 +60,7 @@ class Throughput:
     spread: float
     tokenize_share: float
     cpu_share: float
+    crowding: float
     load_s: float
     peak_rss_bytes: int
 
@@ -69,7 +70,8 @@ class Ratio:
     """A speed-up: the median of paired ratios, its 95 % interval, and their spread.
 
     `spread` is the standard deviation of the ratios' logarithms, taken from their interquartile range (over 1.349, what it is
-    for normal noise), so that one spoilt round does not make it.
+    for normal noise), so that one spoilt round does not make it. `crowding` is how much of the cores others had, 0...1, the
+    median over rounds of the side that suffered more.
     """
 
     value: float
@@ -77,6 +79,7 @@ class Ratio:
     high: float
     spread: float
     n_rounds: int
+    crowding: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
         spread=statistics.stdev(rates) / statistics.fmean(rates) if len(rates) > 1 else 0.0,
         tokenize_share=statistics.median(run.tokenize_s / statistics.fmean(run.seconds) for run in runs),
         cpu_share=statistics.median(run.cpu_share for run in runs),
+        crowding=statistics.median(run.crowding for run in runs),
         load_s=statistics.median(run.load_s for run in runs),
         peak_rss_bytes=max(run.peak_rss_bytes for run in runs),
     )
@@ -145,15 +149,14 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
     """
     from scipy.stats import iqr
 
-    # In logarithms, so that a over b and b over a are each other's inverse.
-    logs = [
-        math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds))
-        for ours, theirs in zip(candidate, reference, strict=False)
-    ]
-    if not logs:
+    rounds = list(zip(candidate, reference, strict=False))
+    if not rounds:
         raise ValueError("no rounds to compare")
+    # In logarithms, so that a over b and b over a are each other's inverse.
+    logs = [math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds)) for ours, theirs in rounds]
+    crowding = statistics.median(max(ours.crowding, theirs.crowding) for ours, theirs in rounds)
     median, low, high = median_interval(logs)
-    return Ratio(math.exp(median), math.exp(low), math.exp(high), float(iqr(logs, scale="normal")), len(logs))
+    return Ratio(math.exp(median), math.exp(low), math.exp(high), float(iqr(logs, scale="normal")), len(logs), crowding)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -146,8 +146,9 @@ class Run:
     """What one worker measured with one spec. Raw seconds, never averages.
 
     `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the processor time over
-    wall time and cores of the timed passes, 0...1; `tokenize_s` the tokenizer's part of one pass; `load_s` includes importing
-    the engine.
+    wall time and cores of the timed passes, 0...1; `crowding` how much of the cores it was to use others had meanwhile, 0...1:
+    other processes, or the host of a virtual machine; `tokenize_s` is the tokenizer's part of one pass; `load_s` includes
+    importing the engine.
     """
 
     n_pairs: int
@@ -157,6 +158,7 @@ class Run:
     tokenize_s: float
     load_s: float
     cpu_share: float
+    crowding: float
     peak_rss_bytes: int
 
 
@@ -264,21 +266,39 @@ def _work(job: Job, folder: Path) -> list[Run]:
         load_s = time.perf_counter() - started
         if job.task == "score":
             np.save(folder / "scores.npy", _score_all(scorer, job.pairs, as_given=isinstance(spec, PeerSpec)))
-            runs.append(_run(scorer, job.pairs, (0.0,), load_s, 0.0))
+            runs.append(_run(scorer, job.pairs, load_s, _Timed((0.0,), 0.0, 0.0)))
             continue
         scorer.score(job.pairs[: job.n_warmup])
         for call in job.calls:
             pairs = [job.pairs[i] for i in call.positions]
             seconds: list[float] = []
-            cpu_started, wall_started = time.process_time(), time.perf_counter()
+            own, everyone, started_all = time.process_time(), _everyones_cpu_s(), time.perf_counter()
             while len(seconds) < call.n_passes or sum(seconds) < job.min_s:
                 started = time.perf_counter()
                 scorer.score(pairs)
                 seconds.append(time.perf_counter() - started)
+            wall = time.perf_counter() - started_all
+            own = time.process_time() - own
             cores = spec.workers * spec.threads
-            cpu_share = (time.process_time() - cpu_started) / (time.perf_counter() - wall_started) / cores
-            runs.append(_run(scorer, pairs, tuple(seconds), load_s, cpu_share))
+            crowding = _crowding((_everyones_cpu_s() - everyone - own) / wall, cores, os.cpu_count() or cores)
+            runs.append(_run(scorer, pairs, load_s, _Timed(tuple(seconds), own / wall / cores, crowding)))
     return runs
+
+
+def _everyones_cpu_s() -> float:
+    """Give the seconds of processor time that anybody used since the machine started, those the host took away included.
+
+    Source: https://docs.kernel.org/filesystems/proc.html#miscellaneous-kernel-statistics-in-proc-stat
+    """
+    import psutil
+
+    times = psutil.cpu_times()._asdict()
+    return float(sum(times.get(what, 0.0) for what in ("user", "nice", "system", "irq", "softirq", "steal")))
+
+
+def _crowding(others_cores: float, cores: int, cores_of_machine: int) -> float:
+    """Give the share of `cores` that others left no room for: on a large machine with cores to spare they do no harm."""
+    return min(1.0, max(0.0, others_cores + cores - cores_of_machine) / cores)
 
 
 def _scorer(spec: Spec, models: dict[tuple[str, str], object]) -> _Scorer:
@@ -293,12 +313,28 @@ def _scorer(spec: Spec, models: dict[tuple[str, str], object]) -> _Scorer:
             return _Peak(spec)
 
 
-def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], seconds: tuple[float, ...], load_s: float, cpu_share: float) -> Run:
+class _Timed(NamedTuple):
+    seconds: tuple[float, ...]
+    cpu_share: float
+    crowding: float
+
+
+def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], load_s: float, timed: _Timed) -> Run:
     peak = _peak_rss_bytes()  # before the tokens are counted once more
     started = time.perf_counter()
     n_tokens = scorer.count_tokens(pairs)
     tokenize_s = time.perf_counter() - started
-    return Run(len(pairs), sum(n_tokens), sum(n * n for n in n_tokens), seconds, tokenize_s, load_s, cpu_share, peak)
+    return Run(
+        n_pairs=len(pairs),
+        n_tokens=sum(n_tokens),
+        n_tokens_squared=sum(n * n for n in n_tokens),
+        seconds=timed.seconds,
+        tokenize_s=tokenize_s,
+        load_s=load_s,
+        cpu_share=timed.cpu_share,
+        crowding=timed.crowding,
+        peak_rss_bytes=peak,
+    )
 
 
 def _peak_rss_bytes() -> int:
@@ -393,7 +429,7 @@ class _Peer:
         from exporter.verify.peers import PEERS
 
         key = (spec.peer, spec.folder)
-        if key not in models:
+        if key not in models:  # both settings of a peer run one model
             models[key] = PEERS[spec.peer].load(Path(spec.folder))
         self._score, self._spec = models[key], spec
 
