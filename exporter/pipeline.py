@@ -315,7 +315,8 @@ def bench(folder: Path, progress: Progress, *, started_at: str, only: Sequence[s
     tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, progress)
     scores = reference_scores(source, tuned, pair_set, progress)
 
-    specs = {entry.kind: _spec(folder, entry, machine) for entry in manifest.variants if entry.engine == "onnxruntime"}
+    ours_first = sorted(manifest.variants, key=lambda entry: entry.kind != OURS_KIND)
+    specs = {entry.kind: _spec(folder, entry, machine) for entry in ours_first if entry.engine == "onnxruntime"}
     sides = [Side(f"exporter {kind}", f"exporter {__version__}", {OURS: spec}) for kind, spec in specs.items()]
     folders, skipped = prepare_peers(source, recipe.model.max_length, only or tuple(PEERS), progress)
     sweep_pairs = [pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES // 2)]

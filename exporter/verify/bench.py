@@ -207,11 +207,19 @@ def measure_rows(
             for setting, plan in side.specs.items():
                 of_side = runs[side.name, setting]
                 _, low, high = median_interval([run.n_pairs / statistics.fmean(run.seconds) for run in of_side])
-                over = None if side.name == ours else speedup(runs[ours, OURS], of_side)
-                found = pool(side.name, str(plan), of_side)
                 rows.append(
                     BenchRow(
-                        side.name, setting, side.package, found, low, high, load_s, over, latency[setting], kept, parity.pearson
+                        side=side.name,
+                        setting=setting,
+                        package=side.package,
+                        throughput=pool(side.name, str(plan), of_side),
+                        low=low,
+                        high=high,
+                        load_s=load_s,
+                        ours_over=None if side.name == ours else speedup(runs[ours, OURS], of_side),
+                        latency=latency[setting],
+                        quality=kept,
+                        pearson=parity.pearson,
                     )
                 )
             step(done)
@@ -252,7 +260,7 @@ def measure_scaling(
     """Measure how our cost grows: with the tokens of a pair, the cores, the candidates of a query, and the number of pairs.
 
     Args:
-        specs: ours, at their plan on all cores.
+        specs: ours, at their plan on all cores; the first is also measured on many candidates and pairs.
         works: the arithmetic of each.
         pair_set: where texts come from.
         count: counts a pair's tokens.

@@ -147,6 +147,7 @@ def _draw_speeds(axes: Axes, bench: Bench) -> None:
     ]
     bars = axes.barh(names, speeds, xerr=errors, color=[_COLOURS[row.setting] for row in rows], error_kw={"lw": 1})
     axes.bar_label(bars, fmt="%.0f", padding=6, fontsize=8)
+    axes.margins(x=0.08, y=0.01)
     axes.set_xlabel("pairs per second, more is better")
     axes.set_title(f"{bench.machine.cpu}, {bench.machine.isa}, {bench.machine.n_cores} cores", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

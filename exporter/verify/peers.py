@@ -7,9 +7,11 @@ quantizes by its own documented call, and is timed from texts to scores. None is
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -76,7 +78,7 @@ def prepare_peers(
                 continue
 
             def make(into: Path, prepare: Callable[[Path, Path], None] = peer.prepare) -> None:
-                with quiet():
+                with quiet(), redirect_stderr(io.StringIO()):  # their progress bars, and loggers that ignore being told
                     prepare(reference, into)
 
             try:
