@@ -12,9 +12,11 @@ import onnxruntime as ort
 import pytest
 
 from exporter.export import rewrite
+from exporter.export.attention import unmasked_where_full
 from exporter.export.onnx import export_plain
 from exporter.export.rewrite import first_token_only, proven
 from exporter.export.source import Source
+from exporter.runtime.engine import recorded_by_onnxruntime
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -129,6 +131,44 @@ def test_rewrite_that_does_not_run_is_taken_back(tmp_path: Path) -> None:
     path.write_bytes(b"no graph")
     feeds = [{name: np.ones((2, 5), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}]
     assert proven("fact", plain, path, feeds).startswith("first token only: taken back, it does not run: ")
+    assert path.read_bytes() == plain.read_bytes()
+
+
+def operators_run(path: Path, folder: Path, shape: tuple[int, int], *, padded: bool) -> list[str]:
+    """Name the operators that one batch runs."""
+    options = ort.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    mask = np.ones(shape, np.int64)
+    mask[0, shape[1] - padded :] = 0
+    feed = {"input_ids": np.full(shape, 7), "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
+    session.run(None, {value.name: feed[value.name] for value in session.get_inputs()})
+    return [operation.op for operation in recorded_by_onnxruntime(Path(session.end_profiling()))]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "electra"])
+def test_attention_without_a_mask_where_no_row_is_padded(tmp_path: Path, kind: str) -> None:
+    """Same scores for any batch; one fused attention a layer where nothing is padded, the exported operators where a token is."""
+    narrowed, path = tmp_path / "narrowed.onnx", tmp_path / "unmasked.onnx"
+    first_token_only(exported(tmp_path, kind), narrowed)
+    assert unmasked_where_full(narrowed, path) == f"attention without a mask where no row is padded: {N_LAYERS} layers"
+    for shape in ((1, 1), (1, 9), (3, 2), (5, 33)):
+        for padded in (False, True):
+            before, after = scores(narrowed, shape, padded=padded), scores(path, shape, padded=padded)
+            assert np.abs(before - after).max() < 1e-5
+    assert operators_run(path, tmp_path, (2, 9), padded=False).count("MultiHeadAttention") == N_LAYERS
+    assert "Softmax" not in operators_run(path, tmp_path, (2, 9), padded=False)
+    assert "MultiHeadAttention" not in operators_run(path, tmp_path, (2, 9), padded=True)
+    again = tmp_path / "again.onnx"
+    assert "does not apply" in unmasked_where_full(path, again)  # a branch's attention is no attention of the graph
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "modernbert"])
+def test_attention_of_another_form_is_left_alone(tmp_path: Path, kind: str) -> None:
+    """What is not recognized stays as it is, and the fact says so."""
+    plain, path = exported(tmp_path, kind), tmp_path / "unmasked.onnx"
+    assert unmasked_where_full(plain, path) == "attention without a mask: does not apply, no attention of the known form"
     assert path.read_bytes() == plain.read_bytes()
 
 

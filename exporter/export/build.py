@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _FACTS = "facts.txt"
 _GRAPH = "graph.onnx"
 _WORK = "work.json"
+# The graph for onnxruntime alone, with an attention that other engines do not know.
+_UNMASKED = "unmasked.onnx"
+_ATTENTION = "attention.txt"
 # Rows of one length and rows with padding, without taking long.
 _PROOF_ROWS = 4
 _TOOLS = (
@@ -137,6 +140,7 @@ def _export(source: Source, opset: int, max_length: int, proof: Sequence[tuple[s
     """Give the folder of the graph all variants of one opset are made from: exported, rewritten, and shown to score the same."""
 
     def make(folder: Path) -> tuple[str, ...]:
+        from exporter.export.attention import unmasked_where_full
         from exporter.export.onnx import export_plain
         from exporter.export.rewrite import first_token_only, proven
         from exporter.export.source import tokenized
@@ -148,6 +152,10 @@ def _export(source: Source, opset: int, max_length: int, proof: Sequence[tuple[s
         feeds = tokenized(source, max_length, proof, batch_size=_PROOF_ROWS)
         fact = proven(fact, exported, rewritten, feeds)
         exported.unlink()
+        unmasked = folder / _UNMASKED
+        attention = unmasked_where_full(rewritten, unmasked)
+        feeds += tokenized(source, max_length, proof)  # without padding
+        (folder / _ATTENTION).write_text(proven(attention, rewritten, unmasked, feeds), encoding="utf-8")
         (folder / _WORK).write_bytes(TypeAdapter(Work).dump_json(count_work(rewritten, source.inputs)))
         return (fact,)
 
@@ -175,7 +183,7 @@ def _build(
         from exporter.export.source import tokenized
 
         feeds = partial(tokenized, source, recipe.model.max_length, calibrate)
-        return _make(variant, graph / _GRAPH, folder / target.name, feeds)
+        return _make(variant, graph, folder / target.name, feeds)
 
     built = _step("variant", config, make, f"build {variant.kind}", progress)
     (into / target).parent.mkdir(exist_ok=True)
@@ -197,22 +205,29 @@ def _build(
     )
 
 
-def _make(variant: Variant, graph: Path, path: Path, feeds: Callable[[], _Feeds]) -> tuple[str, ...]:
-    """Turn the exported graph into a variant's file and give the facts; the library that does it is imported here.
+def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Feeds]) -> tuple[str, ...]:
+    """Turn the graph of an export's folder into a variant's file and give the facts; the library that does it is imported here.
 
     `feeds` gives the calibration pairs as the graph's inputs, one by one.
     """
+    graph = exported / _GRAPH
+    attention = (exported / _ATTENTION).read_text(encoding="utf-8")
     match variant:
         case Onnx():
-            shutil.copyfile(graph, path)
-            return ()
+            shutil.copyfile(exported / _UNMASKED, path)
+            return (attention,)
         case OnnxInt8() | OnnxInt8Static():
             from exporter.export import int8
+            from exporter.export.attention import unmasked_where_full
 
             int8_options = int8.Options(variant.isa, variant.keep_fp32, embeddings=variant.quantize_embeddings)
             if isinstance(variant, OnnxInt8):
-                return int8.quantize_at_run_time(graph, path, int8_options)
-            return int8.quantize_by_ranges(graph, path, int8_options, feeds())
+                facts = int8.quantize_at_run_time(graph, path, int8_options)
+            else:
+                facts = int8.quantize_by_ranges(graph, path, int8_options, feeds())
+            if (exported / _UNMASKED).read_bytes() != graph.read_bytes():
+                unmasked_where_full(path, path)
+            return (*facts, attention)
         case OpenVino() | OpenVinoFp16():
             from exporter.export.openvino import convert
 

@@ -89,6 +89,7 @@ def proven(fact: str, before: Path, after: Path, feeds: Sequence[Mapping[str, ND
 
     if before.read_bytes() == after.read_bytes():
         return fact
+    what = fact.partition(":")[0]
 
     def scores(path: Path) -> NDArray[np.float32]:
         session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -99,10 +100,10 @@ def proven(fact: str, before: Path, after: Path, feeds: Sequence[Mapping[str, ND
         change = float(np.abs(was - scores(after)).max())
     except Exception as error:  # noqa: BLE001 # onnxruntime raises its own classes, which share no base but Exception
         shutil.copyfile(before, after)
-        return f"first token only: taken back, it does not run: {str(error).splitlines()[0]}"
+        return f"{what}: taken back, it does not run: {str(error).splitlines()[0]}"
     if not change <= _MAX_CHANGE * max(1.0, float(np.abs(was).max())):
         shutil.copyfile(before, after)
-        return f"first token only: taken back, it moved a score by {change:.1g}"
+        return f"{what}: taken back, it moved a score by {change:.1g}"
     return f"{fact}; moves no score of {len(was)} pairs by more than {change:.0e}"
 
 

@@ -188,7 +188,10 @@ def recorded_by_onnxruntime(profile: Path) -> list[Operation]:
     for event in json.loads(profile.read_bytes()):
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
             arguments, op, flops = event["args"], event["args"]["op_name"], 0
-            if op in _PRODUCTS:
+            if op == "MultiHeadAttention":  # of projections [n_rows, n_tokens, hidden]: every query with every key, and back
+                query, key = (next(iter(shape.values())) for shape in arguments["input_type_shape"][:2])
+                flops = 4 * math.prod(query) * key[1]
+            elif op in _PRODUCTS:
                 (left,), (out,) = (next(iter(arguments[key])).values() for key in ("input_type_shape", "output_type_shape"))
                 flops = 2 * math.prod(out) * left[-1]
             found.append(Operation(op, event["name"].removesuffix("_kernel_time"), event["dur"] / 1e6, flops))

@@ -1,0 +1,195 @@
+"""Give a graph two attentions: the exported one, and one without a mask for batches without padding.
+
+ORT's MultiHeadAttention without a mask is a flash attention: it never writes out the scores of all positions against all, which
+for long pairs do not fit the caches. Which of the two runs is decided by the batch, in the graph, so every caller gets both.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+_SPLIT, _KEYS, _SWAP = [0, 2, 1, 3], [0, 2, 3, 1], [0, 1, 3, 2]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """One layer's attention: the projections [n_rows, n_tokens, hidden], the nodes behind them, and what they come to."""
+
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    n_heads: int
+    scale: float
+    nodes: tuple[ir.Node, ...]
+    output: ir.Value
+
+
+def unmasked_where_full(graph: Path, path: Path) -> str:
+    """Let batches without padding take ORT's MultiHeadAttention without a mask, an If around each layer's attention.
+
+    Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmultiheadattention
+
+    Args:
+        graph: an ONNX graph whose attention is made of plain operators.
+        path: the .onnx file to write; the graph as it was where nothing is found.
+
+    Returns:
+        A fact for the manifest.
+    """
+    import onnx_ir as ir
+
+    model = ir.load(graph)
+    mask = next((value for value in model.graph.inputs if value.name == "attention_mask"), None)
+    found = [one for node in model.graph if node.op_type == "Softmax" and (one := _attention(node)) is not None]
+    if mask is None or not found:
+        shutil.copyfile(graph, path)
+        return "attention without a mask: does not apply, no attention of the known form"
+    least = ir.node("ReduceMin", [mask], {"keepdims": 0})
+    unpadded = ir.Value(name="no_padding_one", const_value=ir.tensor(np.array(1, np.int64), name="no_padding_one"))
+    model.graph.register_initializer(unpadded)
+    full = ir.node("Equal", [least.outputs[0], unpadded])
+    model.graph.insert_before(model.graph[0], [least, full])
+    for number, attention in enumerate(found):
+        _choose(model.graph, attention, full.outputs[0], number)
+    model.graph.opset_imports["com.microsoft"] = 1
+    ir.save(model, path)
+    return f"attention without a mask where no row is padded: {len(found)} layers"
+
+
+def _choose(graph: ir.Graph, attention: _Attention, full: ir.Value, number: int) -> None:
+    """Put an If where an attention is; its nodes become the branch for padded batches."""
+    import onnx_ir as ir
+
+    float32 = ir.TensorType(ir.DataType.FLOAT)
+    fused = ir.node(
+        "MultiHeadAttention",
+        [attention.query, attention.key, attention.value],
+        {"num_heads": attention.n_heads, "scale": attention.scale},
+        domain="com.microsoft",
+        name=f"unmasked_attention_{number}",
+    )
+    fused.outputs[0].name, fused.outputs[0].type = f"unmasked_attention_{number}_out", float32
+    attention.output.type = float32
+    last = attention.output.producer()
+    assert last is not None
+    chosen = ir.Value(name=f"attention_{number}_out", type=float32)
+    attention.output.replace_all_uses_with(chosen)
+    node = ir.Node("", "If", [full], [], outputs=[chosen], name=f"attention_{number}")
+    graph.insert_after(last, node)
+    graph.remove(attention.nodes)
+    then = ir.Graph([], [fused.outputs[0]], nodes=[fused], name=f"unmasked_{number}")
+    other = ir.Graph([], [attention.output], nodes=attention.nodes, name=f"masked_{number}")
+    node.attributes.add(ir.AttrGraph("then_branch", then))
+    node.attributes.add(ir.AttrGraph("else_branch", other))
+
+
+def _attention(softmax: ir.Node) -> _Attention | None:
+    """Recognize Softmax(Q K^T scale + mask) V around a Softmax; None where anything is not as expected."""
+    scored = _producer(softmax.inputs[0])
+    product = _only_user(softmax.outputs[0])
+    if scored is None or scored.op_type != "Add" or product is None or product.op_type != "MatMul":
+        return None
+    merged = _only_user(product.outputs[0])
+    if merged is None or merged.op_type != "Transpose" or _perm(merged) != _SPLIT:
+        return None
+    last = next((use.node for use in merged.outputs[0].uses() if use.node.op_type == "Reshape"), None)
+    for side in (0, 1):
+        node, scale = _producer(scored.inputs[side]), 1.0
+        while node is not None and node.op_type in ("Mul", "Div") and (factor := _scalar(node.inputs[1])) is not None:
+            scale = scale * factor if node.op_type == "Mul" else scale / factor
+            node = _producer(node.inputs[0])
+        if node is None or node.op_type != "MatMul" or last is None:
+            continue
+        query, key, value = _split(node.inputs[0]), _split_keys(node.inputs[1]), _split(product.inputs[1])
+        if query is None or key is None or value is None or len({query[1], key[1], value[1]}) != 1:
+            return None
+        between = _between({query[0], key[0], value[0]}, last)
+        if between is None:
+            return None
+        return _Attention(query[0], key[0], value[0], query[1], scale, between, last.outputs[0])
+    return None
+
+
+def _split(value: ir.Value | None) -> tuple[ir.Value, int] | None:
+    """Give the projection that is cut into heads, [n_rows, n_tokens, hidden], and how many heads."""
+    node = _producer(value)
+    if node is None or node.op_type != "Transpose" or _perm(node) != _SPLIT:
+        return None
+    return _heads(node.inputs[0])
+
+
+def _split_keys(value: ir.Value | None) -> tuple[ir.Value, int] | None:
+    node = _producer(value)
+    if node is None or node.op_type != "Transpose":
+        return None
+    return _heads(node.inputs[0]) if _perm(node) == _KEYS else _split(node.inputs[0]) if _perm(node) == _SWAP else None
+
+
+def _heads(value: ir.Value | None) -> tuple[ir.Value, int] | None:
+    node = _producer(value)
+    if node is None or node.op_type != "Reshape" or node.inputs[0] is None:
+        return None
+    shape, joined = _constant(node.inputs[1]), _producer(node.inputs[1])
+    if shape is None and joined is not None and joined.op_type == "Concat" and len(joined.inputs) == 4:
+        shape = _constant(joined.inputs[2])
+        return (node.inputs[0], int(shape.item())) if shape is not None and shape.size == 1 else None
+    return (node.inputs[0], int(shape[2])) if shape is not None and shape.size == 4 else None
+
+
+def _between(starts: set[ir.Value], last: ir.Node) -> tuple[ir.Node, ...] | None:
+    """Give the nodes on the ways from some values to a node, in the graph's order; None if one is used elsewhere too."""
+    behind: set[ir.Node] = set()
+    front = [use.node for value in starts for use in value.uses()]
+    while front:
+        node = front.pop()
+        if node in behind or node is last:
+            continue
+        behind.add(node)
+        front += [use.node for value in node.outputs for use in value.uses()]
+    inside, front = {last}, [last]
+    while front:
+        for value in front.pop().inputs:
+            producer = _producer(value)
+            if producer is not None and producer in behind and producer not in inside:
+                inside.add(producer)
+                front.append(producer)
+    for node in inside - {last}:
+        if any(use.node not in inside for value in node.outputs for use in value.uses()):
+            return None
+    assert last.graph is not None
+    return tuple(node for node in last.graph if node in inside)
+
+
+def _producer(value: ir.Value | None) -> ir.Node | None:
+    return value.producer() if value is not None else None
+
+
+def _only_user(value: ir.Value) -> ir.Node | None:
+    users = {use.node for use in value.uses()}
+    return users.pop() if len(users) == 1 else None
+
+
+def _perm(node: ir.Node) -> list[int]:
+    return list(node.attributes.get_ints("perm", ()))
+
+
+def _constant(value: ir.Value | None) -> NDArray[np.generic] | None:
+    import onnx_ir as ir
+
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return None if tensor is None else np.asarray(tensor.numpy())
+
+
+def _scalar(value: ir.Value | None) -> float | None:
+    constant = _constant(value)
+    return float(constant.item()) if constant is not None and constant.size == 1 else None
