@@ -124,6 +124,7 @@ def test_json_for_machines() -> None:
         "high": 2.1,
         "spread": 0.02,
         "n_rounds": 6,
+        "crowding": 0.02,
     }
 
 

@@ -175,7 +175,7 @@ def test_a_very_long_text_is_cut_where_truncation_would(reranker: Reranker) -> N
 
 def test_rank_has_sentence_transformers_shape(reranker: Reranker) -> None:
     """`rank` sorts best first, keeps ties in order, cuts at top_k, and adds texts when asked."""
-    documents = ["wing lift", "heat shock layer", "wing lift", "jet nozzle flow"]
+    documents = ["wing lift", "heat shock", "wing lift", "jet nozzle"]  # of one length: padding may move a score by a rounding
     rows = reranker.rank("wing", documents, return_documents=True)
     assert sorted(row["corpus_id"] for row in rows) == [0, 1, 2, 3]
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
