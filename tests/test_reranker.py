@@ -85,7 +85,7 @@ def test_the_position_named_is_the_callers(reranker: Reranker, monkeypatch: pyte
     monkeypatch.setattr("exporter.runtime.reranker.CHUNK_PAIRS", 4)
     good = [("wing", "lift")] * 9
     with pytest.raises(RecipeError, match="pair 9 is"):
-        reranker.score([*good, ("a",)])  # type: ignore[list-item]
+        reranker.score([*good, ("a",)])
     with pytest.raises(RecipeError, match="pair 9 is not valid Unicode"):
         reranker.score([*good, ("a", "\ud800")])
 

@@ -225,9 +225,10 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
                 facts = int8.quantize_at_run_time(graph, path, int8_options)
             else:
                 facts = int8.quantize_by_ranges(graph, path, int8_options, feeds())
-            if (exported / _UNMASKED).read_bytes() != graph.read_bytes():
-                unmasked_where_full(path, path)
-            return (*facts, attention)
+            if (exported / _UNMASKED).read_bytes() == graph.read_bytes():
+                return (*facts, attention)
+            applied = unmasked_where_full(path, path)
+            return (*facts, attention if attention.startswith(applied) else applied)
         case OpenVino() | OpenVinoFp16():
             from exporter.export.openvino import convert
 

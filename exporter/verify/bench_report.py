@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from exporter.verify.bench import ScalingRow
 
@@ -170,7 +171,7 @@ def _draw_scaling(panels: list[Axes], rows: tuple[ScalingRow, ...]) -> None:
     panels[0].set_ylabel("µs per token and core")
 
 
-def _save(figure: object, folder: Path, name: str) -> None:
+def _save(figure: Figure, folder: Path, name: str) -> None:
     for suffix in ("png", "svg"):
         # No date in the file: the same numbers give the same bytes.
-        figure.savefig(folder / f"{name}.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None)  # type: ignore[attr-defined]
+        figure.savefig(folder / f"{name}.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None)

@@ -84,7 +84,8 @@ def prepare_peers(
             try:
                 folders[name], _ = cached("peer", {**key, "peer": name, "packages": _versions()}, make)
             except Exception as error:  # noqa: BLE001 # other people's code may raise anything; the rest is measured all the same
-                failed.append((name, f"it cannot be prepared: {type(error).__name__}: {str(error).strip().splitlines()[0]}"))
+                reason = (str(error).strip() or "no reason given").splitlines()[0]
+                failed.append((name, f"it cannot be prepared: {type(error).__name__}: {reason}"))
             step(done)
     return folders, failed
 

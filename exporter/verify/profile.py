@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.artifact import read_manifest
-from exporter.errors import RecipeError
+from exporter.errors import BackendError
 from exporter.machine import this_isa
 from exporter.runtime import Plan, Reranker, choose_plan
 
@@ -50,7 +50,8 @@ def profile(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) ->
 
     Raises:
         RecipeError: the folder is no artifact, or has no such variant.
-        IntegrityError, BackendError: see `Reranker.load`.
+        IntegrityError: a file is not the one the manifest names.
+        BackendError: the engine cannot load the file, or recorded nothing.
     """
     manifest = read_manifest(folder)
     entry = manifest.variant(kind) if kind else manifest.variants[0]
@@ -63,7 +64,7 @@ def profile(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) ->
     for operation in reranker.operations():
         runs[operation.op].append(operation)
     if not runs:
-        raise RecipeError(f"{entry.kind}: {entry.engine} recorded no operators")
+        raise BackendError(f"{entry.kind}: {entry.engine} recorded no operators")
     total = sum(operation.seconds for of_op in runs.values() for operation in of_op)
     rows = []
     for op, of_op in runs.items():

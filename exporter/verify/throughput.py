@@ -167,7 +167,9 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) < MIN_ROUNDS:
         return median, min(values), max(values)
     interval = quantile_test(values, q=median, p=0.5).confidence_interval(0.95)
-    return median, float(interval.low), float(interval.high)  # type: ignore[attr-defined] # scipy-stubs say it is a float
+    # scipy-stubs declare the interval a float; it is a ConfidenceInterval with low and high.
+    # Source: https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.quantile_test.html
+    return median, float(interval.low), float(interval.high)  # type: ignore[attr-defined] # the stubs' mistake, see above
 
 
 def arithmetic(kind: str, work: Work, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]) -> Arithmetic:
