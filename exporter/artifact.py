@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 REPORT = "report.json"
 REPORT_MD = "report.md"
+REPORT_HTML = "report.html"
+REPORT_XML = "report.xml"
 # Written after the files are hashed, and sealed (or derived) themselves; everything else must stand in the manifest.
-_UNLISTED = frozenset((MANIFEST, REPORT, REPORT_MD))
-# 1: first version. 2: plans per CPU class with their sweeps, and the work of a pair.
-MANIFEST_SCHEMA = 2
+_UNLISTED = frozenset((MANIFEST, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML))
+# 1: first version. 2: plans per CPU class with their sweeps, and the work of a pair. 3: a sweep's rows as numbers.
+MANIFEST_SCHEMA = 3
 _CHUNK_BYTES = 1 << 20
 
 
@@ -44,10 +46,20 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepRow:
+    """A plan that was tried, and how fast it was."""
+
+    workers: int
+    threads: int
+    token_budget: int
+    pairs_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanEntry:
     """How a variant is best run on CPUs of one class, measured: `workers` x `threads`, `token_budget` padded tokens a batch.
 
-    `isa` and `n_cores` say where it was measured; `sweep` holds every plan tried, as text, and its pairs per second.
+    `isa` and `n_cores` say where it was measured; `sweep` holds every plan tried.
     """
 
     isa: str
@@ -55,7 +67,7 @@ class PlanEntry:
     workers: int
     threads: int
     token_budget: int
-    sweep: tuple[tuple[str, float], ...]
+    sweep: tuple[SweepRow, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from exporter import __version__
 from exporter.errors import ExporterError, GateRefused, NoVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from exporter.recipe import Recipe
+    from exporter.verify.compare import Finding
     from exporter.verify.profile import Profile
     from exporter.verify.report import Report
 
@@ -217,6 +218,56 @@ def bench(
 
 
 @app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="An artifact folder or a report.json.", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="The other one.", show_default=False)],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say what got better or worse from one report to another, beyond noise. Exits 1 if anything got worse."""
+    with _exit_codes():
+        from pydantic import TypeAdapter
+
+        from exporter import pipeline
+        from exporter.verify.compare import Finding
+
+        found = pipeline.compare_with(old, new)
+        if as_json:
+            typer.echo(TypeAdapter(tuple[Finding, ...]).dump_json(found, indent=1))
+        else:
+            _print_findings(found)
+        if any(finding.change == "worse" for finding in found):
+            raise typer.Exit(GateRefused.exit_code)
+
+
+@app.command()
+def selftest(
+    target: Target,
+    *,
+    variant: Annotated[str | None, typer.Option(help="Which ONNX kind, by default the artifact's first.")] = None,
+    trials: Annotated[int, typer.Option(help="Speed trials of the artifact against itself, 1 to 3 minutes each.", min=0)] = 0,
+    to: Annotated[Path | None, typer.Option(help="A folder for selftest.json and selftest.md.")] = None,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Try the gate on artifacts that are wrong on purpose; with --trials also measure how often it is wrong."""
+    with _exit_codes():
+        folder = _folder(target, out)
+        from pydantic import TypeAdapter
+
+        from exporter import pipeline
+        from exporter.verify.selftest import SelfTest, markdown, write_selftest
+
+        with _Terminal() as progress:
+            found = pipeline.selftest(folder, progress, started_at=_now(), kind=variant, n_trials=trials)
+        if to:
+            write_selftest(found, to)
+        typer.echo(TypeAdapter(SelfTest).dump_json(found, indent=1) if as_json else markdown(found))
+        if found.problems:
+            raise GateRefused("; ".join(found.problems))
+
+
+@app.command()
 def publish(
     target: Target,
     dest: Annotated[Path, typer.Argument(help="The folder to become the published copy.", show_default=False)],
@@ -254,8 +305,13 @@ def reference(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of recipes, for editors."""
+def schema(*, report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False) -> None:
+    """Print the JSON schema of recipes, for editors, or of reports, for those who read them."""
+    if report:
+        from exporter.verify.report import json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
     from exporter.recipe import Recipe
 
     typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
@@ -327,7 +383,7 @@ def _print_report(report: Report, folder: Path, *, as_json: bool) -> None:
         typer.echo(to_json(report))
     else:
         _print_table(report)
-        _say(f"artifact {folder}, report {folder}/report.md")
+        _say(f"artifact {folder}, report {folder}/report.html, report.md, report.xml (JUnit)")
     code = {"pass": 0, "fail": GateRefused.exit_code, "invalid": NoVerdict.exit_code}[report.verdict]
     if code:
         raise typer.Exit(code)
@@ -339,7 +395,7 @@ def _print_table(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from exporter.verify.report import table
+    from exporter.verify.report_text import table
 
     titles, rows = table(report)
     machine = report.machine
@@ -361,6 +417,23 @@ def _print_table(report: Report) -> None:
                 markup=False,
                 highlight=False,
             )
+
+
+def _print_findings(found: Sequence[Finding]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for title in ("variant", "what", "old", "new", "", "how far"):
+        table.add_column(title, justify="right" if title in ("old", "new") else "left")
+    colours = {"better": "green", "worse": "red", "unknown": "yellow"}
+    for row in found:
+        old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
+        table.add_row(row.kind, row.what, old, new, row.change, row.said, style=colours.get(row.change))
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(table)
 
 
 def _print_profile(found: Profile) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +28,7 @@ from exporter.export.build import build_variants, tools
 from exporter.export.source import Source, find_source, write_config_and_tokenizer, write_reference
 from exporter.machine import Machine, this_machine
 from exporter.publish.folder import publish_to_folder
-from exporter.recipe import Model, Recipe
+from exporter.recipe import Model, Onnx, OnnxInt8, Recipe
 from exporter.runtime import Reranker, choose_plan
 from exporter.verify.bench import (
     BENCH_SCHEMA,
@@ -39,11 +41,12 @@ from exporter.verify.bench import (
     measure_rows,
     measure_scaling,
     peer_sides,
-    whole_queries,
 )
-from exporter.verify.gate import MAX_CROWDING, MAX_SPREAD, judge, outcome
-from exporter.verify.pairs import PairSet, load_pair_sets
-from exporter.verify.parity import compare, quality
+from exporter.verify.compare import Finding, compare_reports
+from exporter.verify.fidelity import Expected, bucket_names, measure_fidelity, own_precision, token_counts
+from exporter.verify.gate import doubts, judge, outcome
+from exporter.verify.mutants import Good
+from exporter.verify.pairs import PairSet, load_pair_sets, whole_queries
 from exporter.verify.peers import PEERS, prepare_peers
 from exporter.verify.profile import Profile
 from exporter.verify.profile import profile as profile_variant
@@ -55,37 +58,38 @@ from exporter.verify.report import (
     Report,
     VariantReport,
     read_report,
+    read_report_file,
     rejudge,
     write_report,
 )
+from exporter.verify.selftest import SELFTEST_SCHEMA, Rate, SelfTest, try_mutants, try_qualities, try_speeds
 from exporter.verify.throughput import (
     N_TIMED_PAIRS,
-    PRECISION,
+    LengthSpeed,
     arithmetic,
     default_torch,
     measure,
     measure_latency,
+    measure_lengths,
     pool,
     speedup,
     spread_out,
-    spread_out_positions,
     tune_artifact,
 )
-from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, Job, PeakSpec, Run, Spec, run_job
+from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, PeakSpec, Run, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from exporter.progress import Progress
     from exporter.recipe import Bars
 
 # Pairs of all lengths, on which a rewritten graph is held against the exported one.
 N_PROOF_PAIRS = 64
+# Queries that mutants are judged on: a wrong model shows on far fewer than small losses need.
+N_MUTANT_QUERIES = 100
 # The kind that stands for us in a benchmark.
 OURS_KIND = "onnx-int8"
-# Pairs of all lengths that are scored one by one too, to see what batches do to a score.
-N_ALONE_PAIRS = 128
 
 
 def export(recipe: Recipe, out: Path, progress: Progress, *, started_at: str, replace_old: bool = False) -> Report:
@@ -169,15 +173,12 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     device = device_for(recipe.reference.device)
     tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, progress)
     reference = reference_scores(source, tuned, pair_set, progress)
-
+    expected = Expected(pair_set, reference, source.weights_bytes)
     candidates = {entry.kind: _spec(folder, entry, machine) for entry in manifest.variants}
-    scores, alone = {}, {}
-    few_at = spread_out_positions(pair_set, N_ALONE_PAIRS)
-    few = tuple(pair_set.pairs[i] for i in few_at)
-    for kind, spec in candidates.items():
-        with progress.stage(f"{kind}: scores", len(pair_set.pairs)) as step:
-            _, scores[kind] = run_job(Job("score", (spec,), pair_set.pairs), step)
-            _, alone[kind] = run_job(Job("score", (replace(spec, token_budget=1),), few))
+    fidelity = {}
+    for entry in manifest.variants:
+        with progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
+            fidelity[entry.kind] = measure_fidelity(manifest, entry, candidates[entry.kind], expected, step)
 
     bars = _bars(recipe)
     peaks = {f"peak {dtype}": PeakSpec(dtype, machine.n_cores, 1) for dtype in PEAK_DTYPES}
@@ -192,40 +193,40 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
         pair_set,
         progress,
         seldom=frozenset({"torch default", *peaks, *(kind for kind, of_kind in bars.items() if of_kind.min_speedup is None)}),
-        unsettled=lambda runs: _unsettled(runs, bars),
+        budget_s=recipe.measure.budget_s,
+        unsettled=lambda runs: _unsettled(runs, bars, recipe.measure.precision),
     )
     pooled = {side: pool(side, str(spec), runs[side]) for side, spec in sides.items() if side not in peaks}
     peak_runs = {dtype: runs[f"peak {dtype}"] for dtype in PEAK_DTYPES}
-    with progress.stage("latency", len(candidates) + 1) as step:
-        latency = {}
+    buckets = _buckets(folder, manifest, pair_set)
+    with progress.stage("latency and lengths", len(candidates) + 1) as step:
+        latency, by_length = {}, {}
         for done, side in enumerate(("torch tuned", *candidates), 1):
             latency[side] = measure_latency(side, sides[side], pair_set)
+            by_length[side] = measure_lengths(sides[side], pair_set, buckets)
             step(done)
 
     rows = []
     for entry in manifest.variants:
-        kind, size = entry.kind, manifest.size_bytes(entry)
-        found, found_alone = scores[kind], alone[kind]
-        assert found is not None
-        assert found_alone is not None
-        parity, kept = compare(reference, found, pair_set), quality(reference, found, pair_set)
+        kind, spec = entry.kind, candidates[entry.kind]
         ratio = speedup(runs[kind], runs["torch tuned"])
-        checks = judge(bars[kind], parity, kept, ratio, size / source.weights_bytes)
+        checks = judge(bars[kind], fidelity[kind], ratio)
         rows.append(
             VariantReport(
                 kind=kind,
-                isa=entry.isa,
-                size_bytes=size,
-                size_ratio=size / source.weights_bytes,
                 facts=entry.facts,
-                parity=parity,
-                batch_diff=float(np.abs(found[few_at] - found_alone).max()),
-                quality=kept,
+                fidelity=fidelity[kind],
+                plan=next(p for p in entry.plans if (p.isa, p.n_cores) == (machine.isa, machine.n_cores)),
                 throughput=pooled[kind],
                 arithmetic=arithmetic(kind, entry.work, runs[kind], peak_runs),
                 speedup_tuned=ratio,
                 speedup_default=speedup(runs[kind], runs["torch default"]),
                 latency=latency[kind],
+                length_speeds=tuple(
+                    LengthSpeed(name, len(buckets[name]), rate, rate / by_length["torch tuned"][name])
+                    for name, rate in by_length[kind].items()
+                ),
+                own_precision=own_precision(spec, expected) if entry.engine == "openvino" else None,
                 checks=checks,
                 verdict=outcome(checks),
             )
@@ -246,6 +247,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
             default=pooled["torch default"],
             tuned=pooled["torch tuned"],
             latency=latency["torch tuned"],
+            scores=tuple(map(float, reference)),
         ),
         variants=tuple(rows),
         verdict=outcome(rows),
@@ -344,6 +346,79 @@ def bench(folder: Path, progress: Progress, *, started_at: str, only: Sequence[s
     )
 
 
+def selftest(folder: Path, progress: Progress, *, started_at: str, kind: str | None = None, n_trials: int = 0) -> SelfTest:
+    """Try the gate on artifacts that are wrong on purpose, and measure how often it is wrong.
+
+    Args:
+        folder: a good artifact with an ONNX variant.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC.
+        kind: the ONNX variant, by default the first.
+        n_trials: of the artifact's speed against itself; 0 tries mutants only.
+
+    Raises:
+        RecipeError: the folder is no artifact, or has no such ONNX variant; its model or pairs are gone.
+        IntegrityError: its files, or its model, are not what its manifest says.
+        BackendError: the reference or an engine fails.
+    """
+    manifest, recipe, pair_set, source = _checked(folder, progress)
+    machine = this_machine()
+    kinds = [entry.kind for entry in manifest.variants if entry.engine == "onnxruntime"]
+    if not kinds or (kind and kind not in kinds):
+        raise RecipeError(f"{folder} has no ONNX variant {kind or ''}; it has {', '.join(e.kind for e in manifest.variants)}")
+    entry = manifest.variant(kind or kinds[0])
+    spec, bars = _spec(folder, entry, machine), _bars(recipe)[entry.kind]
+    tuned = tuned_reference(source, recipe.model.max_length, device_for(recipe.reference.device), pair_set, progress)
+    expected = Expected(pair_set, reference_scores(source, tuned, pair_set, progress), source.weights_bytes)
+
+    other = (OnnxInt8 if entry.kind == "onnx" else Onnx).model_validate(
+        {"kind": "onnx-int8" if entry.kind == "onnx" else "onnx", "bars": bars}
+    )
+    with tempfile.TemporaryDirectory(prefix="exporter-other-") as scratch:
+        (built,) = build_variants(
+            recipe.model_copy(update={"variants": (other,)}),
+            source,
+            calibrate=(),
+            proof=spread_out(pair_set, N_PROOF_PAIRS),
+            into=Path(scratch),
+            progress=progress,
+        )
+        few = expected.picked(whole_queries(pair_set, N_MUTANT_QUERIES))
+        n_tokens = token_counts(folder, entry.kind, few.pair_set.pairs, manifest.max_length)
+        good = Good(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
+        fails, mutants = try_mutants(good, spec, bars, few, progress)
+    rates: tuple[Rate, ...] = ()
+    rounds: tuple[tuple[Run, Run], ...] = ()
+    if n_trials:
+        rates, rounds = try_speeds(spec, expected, n_trials, recipe.measure.budget_s, progress)
+        if pair_set.labels is not None:
+            with progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
+                fidelity = measure_fidelity(manifest, entry, spec, expected, step)
+            rates += try_qualities(good, spec, fidelity, expected, progress)
+    return SelfTest(
+        schema=SELFTEST_SCHEMA,
+        name=manifest.name,
+        kind=entry.kind,
+        manifest_root=manifest.root,
+        started_at=started_at,
+        machine=machine,
+        good_fails=fails,
+        mutants=mutants,
+        rates=rates,
+        rounds=rounds,
+    )
+
+
+def compare_with(old: Path, new: Path) -> tuple[Finding, ...]:
+    """Say what got better or worse between two artifacts' reports, or two report files.
+
+    Raises:
+        RecipeError: one has no report.
+        IntegrityError: one was changed since it was written.
+    """
+    return compare_reports(_report_of(old), _report_of(new))
+
+
 def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: bool = False) -> Source:
     """Write a recipe's PyTorch reference as an ordinary sentence-transformers folder.
 
@@ -370,6 +445,10 @@ def _checked(folder: Path, progress: Progress) -> tuple[Manifest, Recipe, PairSe
     if source.digest != manifest.source.digest:
         raise IntegrityError(f"{source.name} is not the model {folder} was built from; build it again with --replace")
     return manifest, recipe, pair_set, source
+
+
+def _report_of(place: Path) -> Report:
+    return read_report(place, read_manifest(place)) if place.is_dir() else read_report_file(place)
 
 
 def _spec(folder: Path, entry: VariantEntry, machine: Machine) -> ArtifactSpec:
@@ -411,15 +490,24 @@ def _with_plans(manifest: Manifest, folder: Path, pair_set: PairSet, progress: P
     return replace(manifest, variants=tuple(variants))
 
 
-def _unsettled(runs: dict[str, list[Run]], bars: Mapping[str, Bars]) -> frozenset[str]:
+def _unsettled(runs: dict[str, list[Run]], bars: Mapping[str, Bars], precision: float) -> frozenset[str]:
     """Name the sides to measure on: variants with a speed bar whose speed-up is not known well enough, and what it is over."""
     going = set()
     for kind in (kind for kind, of_kind in bars.items() if of_kind.min_speedup is not None):
         ratio = speedup(runs[kind], runs["torch tuned"])
-        noisy = ratio.spread > MAX_SPREAD or ratio.crowding > MAX_CROWDING
-        if noisy or (ratio.high - ratio.low) / 2 > PRECISION * ratio.value:
+        if doubts(ratio) or (ratio.high - ratio.low) / 2 > precision * ratio.value:
             going |= {kind, "torch tuned"}
     return frozenset(going)
+
+
+def _buckets(folder: Path, manifest: Manifest, pair_set: PairSet) -> dict[str, list[int]]:
+    """Sort the pairs' positions by token length, shortest bucket first."""
+    lengths = token_counts(folder, manifest.variants[0].kind, pair_set.pairs, manifest.max_length)
+    names = bucket_names(lengths, manifest.max_length)
+    buckets: dict[str, list[int]] = {}
+    for i in np.argsort(lengths, kind="stable").tolist():
+        buckets.setdefault(names[i], []).append(i)
+    return buckets
 
 
 def _bars(recipe: Recipe) -> dict[str, Bars]:
@@ -427,4 +515,12 @@ def _bars(recipe: Recipe) -> dict[str, Bars]:
 
 
 def _pairs_info(pair_set: PairSet) -> PairSetInfo:
-    return PairSetInfo(pair_set.name, pair_set.digest, len(pair_set.pairs), len(pair_set.query_ids), pair_set.labels is not None)
+    return PairSetInfo(
+        name=pair_set.name,
+        digest=pair_set.digest,
+        n_pairs=len(pair_set.pairs),
+        n_queries=len(pair_set.query_ids),
+        query_ids=pair_set.query_ids,
+        query_of=tuple(pair_set.query_of.tolist()),
+        labels=None if pair_set.labels is None else tuple(pair_set.labels.tolist()),
+    )

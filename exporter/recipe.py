@@ -75,6 +75,9 @@ class Bars(_Part):
     min_top1_agreement: Share | None = Field(None, description="share of queries with the same best passage")
     min_top10_overlap: Share | None = Field(None, description="mean share of the reference's ten best among the candidate's")
     max_abs_diff: Positive | None = Field(None, description="largest |difference| of two scores, in logits")
+    max_batch_delta: Positive | None = Field(
+        None, description="largest |difference|, in logits, of a pair's score alone and among other pairs"
+    )
     min_speedup: Positive | None = Field(None, description="pairs per second over tuned PyTorch")
     max_size_ratio: Positive | None = Field(None, description="bytes of the variant's files over the reference's weights")
 
@@ -83,6 +86,15 @@ class Bars(_Part):
         if not self.model_dump(exclude_none=True):
             raise ValueError(f"a gate without a bar cannot fail; set at least one of {', '.join(type(self).model_fields)}")
         return self
+
+
+class Measure(_Part):
+    """How long speed is measured: rounds go on until every gated speed-up is known well enough, or the time is up."""
+
+    precision: float = Field(
+        0.10, gt=0, lt=1, description="half the width of a speed-up's 95 % interval over its value, at which rounds end"
+    )
+    budget_s: float = Field(300, gt=0, le=86_400, description="seconds after which they end in any case")
 
 
 class Onnx(_Part):
@@ -161,6 +173,7 @@ class Recipe(_Part):
     model: Model
     pairs: Pairs = Field(default_factory=lambda: Pairs.model_validate({}))
     reference: Reference = Field(default_factory=lambda: Reference.model_validate({}))
+    measure: Measure = Field(default_factory=lambda: Measure.model_validate({}))
     variants: tuple[Variant, ...]
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from exporter.artifact import (
     Manifest,
     PlanEntry,
     SourceEntry,
+    SweepRow,
     VariantEntry,
     Work,
     list_files,
@@ -19,11 +20,14 @@ from exporter.artifact import (
 )
 from exporter.machine import Machine
 from exporter.recipe import Bars, Recipe
+from exporter.verify.contents import Contents
+from exporter.verify.fidelity import BatchEffect, Fidelity, LengthBucket, PairScore
 from exporter.verify.gate import Check
 from exporter.verify.pairs import PairSet
 from exporter.verify.parity import Parity, Quality
 from exporter.verify.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
-from exporter.verify.throughput import Arithmetic, Latency, Ratio, Throughput
+from exporter.verify.saturation import Saturation
+from exporter.verify.throughput import Arithmetic, Latency, LengthSpeed, Ratio, Throughput
 from exporter.verify.worker import Run
 
 if TYPE_CHECKING:
@@ -80,23 +84,26 @@ def a_run(**changes: object) -> Run:
         load_s=0.5,
         cpu_share=0.9,
         crowding=0.02,
+        steal=0.01,
+        clock=20_000.0,
         peak_rss_bytes=200_000_000,
     )
     return _changed(run, changes)
 
 
 def a_throughput(**changes: object) -> Throughput:
-    """Give what five runs like `a_run` come to."""
+    """Give what six runs like `a_run` come to."""
     throughput = Throughput(
         side="onnx",
         plan="2x1, 512 tokens",
-        runs=(a_run(),) * 5,
+        runs=(a_run(),) * 6,
         pairs_per_s=100.0,
         tokens_per_s=1000.0,
         spread=0.01,
         tokenize_share=0.1,
         cpu_share=0.9,
         crowding=0.02,
+        steal=0.01,
         load_s=0.5,
         peak_rss_bytes=200_000_000,
     )
@@ -104,8 +111,9 @@ def a_throughput(**changes: object) -> Throughput:
 
 
 def a_ratio(**changes: object) -> Ratio:
-    """Give a speed-up of 2, between 1.9 and 2.1, of five rounds."""
-    return _changed(Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=6, crowding=0.02), changes)
+    """Give a speed-up of 2, between 1.9 and 2.1, of six rounds."""
+    ratio = Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=6, crowding=0.02, steal=0.01, drift=0.01, clock=0.02)
+    return _changed(ratio, changes)
 
 
 def a_parity(**changes: object) -> Parity:
@@ -121,6 +129,10 @@ def a_parity(**changes: object) -> Parity:
         kendall_tau=0.97,
         worst_query_tau=0.8,
         worst_query="q7",
+        query_taus=(0.8, *(0.99,) * 9),
+        relative_rms=0.05,
+        worst_query_relative_rms=0.1,
+        farthest_query="q7",
         top1_agreement=0.9,
         top10_overlap=0.95,
     )
@@ -148,26 +160,56 @@ def a_latency(**changes: object) -> Latency:
     return _changed(latency, changes)
 
 
-def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
-    """Give a variant that passed."""
-    row = VariantReport(
-        kind=kind,
+def a_fidelity(**changes: object) -> Fidelity:
+    """Give all of a candidate that is close to the reference, but its speed."""
+    fidelity = Fidelity(
+        kind="onnx",
         isa=None,
         size_bytes=100,
         size_ratio=0.25,
-        facts=("built by hand",),
+        contents=Contents((("MatMul", 10),), (("float32", 100),), n_products=10, int8_share=0.0, fp16_share=0.0),
+        saturation=None,
         parity=a_parity(),
-        batch_diff=1e-6,
         quality=a_quality(),
+        lengths=(LengthBucket("1 to 64", 4, 0.05, 0.2, 0.25, relative_rms=0.05, worst=1),),
+        batches=BatchEffect(n_pairs=4, p99_delta=1e-7, max_delta=1e-6, n_orders=12, n_flips=0),
+        repeat_diff=0.0,
+        worst_pairs=(PairScore(1, "a", "a query", "a passage", 12, reference=1.0, candidate=1.25),),
+        scores=(0.5, 1.25, -0.5, -1.0),
+    )
+    return _changed(fidelity, changes)
+
+
+def a_plan() -> PlanEntry:
+    """Give a plan for two cores with AVX2, the better of two."""
+    return PlanEntry("avx2", 2, 2, 1, 512, (SweepRow(2, 1, 512, 40.0), SweepRow(1, 2, 1024, 30.0)))
+
+
+def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
+    """Give a variant that passed; its runs take half as long as the reference's."""
+    row = VariantReport(
+        kind=kind,
+        facts=("built by hand",),
+        fidelity=a_fidelity(kind=kind) if kind == "onnx" else an_int8_fidelity(kind=kind),
+        plan=a_plan(),
         throughput=a_throughput(side=kind),
         arithmetic=Arithmetic(6e10, "float32", 8e10),
         speedup_tuned=a_ratio(),
         speedup_default=a_ratio(value=3.0, low=2.9, high=3.1),
         latency=(a_latency(side=kind),),
+        length_speeds=(LengthSpeed("1 to 64", 4, pairs_per_s=100.0, over_tuned=2.0),),
+        own_precision=None,
         checks=(Check("Kendall tau-b", 0.97, "≥ 0.5", "pass"),),
         verdict="pass",
     )
     return _changed(row, changes)
+
+
+def an_int8_fidelity(**changes: object) -> Fidelity:
+    """Give an int8 candidate for AVX2 whose sums cannot saturate."""
+    contents = Contents((("MatMulInteger", 10),), (("int8", 25),), n_products=10, int8_share=0.95, fp16_share=0.0)
+    sums = Saturation(10, "layer.1, n 2, k 3 and 4: 64 and 64", 32_640, -32_640, unsaturated_diff=0.0)
+    return a_fidelity(**{"kind": "onnx-int8", "isa": "avx2", "contents": contents, "saturation": sums, **changes})
 
 
 def a_report(**changes: object) -> Report:
@@ -178,8 +220,9 @@ def a_report(**changes: object) -> Report:
         device="cpu",
         weights_bytes=400,
         default=a_throughput(side="torch default", pairs_per_s=40.0),
-        tuned=a_throughput(side="torch tuned", pairs_per_s=50.0),
+        tuned=a_throughput(side="torch tuned", pairs_per_s=50.0, runs=(a_run(seconds=(2.0,)),) * 6),
         latency=(a_latency(side="torch tuned"),),
+        scores=(0.5, 1.0, -0.5, -1.0),
     )
     report = Report(
         schema=REPORT_SCHEMA,
@@ -188,7 +231,7 @@ def a_report(**changes: object) -> Report:
         recipe_digest="1" * 64,
         started_at="2026-01-01T00:00:00Z",
         machine=a_machine(),
-        pairs=PairSetInfo("made up", "2" * 64, n_pairs=100, n_queries=10, labelled=True),
+        pairs=PairSetInfo("made up", "2" * 64, 4, 2, query_ids=("a", "b"), query_of=(0, 0, 1, 1), labels=(1, 0, 0, 1)),
         reference=reference,
         variants=tuple(a_variant_report(kind) for kind in MODELS),
         verdict="pass",
@@ -216,7 +259,7 @@ def a_manifest(folder: Path, **changes: object) -> Manifest:
                 model=model,
                 files=(model,),
                 inputs=("input_ids", "attention_mask"),
-                plans=(PlanEntry("avx2", 2, 2, 1, 512, (("2x1, 512 tokens", 40.0),)),),
+                plans=(a_plan(),),
                 work=Work(per_pair=1000, per_token=100, per_token_squared=1),
                 facts=("built by hand",),
             )

@@ -96,6 +96,7 @@ RECIPE = """\
 name: tiny
 model: {source: ./model, max_length: 64}
 pairs: {verify: pairs.jsonl, calibrate: calibrate.jsonl}
+measure: {budget_s: 1}
 variants:
 """
 LOOSE_BARS = "{min_kendall_tau: 0.3, max_abs_diff: 5}"

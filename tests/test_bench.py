@@ -13,8 +13,9 @@ from exporter import pipeline
 from exporter.errors import RecipeError
 from exporter.progress import Silent
 from exporter.verify import bench
-from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, Bench, BenchRow, MixRow, ScalingRow, of_lengths, whole_queries
+from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, Bench, BenchRow, MixRow, ScalingRow, of_lengths
 from exporter.verify.bench_report import FILES, markdown, write_bench
+from exporter.verify.pairs import whole_queries
 from exporter.verify.peers import PEERS
 from exporter.verify.worker import PeerSpec
 from tests.factories import a_latency, a_machine, a_pair_set, a_quality, a_ratio, a_throughput

@@ -12,26 +12,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.recipe import Bars
-from exporter.verify.gate import MAX_CROWDING, MAX_SPREAD, Check, Outcome, judge, outcome
+from exporter.verify.fidelity import LengthBucket
+from exporter.verify.gate import MAX_CLOCK_CHANGE, MAX_CROWDING, MAX_DRIFT, MAX_SPREAD, Check, Outcome, judge, outcome
+from exporter.verify.saturation import Saturation
 from exporter.verify.throughput import MIN_ROUNDS
-from tests.factories import a_parity, a_quality, a_ratio, bars
+from tests.factories import a_fidelity, a_parity, a_quality, a_ratio, an_int8_fidelity, bars
 
 if TYPE_CHECKING:
-    from exporter.verify.parity import Parity, Quality
+    from exporter.verify.fidelity import Fidelity
+    from exporter.verify.parity import Parity
     from exporter.verify.throughput import Ratio
 
-PARITY, QUALITY, RATIO = a_parity(), a_quality(), a_ratio()
+SOUND = (
+    "non-finite scores",
+    "scores off the reference's scale",
+    "one query's scores off",
+    "one length's scores off",
+    "share of weights below fp32",
+    "max |diff| of two runs",
+)
 
 
 def judged(
-    limits: Bars,
-    parity: Parity = PARITY,
-    quality: Quality | None = QUALITY,
-    ratio: Ratio = RATIO,
-    size: float = 0.25,
+    limits: Bars, parity: Parity | None = None, ratio: Ratio | None = None, fidelity: Fidelity | None = None, **changes: object
 ) -> tuple[Outcome, dict[str, Check]]:
-    """Judge, and give the verdict with the checks by name."""
-    checks = judge(limits, parity, quality, ratio, size)
+    """Judge a fp32 variant with something changed, and give the verdict with the checks by name."""
+    found = fidelity or a_fidelity(parity=parity or a_parity(), **changes)
+    checks = judge(limits, found, ratio or a_ratio())
     return outcome(checks), {check.name: check for check in checks}
 
 
@@ -41,11 +48,12 @@ def judged(
 @pytest.mark.parametrize(
     ("bar", "meets", "misses", "observed"),
     [
-        ("min_ndcg_retained", 0.99, 0.991, 0.99),
+        ("min_ndcg_retained", 0.99, 1.0, 0.99),  # between the two the queries are too few
         ("min_kendall_tau", 0.97, 0.971, 0.97),
         ("min_top1_agreement", 0.9, 0.91, 0.9),
         ("min_top10_overlap", 0.95, 0.951, 0.95),
         ("max_abs_diff", 0.25, 0.249, 0.25),
+        ("max_batch_delta", 1e-6, 9e-7, 1e-6),
         ("max_size_ratio", 0.25, 0.249, 0.25),
         ("min_speedup", 1.9, 2.11, 2.0),
     ],
@@ -61,8 +69,8 @@ def test_bar_is_met_or_missed(bar: str, meets: float, misses: float, observed: f
 
 
 def test_only_the_bars_that_are_set_are_checked() -> None:
-    """A bar left out is not checked; scores that are not finite always are."""
-    assert list(judged(bars(min_kendall_tau=0.5))[1]) == ["non-finite scores", "Kendall tau-b"]
+    """A bar left out is not checked; what stands in no recipe always is."""
+    assert list(judged(bars(min_kendall_tau=0.5))[1]) == [*SOUND, "Kendall tau-b"]
 
 
 def test_all_bars_are_checked() -> None:
@@ -70,8 +78,10 @@ def test_all_bars_are_checked() -> None:
     limits = Bars.model_validate(dict.fromkeys(Bars.model_fields, 1.0))
     verdict, checks = judged(limits, parity=a_parity(n_nonfinite=3, max_abs_diff=2.0))
     assert verdict == "fail"
-    assert len(checks) == 1 + len(Bars.model_fields)
+    assert len(checks) == len(SOUND) + len(Bars.model_fields)
     assert [name for name, check in checks.items() if check.outcome == "pass"] == [
+        *SOUND[1:],
+        "max |diff| alone or batched",
         "size over reference weights",
         "speed-up over tuned torch",
     ]
@@ -85,9 +95,22 @@ def test_any_nonfinite_score_fails() -> None:
 
 
 def test_quality_is_held_at_the_lower_bound() -> None:
-    """It is the interval's lower end that must meet the bar, not the value."""
-    quality = a_quality(ndcg_retained=1.0, ndcg_retained_low=0.97)
-    assert judged(bars(min_ndcg_retained=0.98), quality=quality)[0] == "fail"
+    """It is the interval's lower end that must meet the bar; an estimate below it fails, however wide the interval."""
+    assert judged(bars(min_ndcg_retained=0.98), quality=a_quality(ndcg_retained=0.99, ndcg_retained_low=0.98))[0] == "pass"
+    low = a_quality(ndcg_retained=0.979, ndcg_retained_low=0.9, ndcg_retained_high=1.0)
+    assert judged(bars(min_ndcg_retained=0.98), quality=low)[0] == "fail"
+
+
+def test_too_few_queries_are_invalid() -> None:
+    """Where the estimate clears the bar and the interval does not, the check says how many queries would do.
+
+    The lower end is 0.02 below the estimate and may be 0.01 below it: half as far takes four times the queries.
+    """
+    quality = a_quality(n_queries=50, ndcg_retained=1.0, ndcg_retained_low=0.98)
+    verdict, checks = judged(bars(min_ndcg_retained=0.99), quality=quality)
+    check = checks["nDCG@10 retained, lower bound"]
+    assert verdict == check.outcome == "invalid"
+    assert check.why == "1.0000 of 50 queries; about 200 would tell"
 
 
 def test_quality_bar_without_labels() -> None:
@@ -116,15 +139,65 @@ def test_nan_fails(bar: str, field: str) -> None:
 def test_nan_fails_elsewhere() -> None:
     """Nor does one of quality or size."""
     assert judged(bars(min_ndcg_retained=0.5), quality=a_quality(ndcg_retained_low=math.nan))[0] == "fail"
-    assert judged(bars(max_size_ratio=0.5), size=math.nan)[0] == "fail"
+    assert judged(bars(max_size_ratio=0.5), size_ratio=math.nan)[0] == "fail"
 
 
-@pytest.mark.parametrize("field", ["low", "high", "spread", "crowding"])
+@pytest.mark.parametrize("field", ["low", "high", "spread", "crowding", "drift", "clock"])
 def test_nan_speed_never_passes(field: str) -> None:
     """A speed-up of which any part is no number is not passed."""
     nothing = {"value": math.nan, "low": math.nan, "high": math.nan, "spread": math.nan}
     assert judged(bars(min_speedup=1.0), ratio=a_ratio(**nothing))[0] != "pass"
     assert judged(bars(min_speedup=2.05), ratio=a_ratio(**{field: math.nan}))[0] != "pass"
+
+
+# --- what no recipe can switch off ---
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "name", "where"),
+    [
+        (a_fidelity(parity=a_parity(relative_rms=0.9)), "scores off the reference's scale", ""),
+        (a_fidelity(parity=a_parity(worst_query_relative_rms=1.0)), "one query's scores off", "query q7"),
+        (
+            a_fidelity(lengths=(LengthBucket("65 to 128", 9, 1, 1, 1, relative_rms=0.9, worst=0),)),
+            "one length's scores off",
+            "9 pairs of 65 to 128 tokens",
+        ),
+        (
+            a_fidelity(lengths=(LengthBucket("truncated", 9, 1, 1, 1, relative_rms=0.9, worst=0),)),
+            "one length's scores off",
+            "truncated pairs",
+        ),
+        (a_fidelity(repeat_diff=1e-3), "max |diff| of two runs", ""),
+        (a_fidelity(contents=an_int8_fidelity().contents), "share of weights below fp32", ""),
+        (an_int8_fidelity(contents=a_fidelity().contents), "int8 share of weights", ""),
+        (a_fidelity(kind="openvino-fp16"), "fp16 share of weights", ""),
+        (
+            an_int8_fidelity(saturation=Saturation(1, "p, n 0, k 0 and 1: 127 and 127", 64_770, 0, None)),
+            "largest int16 sum",
+            "p, n 0, k 0 and 1: 127 and 127",
+        ),
+    ],
+)
+def test_unsound_fails(fidelity: Fidelity, name: str, where: str) -> None:
+    """What nobody would want fails under any bars, alone, and the check says where."""
+    verdict, checks = judged(bars(min_kendall_tau=0.5), fidelity=fidelity)
+    assert verdict == "fail"
+    assert [check.name for check in checks.values() if check.outcome == "fail"] == [name]
+    assert checks[name].why == where
+
+
+def test_saturation_is_for_cpus_without_vnni() -> None:
+    """A variant for CPUs that sum in 32 bits needs no proof."""
+    sums = Saturation(1, "p, n 0, k 0 and 1: 127 and 127", 64_770, 0, None)
+    found = an_int8_fidelity(isa="avx512_vnni", saturation=sums)
+    assert judged(bars(min_kendall_tau=0.5), fidelity=found)[0] == "pass"
+
+
+def test_speed_that_was_not_measured() -> None:
+    """A speed bar without a measurement has no verdict."""
+    (check,) = (c for c in judge(bars(min_speedup=1.5), a_fidelity(), None) if "speed" in c.name)
+    assert (check.outcome, check.why) == ("invalid", "speed was not measured")
 
 
 # --- doubt about the speed ---
@@ -135,10 +208,13 @@ def test_nan_speed_never_passes(field: str) -> None:
     [
         (a_ratio(n_rounds=MIN_ROUNDS - 1), f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed"),
         (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15.0%, 10% allowed"),
-        (a_ratio(crowding=0.5), "others had 50% of the cores meanwhile, 5% allowed"),
+        (a_ratio(crowding=0.5), "others had this much of the cores meanwhile: 50.0%, 5% allowed"),
+        (a_ratio(drift=-0.2), "the speed-up drifted by 20.0%, 10% allowed"),
+        (a_ratio(clock=0.3), "the CPU's clock changed by 30.0%, 15% allowed"),
+        (a_ratio(spread=0.2, drift=0.2), "rounds spread by 20.0%, 10% allowed; the speed-up drifted by 20.0%, 10% allowed"),
         (a_ratio(low=1.4, high=2.6), "the interval 1.40-2.60 holds the bar"),
     ],
-    ids=["too few rounds", "too much spread", "a busy machine", "interval holds the bar"],
+    ids=["too few rounds", "too much spread", "a busy machine", "drift", "another clock", "two doubts", "interval holds the bar"],
 )
 def test_doubtful_speed_is_invalid(ratio: Ratio, why: str) -> None:
     """A speed that cannot be trusted is neither passed nor failed, and the reason has both numbers."""
@@ -159,9 +235,8 @@ def test_interval_and_bar(low: float, high: float, verdict: Outcome) -> None:
 
 def test_limits_of_doubt() -> None:
     """Just enough rounds, just the spread and just the neighbours allowed are no doubt."""
-    assert (
-        judged(bars(min_speedup=1.5), ratio=a_ratio(n_rounds=MIN_ROUNDS, spread=MAX_SPREAD, crowding=MAX_CROWDING))[0] == "pass"
-    )
+    just = a_ratio(n_rounds=MIN_ROUNDS, spread=MAX_SPREAD, crowding=MAX_CROWDING, drift=-MAX_DRIFT, clock=MAX_CLOCK_CHANGE)
+    assert judged(bars(min_speedup=1.5), ratio=just)[0] == "pass"
 
 
 def test_doubt_without_a_speed_bar() -> None:

@@ -11,8 +11,19 @@ import pytest
 from exporter.artifact import read_sealed, write_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.verify.gate import Check
-from exporter.verify.report import markdown, read_report, rejudge, table, to_json, write_report
-from tests.factories import a_parity, a_ratio, a_report, a_variant_report, an_artifact, bars
+from exporter.verify.report import read_report, rejudge, to_json, write_report
+from exporter.verify.report_text import markdown, table
+from tests.factories import (
+    a_fidelity,
+    a_parity,
+    a_ratio,
+    a_report,
+    a_run,
+    a_throughput,
+    a_variant_report,
+    an_artifact,
+    bars,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +52,7 @@ def test_round_trip(folder: Path) -> None:
 def test_round_trip_without_labels(folder: Path) -> None:
     """A report without quality comes back so."""
     manifest = an_artifact(folder)
-    report = a_report(manifest_root=manifest.root, variants=(a_variant_report(quality=None),))
+    report = a_report(manifest_root=manifest.root, variants=(a_variant_report(fidelity=a_fidelity(quality=None)),))
     write_report(report, folder)
     assert read_report(folder, manifest) == report
 
@@ -51,7 +62,7 @@ def test_same_report_same_bytes(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     write_report(a_report(), folder)
     write_report(a_report(), tmp_path / "other")
-    for name in ("report.json", "report.md"):
+    for name in ("report.json", "report.md", "report.html", "report.xml"):
         assert (folder / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
@@ -87,7 +98,7 @@ def test_verdict_edited_by_hand(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 1}, "schema 1, this exporter reads 2"),
+        ({"schema": 1}, "schema 1, this exporter reads 3"),
         ({"schema": None}, "schema None"),
         ({"verdict": "perhaps"}, "verdict"),
         ({"variants": 7}, "variants"),
@@ -117,7 +128,7 @@ def test_json_for_machines() -> None:
     found = json.loads(to_json(a_report()))
     assert found["verdict"] == "pass"
     assert [row["kind"] for row in found["variants"]] == ["onnx", "onnx-int8"]
-    assert found["variants"][0]["parity"]["kendall_tau"] == 0.97
+    assert found["variants"][0]["fidelity"]["parity"]["kendall_tau"] == 0.97
     assert found["variants"][0]["speedup_tuned"] == {
         "value": 2.0,
         "low": 1.9,
@@ -125,6 +136,9 @@ def test_json_for_machines() -> None:
         "spread": 0.02,
         "n_rounds": 6,
         "crowding": 0.02,
+        "steal": 0.01,
+        "drift": 0.01,
+        "clock": 0.02,
     }
 
 
@@ -142,7 +156,7 @@ def test_rejudge_harder() -> None:
     after = rejudge(before, {"onnx": bars(min_kendall_tau=0.99)})
     assert verdicts(after) == {"tiny": "fail", "onnx": "fail", "onnx-int8": "pass"}
     assert after.variants[1] == before.variants[1]
-    assert [check.name for check in after.variants[0].checks] == ["non-finite scores", "Kendall tau-b"]
+    assert [check.name for check in after.variants[0].checks if check.outcome == "fail"] == ["Kendall tau-b"]
 
 
 def test_rejudge_easier() -> None:
@@ -151,7 +165,7 @@ def test_rejudge_easier() -> None:
     before = a_report(variants=(failed,), verdict="fail")
     after = rejudge(before, {"onnx": bars(min_kendall_tau=0.9), "openvino": bars(min_speedup=9)})
     assert verdicts(after) == {"tiny": "pass", "onnx": "pass"}
-    assert after.variants[0].parity == failed.parity
+    assert after.variants[0].fidelity == failed.fidelity
     assert after.variants[0].throughput == failed.throughput
 
 
@@ -163,7 +177,7 @@ def test_rejudge_is_over_the_tuned_reference() -> None:
 
 def test_rejudge_invalid() -> None:
     """One variant without a verdict leaves the artifact without one."""
-    rows = (a_variant_report(speedup_tuned=a_ratio(n_rounds=2)), a_variant_report("onnx-int8"))
+    rows = (a_variant_report(throughput=a_throughput(runs=(a_run(),) * 2)), a_variant_report("onnx-int8"))
     after = rejudge(a_report(variants=rows), {"onnx": bars(min_speedup=1.5)})
     assert verdicts(after) == {"tiny": "invalid", "onnx": "invalid", "onnx-int8": "pass"}
 
@@ -206,7 +220,7 @@ def test_table_of_the_reference() -> None:
 
 def test_table_without_labels() -> None:
     """Where there are no labels the table says so."""
-    assert "no labels" in table(a_report(variants=(a_variant_report(quality=None),)))[1][-1]
+    assert "no labels" in table(a_report(variants=(a_variant_report(fidelity=a_fidelity(quality=None)),)))[1][-1]
 
 
 def test_markdown_says_what_counts() -> None:
@@ -217,7 +231,7 @@ def test_markdown_says_what_counts() -> None:
         "Some CPU",
         "avx2",
         "2 cores",
-        "100 pairs of 10 queries",
+        "4 pairs of 2 queries",
         "onnx-int8",
         "built by hand",
         "0" * 64,
@@ -237,7 +251,7 @@ def test_markdown_says_why() -> None:
 
 def test_markdown_without_labels() -> None:
     """Where there are no labels the page says so."""
-    assert "no labels" in markdown(a_report(variants=(a_variant_report(quality=None),)))
+    assert "no labels" in markdown(a_report(variants=(a_variant_report(fidelity=a_fidelity(quality=None)),)))
 
 
 def every_bar() -> Report:
@@ -248,10 +262,11 @@ def every_bar() -> Report:
         min_top1_agreement=0.9,
         min_top10_overlap=0.9,
         max_abs_diff=0.5,
+        max_batch_delta=0.5,
         min_speedup=1.5,
         max_size_ratio=0.5,
     )
-    row = a_variant_report(parity=a_parity(worst_query="a|b\nc"))
+    row = a_variant_report(fidelity=a_fidelity(parity=a_parity(worst_query="a|b\nc")))
     return rejudge(a_report(variants=(row,)), {"onnx": limits})
 
 
@@ -269,4 +284,4 @@ def test_markdown_tables_are_tables() -> None:
         if not wanted:
             n_tables, wanted = n_tables + 1, n_cells
         assert n_cells == wanted, line
-    assert n_tables == 7
+    assert n_tables == 11

@@ -196,7 +196,7 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     shutil.copyfile(source.folder / "config.json", into / "config.json")
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
     tokenizer.model_max_length = max_length
-    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.padding_side = "right"
     tokenizer.init_kwargs = {
         k: v for k, v in tokenizer.init_kwargs.items() if k not in ("max_length", "stride", "pad_to_multiple_of")
     }
@@ -205,6 +205,6 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     if not (into / "special_tokens_map.json").is_file():
         (into / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
     plain = Tokenizer.from_file(str(into / "tokenizer.json"))
-    plain.enable_truncation(max_length, strategy="longest_first")
+    plain.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
     plain.no_padding()
     plain.save(str(into / "tokenizer.json"))

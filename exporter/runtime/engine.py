@@ -8,7 +8,7 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     from exporter.runtime.plan import Plan
 
+# How an engine computes. `stated`: as this module says, what a user runs. `unsaturated`: ORT's int8 products in kernels that
+# cannot saturate, which older CPUs pay for. `own`: OpenVINO's own defaults, which on some CPUs are bf16. The last two are for
+# comparing.
+# Source: https://github.com/microsoft/onnxruntime/issues/14642 (session.x64quantprecision)
+Precision = Literal["stated", "unsaturated", "own"]
 # What a graph of a cross-encoder may ask for. Source: DESIGN of `Reranker._padded`, which fills exactly these.
 KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
 # Fusions that ORT makes when it loads a graph, and that run slower than what they replace. With SkipLayerNormalization int8 did
@@ -73,7 +78,7 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(engine: str, model: Path, plan: Plan, *, profiled: bool = False) -> Engine:
+def open_engine(engine: str, model: Path, plan: Plan, *, profiled: bool = False, precision: Precision = "stated") -> Engine:
     """Load a graph for a plan; `profiled` records every operator's run.
 
     Raises:
@@ -84,9 +89,9 @@ def open_engine(engine: str, model: Path, plan: Plan, *, profiled: bool = False)
     loaded: Engine
     try:
         if engine == "onnxruntime":
-            loaded = _OnnxRuntime(model, plan, profiled=profiled)
+            loaded = _OnnxRuntime(model, plan, profiled=profiled, precision=precision)
         elif engine == "openvino":
-            loaded = _OpenVino(model, plan, profiled=profiled)
+            loaded = _OpenVino(model, plan, profiled=profiled, precision=precision)
         else:
             raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
     except ImportError as error:
@@ -101,7 +106,7 @@ def open_engine(engine: str, model: Path, plan: Plan, *, profiled: bool = False)
 class _OnnxRuntime:
     """An onnxruntime session on the CPU; the threads that call it do the work when the plan has one thread a worker."""
 
-    def __init__(self, model: Path, plan: Plan, *, profiled: bool) -> None:
+    def __init__(self, model: Path, plan: Plan, *, profiled: bool, precision: Precision) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -115,6 +120,8 @@ class _OnnxRuntime:
         # Spinning threads of one worker take the core of another.
         # Source: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if plan.workers > 1 else "1")
+        if precision == "unsaturated":
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = ort.InferenceSession(
                 str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(_SLOW_FUSIONS)
@@ -137,14 +144,14 @@ class _OnnxRuntime:
 class _OpenVino:
     """A compiled OpenVINO model on the CPU, one infer request per calling thread."""
 
-    def __init__(self, model: Path, plan: Plan, *, profiled: bool) -> None:
+    def __init__(self, model: Path, plan: Plan, *, profiled: bool, precision: Precision) -> None:
         import openvino as ov
 
         # fp32 arithmetic and no activation quantization behind our back: on CPUs with bf16 the default is bf16.
         # Source: https://github.com/openvinotoolkit/openvino/issues/24501
+        exact = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
         properties: dict[str, str | bool] = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+            **(exact if precision != "own" else {}),
             "NUM_STREAMS": str(plan.workers),
             "INFERENCE_NUM_THREADS": str(plan.workers * plan.threads),
         }

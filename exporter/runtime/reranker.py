@@ -20,7 +20,7 @@ from exporter.artifact import MANIFEST, read_manifest, sha256_file
 from exporter.errors import IntegrityError, RecipeError
 from exporter.hub import fetch
 from exporter.machine import cores_allowed, this_isa
-from exporter.runtime.engine import Engine, Operation, open_engine
+from exporter.runtime.engine import Engine, Operation, Precision, open_engine
 from exporter.runtime.plan import Plan, batches, choose_plan
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Reranker:
         threads: int | None = None,
         plan: Plan | None = None,
         profiled: bool = False,
+        precision: Precision = "stated",
     ) -> Self:
         """Load a variant of an artifact; the files it needs are hashed first.
 
@@ -84,6 +85,7 @@ class Reranker:
             threads: cores to use, by default those this process may use.
             plan: overrides the plan `choose_plan` finds among those measured, and `threads`.
             profiled: record every operator's run for `operations`.
+            precision: how the engine computes; other than `stated` is for comparing, not for use.
 
         Raises:
             RecipeError: there is no such folder or repository, it is no artifact, or has no such variant.
@@ -104,8 +106,9 @@ class Reranker:
             plan = choose_plan(entry.plans, this_isa(), threads or cores_allowed())
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_padding()
-        tokenizer.enable_truncation(manifest.max_length, strategy="longest_first")
-        engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled)
+        side = (tokenizer.truncation or {}).get("direction", "right")
+        tokenizer.enable_truncation(manifest.max_length, strategy="longest_first", direction=side)
+        engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled, precision=precision)
         pool = ThreadPoolExecutor(plan.workers)
         return cls(entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid())
 
@@ -217,7 +220,7 @@ class Reranker:
         100,000 characters took 72 s. Which of the two is longer must stay so, since an odd token goes to the longer one.
         Source: https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils/truncation.rs
         """
-        if len(query) + len(passage) <= 32 * self._max_length:
+        if len(query) + len(passage) <= 32 * self._max_length or self._tokenizer.truncation["direction"] == "left":
             return query, passage
         if self._count(query) > self._count(passage):
             passage = self._cut(passage, self._max_length)

@@ -17,6 +17,7 @@ from exporter.artifact import Work
 from exporter.errors import ExporterError
 from exporter.machine import Machine
 from exporter.runtime import Plan
+from exporter.verify.pairs import whole_queries
 from exporter.verify.parity import Quality, compare, quality
 from exporter.verify.peers import PEERS
 from exporter.verify.throughput import MIN_ROUNDS, Latency, Ratio, Throughput, median_interval, percentiles, pool, speedup
@@ -130,18 +131,6 @@ class Side:
     name: str
     package: str
     specs: dict[str, ArtifactSpec | PeerSpec]
-
-
-def whole_queries(pair_set: PairSet, n_queries: int) -> list[int]:
-    """Give the positions of the pairs of queries picked evenly by the length of their passages; pairs of one together."""
-    lengths = np.zeros(len(pair_set.query_ids))
-    for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
-        lengths[query] += len(passage)
-    order = np.argsort(lengths, kind="stable")
-    # The middles of as many equal parts: the shortest and the longest query of all stand for nobody.
-    n_queries = min(n_queries, len(order))
-    picked = {int(order[int((i + 0.5) * len(order) / n_queries)]) for i in range(n_queries)}
-    return sorted((i for i, q in enumerate(pair_set.query_of.tolist()) if q in picked), key=lambda i: (pair_set.query_of[i], i))
 
 
 def best_batch(name: str, folder: str, n_cores: int, pairs: Sequence[tuple[str, str]]) -> int:

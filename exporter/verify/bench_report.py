@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, BackendMissing
 from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, Bench
-from exporter.verify.report import md_table
+from exporter.verify.report_text import md_table
 
 if TYPE_CHECKING:
     from pathlib import Path

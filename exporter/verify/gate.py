@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from exporter.verify.fidelity import TRUNCATED
+from exporter.verify.saturation import LARGEST_SUM
 from exporter.verify.throughput import MIN_ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from exporter.recipe import Bars
-    from exporter.verify.parity import Parity, Quality
+    from exporter.verify.fidelity import Fidelity
+    from exporter.verify.parity import Quality
     from exporter.verify.throughput import Ratio
 
 Outcome = Literal["pass", "fail", "invalid"]
@@ -22,11 +26,24 @@ MAX_SPREAD = 0.10
 # How much of the cores others may have while speed is measured. A steady load spreads nothing and still moves the ratio: with
 # both of two cores busy elsewhere an int8 variant read as 6.1 times tuned PyTorch instead of 3.6.
 MAX_CROWDING = 0.05
+# By how much the speed-up may differ between the first and the second half of the rounds, and the clock between two runs.
+MAX_DRIFT = 0.10
+MAX_CLOCK_CHANGE = 0.15
+# Root mean square of the differences from the reference over the standard deviation of its scores, for all pairs and for those of
+# one length, and of one query. int8 of the sample has FILL, FILL and FILL; a query with another's scores, or scores behind a
+# sigmoid, have about 1.
+MAX_RELATIVE_RMS = 0.25
+MAX_QUERY_RELATIVE_RMS = 0.5
+# Between two processes at one plan nothing is left to chance; engines sum in a fixed order.
+MAX_REPEAT_DIFF = 1e-6
+# Share of the matrix products' weights. A recipe may keep some of an int8 variant's in fp32, not most; biases of products are
+# none.
+MIN_PROMISED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One bar held against one measurement; `why` says what makes it invalid, else it is empty."""
+    """One bar held against one measurement; `why` says what makes it invalid, or where it failed, else it is empty."""
 
     name: str
     observed: float
@@ -35,21 +52,21 @@ class Check:
     why: str = ""
 
 
-def judge(bars: Bars, parity: Parity, quality: Quality | None, speedup: Ratio, size_ratio: float) -> tuple[Check, ...]:
+def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ...]:
     """Hold one variant against its bars; every check runs, the first failure hides none.
+
+    Before the bars come checks that no recipe can switch off: scores are finite and on the reference's scale for every length and
+    query, the files hold what the kind says, sums cannot saturate, and the same pairs score the same twice.
 
     Args:
         bars: the limits; one that is None is not checked.
-        parity: score and order differences.
-        quality: against labels, or None where there are none; a quality bar is then invalid.
-        speedup: over tuned PyTorch.
-        size_ratio: the variant's bytes over the reference's weights.
+        found: everything but speed.
+        speedup: over tuned PyTorch, or None where it was not measured; a speed bar is then invalid.
     """
-    checks = [_at_most("non-finite scores", parity.n_nonfinite, 0)]
+    parity = found.parity
+    checks = [_at_most("non-finite scores", parity.n_nonfinite, 0), *_soundness(found)]
     if bars.min_ndcg_retained is not None:
-        low = quality.ndcg_retained_low if quality else float("nan")
-        check = _at_least("nDCG@10 retained, lower bound", low, bars.min_ndcg_retained)
-        checks.append(check if quality else Check(check.name, 0.0, check.bar, "invalid", "the pairs have no labels"))
+        checks.append(_quality(found.quality, bars.min_ndcg_retained))
     for name, observed, bar in (
         ("Kendall tau-b", parity.kendall_tau, bars.min_kendall_tau),
         ("top-1 agreement", parity.top1_agreement, bars.min_top1_agreement),
@@ -59,11 +76,44 @@ def judge(bars: Bars, parity: Parity, quality: Quality | None, speedup: Ratio, s
             checks.append(_at_least(name, observed, bar))
     if bars.max_abs_diff is not None:
         checks.append(_at_most("max |diff|, logits", parity.max_abs_diff, bars.max_abs_diff))
+    if bars.max_batch_delta is not None:
+        checks.append(_at_most("max |diff| alone or batched", found.batches.max_delta, bars.max_batch_delta))
     if bars.max_size_ratio is not None:
-        checks.append(_at_most("size over reference weights", size_ratio, bars.max_size_ratio))
+        checks.append(_at_most("size over reference weights", found.size_ratio, bars.max_size_ratio))
     if bars.min_speedup is not None:
-        checks.append(_speed(speedup, bars.min_speedup))
+        checks.append(judge_speed(speedup, bars.min_speedup))
     return tuple(checks)
+
+
+def doubts(ratio: Ratio) -> tuple[str, ...]:
+    """Say what speaks against trusting a speed-up, with what was found and what is allowed; empty where nothing does."""
+    found = []
+    if ratio.n_rounds < MIN_ROUNDS:
+        found.append(f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
+    for value, most, said in (  # NaN is not below a limit either
+        (ratio.spread, MAX_SPREAD, "rounds spread by"),
+        (ratio.crowding, MAX_CROWDING, "others had this much of the cores meanwhile:"),
+        (abs(ratio.drift), MAX_DRIFT, "the speed-up drifted by"),
+        (ratio.clock, MAX_CLOCK_CHANGE, "the CPU's clock changed by"),
+    ):
+        if not value <= most:
+            found.append(f"{said} {value:.1%}, {most:.0%} allowed")
+    return tuple(found)
+
+
+def judge_speed(ratio: Ratio | None, bar: float) -> Check:
+    """Hold a speed-up against a bar: pass or fail only where nothing is doubtful and the whole interval lies on one side."""
+    name, wanted = "speed-up over tuned torch", f"≥ {bar:g}"
+    if ratio is None:
+        return Check(name, 0.0, wanted, "invalid", "speed was not measured")
+    if found := doubts(ratio):
+        return Check(name, ratio.value, wanted, "invalid", "; ".join(found))
+    if ratio.low >= bar:
+        return Check(name, ratio.value, wanted, "pass")
+    if ratio.high < bar:
+        return Check(name, ratio.value, wanted, "fail")
+    why = f"the interval {ratio.low:.2f}-{ratio.high:.2f} holds the bar"
+    return Check(name, ratio.value, wanted, "invalid", why)
 
 
 class Judged(Protocol):
@@ -81,28 +131,50 @@ def outcome(judged: Iterable[Judged]) -> Outcome:
     return "fail" if "fail" in found else "invalid" if "invalid" in found else "pass"
 
 
-def _at_most(name: str, observed: float, bar: float) -> Check:
-    return Check(name, observed, f"≤ {bar:g}", "pass" if observed <= bar else "fail")  # NaN fails, as it must
+def _soundness(found: Fidelity) -> list[Check]:
+    """Give the checks that stand in no recipe, because nobody would want less."""
+    parity = found.parity
+    checks = [
+        _at_most("scores off the reference's scale", parity.relative_rms, MAX_RELATIVE_RMS),
+        _at_most(
+            "one query's scores off", parity.worst_query_relative_rms, MAX_QUERY_RELATIVE_RMS, f"query {parity.farthest_query}"
+        ),
+    ]
+    if found.lengths:
+        farthest = max(found.lengths, key=lambda bucket: bucket.relative_rms)
+        where = f"{farthest.n_pairs} pairs of {farthest.name} tokens" if farthest.name != TRUNCATED else "truncated pairs"
+        checks.append(_at_most("one length's scores off", farthest.relative_rms, MAX_RELATIVE_RMS, where))
+    contents = found.contents
+    if "int8" in found.kind:
+        checks.append(_at_least("int8 share of weights", contents.int8_share, MIN_PROMISED_SHARE))
+    elif "fp16" in found.kind:
+        checks.append(_at_least("fp16 share of weights", contents.fp16_share, MIN_PROMISED_SHARE))
+    else:
+        checks.append(_at_most("share of weights below fp32", contents.int8_share + contents.fp16_share, 0))
+    if found.saturation is not None and found.isa in ("avx2", "avx512"):
+        sums = found.saturation
+        checks.append(_at_most("largest int16 sum", max(sums.highest, -sums.lowest), LARGEST_SUM, sums.worst))
+    return [*checks, _at_most("max |diff| of two runs", found.repeat_diff, MAX_REPEAT_DIFF)]
+
+
+def _quality(found: Quality | None, bar: float) -> Check:
+    """Pass where the whole interval clears the bar; where only the estimate does, more queries could show it: no verdict."""
+    name, wanted = "nDCG@10 retained, lower bound", f"≥ {bar:g}"
+    if found is None:
+        return Check(name, 0.0, wanted, "invalid", "the pairs have no labels")
+    if not found.ndcg_retained_low < bar or not found.ndcg_retained > bar:  # NaN is no matter of too few queries
+        return _at_least(name, found.ndcg_retained_low, bar)
+    # An interval narrows with the square root of the number of queries.
+    reach = (found.ndcg_retained - found.ndcg_retained_low) / (found.ndcg_retained - bar)
+    n_needed = math.ceil(found.n_queries * reach**2)
+    why = f"{found.ndcg_retained:.4f} of {found.n_queries} queries; about {n_needed} would tell"
+    return Check(name, found.ndcg_retained_low, wanted, "invalid", why)
+
+
+def _at_most(name: str, observed: float, bar: float, where: str = "") -> Check:
+    met = observed <= bar  # NaN fails, as it must
+    return Check(name, observed, f"≤ {bar:g}", "pass" if met else "fail", "" if met else where)
 
 
 def _at_least(name: str, observed: float, bar: float) -> Check:
     return Check(name, observed, f"≥ {bar:g}", "pass" if observed >= bar else "fail")
-
-
-def _speed(ratio: Ratio, bar: float) -> Check:
-    """Pass or fail only where the whole interval lies on one side of the bar."""
-    name, wanted = "speed-up over tuned torch", f"≥ {bar:g}"
-    if ratio.n_rounds < MIN_ROUNDS:
-        return Check(name, ratio.value, wanted, "invalid", f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
-    if ratio.spread > MAX_SPREAD:
-        why = f"rounds spread by {ratio.spread:.1%}, {MAX_SPREAD:.0%} allowed"
-        return Check(name, ratio.value, wanted, "invalid", why)
-    if not ratio.crowding <= MAX_CROWDING:  # nor is NaN
-        why = f"others had {ratio.crowding:.0%} of the cores meanwhile, {MAX_CROWDING:.0%} allowed"
-        return Check(name, ratio.value, wanted, "invalid", why)
-    if ratio.low >= bar:
-        return Check(name, ratio.value, wanted, "pass")
-    if ratio.high < bar:
-        return Check(name, ratio.value, wanted, "fail")
-    why = f"the interval {ratio.low:.2f}-{ratio.high:.2f} holds the bar"
-    return Check(name, ratio.value, wanted, "invalid", why)

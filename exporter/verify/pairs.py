@@ -61,6 +61,18 @@ class PairSet:
         )
 
 
+def whole_queries(pair_set: PairSet, n_queries: int) -> list[int]:
+    """Give the positions of the pairs of queries picked evenly by the length of their passages; pairs of one together."""
+    lengths = np.zeros(len(pair_set.query_ids))
+    for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
+        lengths[query] += len(passage)
+    order = np.argsort(lengths, kind="stable")
+    # The middles of as many equal parts: the shortest and the longest query of all stand for nobody.
+    n_queries = min(n_queries, len(order))
+    picked = {int(order[int((i + 0.5) * len(order) / n_queries)]) for i in range(n_queries)}
+    return sorted((i for i, q in enumerate(pair_set.query_of.tolist()) if q in picked), key=lambda i: (pair_set.query_of[i], i))
+
+
 def load_pairs(name: str) -> PairSet:
     """Read `sample/NAME`, a .jsonl or a .tsv file.
 

@@ -27,7 +27,9 @@ class Parity:
     """Differences of scores and of order on the same pairs.
 
     Score differences are in logits and, like the rankings, over the pairs finite on both sides; `n_nonfinite` counts the
-    candidate's others. Order is compared within each query that has two passages the reference tells apart.
+    candidate's others. Order is compared within each query that has two passages the reference tells apart. The root mean
+    square of the differences is relative to the standard deviation of the reference's scores, of all pairs and of one query's,
+    the farthest's: what is on another scale than the reference, or has another query's scores, is 1 or more.
     """
 
     n_pairs: int
@@ -40,6 +42,10 @@ class Parity:
     kendall_tau: float  # tau-b, mean over queries
     worst_query_tau: float
     worst_query: str
+    query_taus: tuple[float, ...]  # one per query
+    relative_rms: float
+    worst_query_relative_rms: float
+    farthest_query: str
     top1_agreement: float
     top10_overlap: float
 
@@ -77,7 +83,8 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         raise ValueError("the reference gives scores that are not finite; there is nothing to compare with")
     finite = np.isfinite(candidate)
     diff = np.abs(reference[finite].astype(np.float64) - candidate[finite]) if finite.any() else np.zeros(1)
-    names, taus, top1, top10 = [], [], [], []
+    spread = float(reference.std())
+    names, taus, top1, top10, far = [], [], [], [], []
     for query, rows in _ranked_queries(reference, pair_set.query_of):
         ours, theirs = _lowest_if_not_finite(candidate[rows]), reference[rows]
         # A constant candidate has no order at all: tau-b is undefined, agreement is none.
@@ -86,6 +93,7 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         best = np.argsort(-theirs, kind="stable"), np.lexsort((theirs, -ours))
         names.append(pair_set.query_ids[query])
         taus.append(tau)
+        far.append(_rms(theirs - candidate[rows]) / spread)
         top1.append(best[0][0] == best[1][0])
         top10.append(len(set(best[0][:10]) & set(best[1][:10])) / min(10, len(rows)))
     if not taus:
@@ -103,6 +111,10 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         kendall_tau=float(np.mean(taus)),
         worst_query_tau=taus[worst],
         worst_query=names[worst],
+        query_taus=tuple(taus),
+        relative_rms=_rms(diff) / spread,
+        worst_query_relative_rms=max(far),
+        farthest_query=names[int(np.argmax(far))],
         top1_agreement=float(np.mean(top1)),
         top10_overlap=float(np.mean(top10)),
     )
@@ -124,32 +136,13 @@ def quality(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
     Raises:
         ValueError: fewer than two queries have a relevant passage.
     """
-    from scipy.stats import bootstrap
-
     if pair_set.labels is None:
         return None
     if len(set(pair_set.query_of[pair_set.labels > 0].tolist())) < 2:
         raise ValueError("an interval over queries needs two queries with a relevant passage")
-    theirs = _per_query(reference, pair_set, pair_set.labels)
-    ours = _per_query(_lowest_if_not_finite(candidate), pair_set, pair_set.labels)
-
-    def retained(candidate: NDArray[np.float64], reference: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.asarray(candidate.mean(axis=axis) / np.maximum(reference.mean(axis=axis), 1e-12))
-
-    point = float(retained(ours[:, 0], theirs[:, 0]))
-    low = high = point
-    if np.any(ours[:, 0] != theirs[:, 0]):
-        interval = bootstrap(
-            (ours[:, 0], theirs[:, 0]),
-            retained,
-            n_resamples=_N_RESAMPLES,
-            paired=True,
-            vectorized=True,
-            method="percentile",
-            rng=np.random.default_rng(_SEED),
-            batch=500,
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
+    theirs = per_query(reference, pair_set, pair_set.labels)
+    ours = per_query(_lowest_if_not_finite(candidate), pair_set, pair_set.labels)
+    point, low, high = retained(theirs[:, 0], ours[:, 0])
     return Quality(
         n_queries=len(theirs),
         reference_ndcg=float(theirs[:, 0].mean()),
@@ -162,7 +155,35 @@ def quality(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
     )
 
 
-def _per_query(scores: NDArray[np.float32], pair_set: PairSet, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def retained(reference: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Give the ratio of two means over the same queries, and its 95 % interval: a paired percentile bootstrap, seeded.
+
+    Args:
+        reference: float64[n_queries], a measure of the reference's rankings.
+        candidate: float64[n_queries], of the candidate's.
+    """
+    from scipy.stats import bootstrap
+
+    def ratio(candidate: NDArray[np.float64], reference: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return np.asarray(candidate.mean(axis=axis) / np.maximum(reference.mean(axis=axis), 1e-12))
+
+    point = float(ratio(candidate, reference))
+    if not np.any(candidate != reference):
+        return point, point, point
+    interval = bootstrap(
+        (candidate, reference),
+        ratio,
+        n_resamples=_N_RESAMPLES,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+        batch=500,
+    ).confidence_interval
+    return point, float(interval.low), float(interval.high)
+
+
+def per_query(scores: NDArray[np.float32], pair_set: PairSet, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give float64[n_queries, 2], nDCG@10 and reciprocal rank@10 of each query with a relevant passage."""
     import ir_measures
     from ir_measures import RR, nDCG
@@ -176,6 +197,11 @@ def _per_query(scores: NDArray[np.float32], pair_set: PairSet, labels: NDArray[n
     for metric in ir_measures.iter_calc([nDCG @ 10, RR @ 10], qrels, run):
         table[metric.query_id][0 if metric.measure == nDCG @ 10 else 1] = metric.value
     return np.array(list(table.values()))
+
+
+def _rms(differences: NDArray[np.floating]) -> float:
+    finite = differences[np.isfinite(differences)].astype(np.float64)
+    return float(np.sqrt((finite**2).mean())) if len(finite) else 0.0
 
 
 def _ranked_queries(reference: NDArray[np.float32], query_of: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -5,39 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from exporter.artifact import REPORT, REPORT_MD, Manifest, read_sealed, write_sealed
+from exporter.artifact import REPORT, REPORT_HTML, REPORT_MD, REPORT_XML, Manifest, PlanEntry, read_sealed, write_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.machine import Machine
+from exporter.verify.fidelity import Fidelity, OwnPrecision
 from exporter.verify.gate import Check, Outcome, judge, outcome
-from exporter.verify.parity import Parity, Quality
-from exporter.verify.throughput import Arithmetic, Latency, Ratio, Throughput
+from exporter.verify.pairs import PairSet
+from exporter.verify.report_text import junit, markdown
+from exporter.verify.throughput import Arithmetic, Latency, LengthSpeed, Ratio, Throughput, speedup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from exporter.recipe import Bars
 
-# 1: first version. 2: arithmetic against the machine's peak.
-REPORT_SCHEMA = 2
+# 1: first version. 2: arithmetic against the machine's peak. 3: fidelity with raw scores, lengths, contents, saturation.
+REPORT_SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PairSetInfo:
-    """Which pairs were scored."""
+    """Which pairs were scored; how they are grouped and labelled as in `PairSet`, but not their texts."""
 
     name: str
     digest: str
     n_pairs: int
     n_queries: int
-    labelled: bool
+    query_ids: tuple[str, ...]
+    query_of: tuple[int, ...]
+    labels: tuple[int, ...] | None
+
+    def without_texts(self) -> PairSet:
+        """Give the set as far as rankings and labels go; the texts are empty."""
+        labels = None if self.labels is None else np.array(self.labels, np.int64)
+        return PairSet(self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceReport:
-    """The PyTorch reference: as it comes, at its own best plan, and its latency there."""
+    """The PyTorch reference: its raw logits, how fast it is as it comes and at its own best plan, and its latency there."""
 
     source: str
     revision: str | None
@@ -46,28 +56,27 @@ class ReferenceReport:
     default: Throughput
     tuned: Throughput
     latency: tuple[Latency, ...]
+    scores: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class VariantReport:
     """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
 
-    `batch_diff` is the largest |difference|, in logits, between a pair's score alone and among others.
+    `plan` is what it was run by; `own_precision` is the engine's, where that may differ from the stated one.
     """
 
     kind: str
-    isa: str | None
-    size_bytes: int
-    size_ratio: float
     facts: tuple[str, ...]
-    parity: Parity
-    batch_diff: float
-    quality: Quality | None
+    fidelity: Fidelity
+    plan: PlanEntry
     throughput: Throughput
     arithmetic: Arithmetic
     speedup_tuned: Ratio
     speedup_default: Ratio
     latency: tuple[Latency, ...]
+    length_speeds: tuple[LengthSpeed, ...]
+    own_precision: OwnPrecision | None
     checks: tuple[Check, ...]
     verdict: Outcome
 
@@ -96,6 +105,8 @@ class Report:
 def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     """Hold a report's measurements against bars again; a kind without bars of its own keeps its old checks.
 
+    The speed-up is taken from the recorded runs anew, so a report says the same as it did, or shows that the rule has changed.
+
     Raises:
         RecipeError: none of the bars is for a variant of the report.
     """
@@ -104,23 +115,27 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     rows = []
     for row in report.variants:
         if row.kind in bars:
-            checks = judge(bars[row.kind], row.parity, row.quality, row.speedup_tuned, row.size_ratio)
-            row = replace(row, checks=checks, verdict=outcome(checks))  # noqa: PLW2901 - the row judged anew
+            ratio = speedup(row.throughput.runs, report.reference.tuned.runs)
+            checks = judge(bars[row.kind], row.fidelity, ratio)
+            row = replace(row, speedup_tuned=ratio, checks=checks, verdict=outcome(checks))  # noqa: PLW2901 - judged anew
         rows.append(row)
     return replace(report, variants=tuple(rows), verdict=outcome(rows))
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.json, sealed, and report.md into an artifact.
+    """Write a report into an artifact: report.json, sealed, and as people and CI systems read it.
 
     Raises:
         BackendError: the disk refuses.
     """
+    from exporter.verify.report_html import html
+
     write_sealed(folder / REPORT, TypeAdapter(Report).dump_python(report, mode="json"))
-    try:
-        (folder / REPORT_MD).write_text(markdown(report), encoding="utf-8")
-    except OSError as error:
-        raise BackendError(f"{folder / REPORT_MD}: cannot be written: {error.strerror}") from error
+    for name, text in ((REPORT_MD, markdown(report)), (REPORT_XML, junit(report)), (REPORT_HTML, html(report))):
+        try:
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BackendError(f"{folder / name}: cannot be written: {error.strerror}") from error
 
 
 def read_report(folder: Path, manifest: Manifest) -> Report:
@@ -132,13 +147,7 @@ def read_report(folder: Path, manifest: Manifest) -> Report:
     """
     if not (folder / REPORT).is_file():
         raise RecipeError(f"{folder} was not verified yet, it has no {REPORT}; run `exporter verify {folder}`")
-    content = read_sealed(folder / REPORT)
-    if content.get("schema") != REPORT_SCHEMA:
-        raise IntegrityError(f"{folder / REPORT}: schema {content.get('schema')}, this exporter reads {REPORT_SCHEMA}")
-    try:
-        report = TypeAdapter(Report).validate_python(content)
-    except ValidationError as error:
-        raise IntegrityError(f"{folder / REPORT}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    report = read_report_file(folder / REPORT)
     if report.manifest_root != manifest.root:
         raise IntegrityError(
             f"{folder / REPORT} is about other files (root {report.manifest_root[:12]}, the manifest's is "
@@ -147,188 +156,34 @@ def read_report(folder: Path, manifest: Manifest) -> Report:
     return report
 
 
+def read_report_file(path: Path) -> Report:
+    """Read a report wherever it lies, without the artifact it is about.
+
+    Raises:
+        RecipeError: there is no such file.
+        IntegrityError: it was changed since it was written, or is of another schema.
+    """
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such report")
+    content = read_sealed(path)
+    if content.get("schema") != REPORT_SCHEMA:
+        raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {REPORT_SCHEMA}")
+    try:
+        return TypeAdapter(Report).validate_python(content)
+    except ValidationError as error:
+        raise IntegrityError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+
+
 def to_json(report: Report) -> bytes:
     """Give the report as JSON, for machines."""
     return TypeAdapter(Report).dump_json(report, indent=1)
 
 
-# The columns of the table people read: title, and how a variant fills it.
-def table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Give the summary as titles and rows of text: both reference rows, then each variant."""
-    titles = ("variant", "MB", "nDCG kept", "tau-b", "max diff", "pairs/s", "x default", "x tuned", "verdict")
-    reference = report.reference
-    mb = f"{reference.weights_bytes / 1e6:.1f}"
-    rows: list[tuple[str, ...]] = []
-    for side, versus in (
-        (reference.default, ("1.00", f"{reference.default.pairs_per_s / reference.tuned.pairs_per_s:.2f}")),
-        (reference.tuned, (f"{reference.tuned.pairs_per_s / reference.default.pairs_per_s:.2f}", "1.00")),
-    ):
-        rows.append((side.side, mb, "", "", "", f"{side.pairs_per_s:.1f}", *versus, ""))
-    for row in report.variants:
-        kept = f"{row.quality.ndcg_retained:.1%}" if row.quality else "no labels"
-        rows.append(
-            (
-                row.kind,
-                f"{row.size_bytes / 1e6:.1f}",
-                kept,
-                f"{row.parity.kendall_tau:.4f}",
-                f"{row.parity.max_abs_diff:.2g}",
-                f"{row.throughput.pairs_per_s:.1f}",
-                f"{row.speedup_default.value:.2f}",
-                f"{row.speedup_tuned.value:.2f}",
-                row.verdict.upper(),
-            )
-        )
-    return titles, rows
-
-
-def markdown(report: Report) -> str:
-    """Write the report for a pull request: verdict, table, checks, machine."""
-    machine, reference, pairs = report.machine, report.reference, report.pairs
-    titles, rows = table(report)
-    lines = [
-        f"# {report.name}: {report.verdict}",
-        "",
-        f"Measured {report.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores. The verdict holds for this "
-        "instruction set only.",
-        f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
-        f"Reference: {reference.source}{f' at {reference.revision}' if reference.revision else ''}, PyTorch float32 on "
-        f"{reference.device}.",
-        "",
-        *md_table(titles, rows),
-        "",
-        "nDCG kept: nDCG@10 over the reference's. max diff: in logits. x default, x tuned: times the pairs per second of "
-        "`CrossEncoder.predict` as it comes, and at its own best plan.",
-        "",
-        "## Checks",
-        "",
-        *md_table(
-            ("variant", "check", "observed", "bar", "outcome"),
-            [
-                (
-                    row.kind,
-                    check.name,
-                    f"{check.observed:.4g}",
-                    check.bar,
-                    f"{check.outcome}{f': {check.why}' if check.why else ''}",
-                )
-                for row in report.variants
-                for check in row.checks
-            ],
-        ),
-        "",
-        "## Intervals (95 %)",
-        "",
-        *md_table(
-            ("variant", "nDCG@10 retained", "speed-up over tuned", "over default", "rounds", "spread"),
-            [
-                (
-                    row.kind,
-                    f"{row.quality.ndcg_retained_low:.4f} to {row.quality.ndcg_retained_high:.4f}"
-                    if row.quality
-                    else "no labels",
-                    f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}",
-                    f"{row.speedup_default.low:.2f} to {row.speedup_default.high:.2f}",
-                    str(row.speedup_tuned.n_rounds),
-                    f"{row.speedup_tuned.spread:.1%}",
-                )
-                for row in report.variants
-            ],
-        ),
-        "",
-        "## Speed and memory",
-        "",
-        *md_table(
-            ("side", "plan", "pairs/s", "tokens/s", "spread", "CPU", "others", "tokenizing", "load s", "peak RSS MB"),
-            [
-                (
-                    side.side,
-                    side.plan,
-                    f"{side.pairs_per_s:.1f}",
-                    f"{side.tokens_per_s:.0f}",
-                    f"{side.spread:.1%}",
-                    f"{side.cpu_share:.0%}",
-                    f"{side.crowding:.1%}",
-                    f"{side.tokenize_share:.1%}",
-                    f"{side.load_s:.2f}",
-                    f"{side.peak_rss_bytes / 1e6:.0f}",
-                )
-                for side in (reference.default, reference.tuned, *(row.throughput for row in report.variants))
-            ],
-        ),
-        "",
-        *md_table(
-            ("side", "candidates", "p50 ms", "p95 ms", "p99 ms", "calls"),
-            [
-                (x.side, str(x.n_documents), f"{x.p50_ms:.0f}", f"{x.p95_ms:.0f}", f"{x.p99_ms:.0f}", str(x.n_calls))
-                for x in (*reference.latency, *(x for row in report.variants for x in row.latency))
-            ],
-        ),
-        "",
-        "Matrix products, padding not counted, against onnxruntime's own rate on large ones, all cores, in the same run:",
-        "",
-        *md_table(
-            ("variant", "GFLOP/s", "peak GFLOP/s", "of", "share"),
-            [
-                (
-                    row.kind,
-                    f"{row.arithmetic.flops_per_s / 1e9:.0f}",
-                    f"{row.arithmetic.peak_flops_per_s / 1e9:.0f}",
-                    row.arithmetic.peak_dtype,
-                    f"{row.arithmetic.peak_share:.0%}",
-                )
-                for row in report.variants
-            ],
-        ),
-        "",
-        "## Parity",
-        "",
-        *md_table(
-            (
-                "variant",
-                "mean / p99 / max |diff|",
-                "alone or batched",
-                "Pearson",
-                "tau-b",
-                "worst query",
-                "top-1",
-                "top-10",
-                "nDCG@10 ref → cand",
-                "MRR@10",
-            ),
-            [
-                (
-                    row.kind,
-                    f"{row.parity.mean_abs_diff:.3g} / {row.parity.p99_abs_diff:.3g} / {row.parity.max_abs_diff:.3g}",
-                    f"{row.batch_diff:.2g}",
-                    f"{row.parity.pearson:.5f}",
-                    f"{row.parity.kendall_tau:.4f}",
-                    f"{row.parity.worst_query}: {row.parity.worst_query_tau:.3f}",
-                    f"{row.parity.top1_agreement:.4f}",
-                    f"{row.parity.top10_overlap:.4f}",
-                    f"{row.quality.reference_ndcg:.4f} → {row.quality.candidate_ndcg:.4f}" if row.quality else "no labels",
-                    f"{row.quality.reference_mrr:.4f} → {row.quality.candidate_mrr:.4f}" if row.quality else "no labels",
-                )
-                for row in report.variants
-            ],
-        ),
-        "",
-        "Differences are in logits. Alone or batched: the largest between a pair scored alone and among others.",
-        "",
-        "## Builds",
-        "",
-        *(f"- {row.kind}: {'; '.join(row.facts)}" for row in report.variants),
-        "",
-        f"Manifest root {report.manifest_root}. Packages: {', '.join(f'{n} {v}' for n, v in machine.packages)}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def md_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give the lines of a Markdown table; bars and line breaks in cells are made harmless."""
-
-    def plain(cell: str) -> str:
-        return cell.replace("|", "\\|").replace("\n", " ")
-
-    return [f"| {' | '.join(map(plain, cells))} |" for cells in (titles, ("---",) * len(titles), *rows)]
+def json_schema() -> dict[str, object]:
+    """Give the JSON schema of report.json, its seal included."""
+    schema = TypeAdapter(Report).json_schema()
+    schema["properties"] = {
+        "sha256": {"type": "string", "title": "Sha256 of the canonical JSON of the rest"},
+        **schema["properties"],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from exporter.artifact import PlanEntry, Work
+from exporter.artifact import PlanEntry, SweepRow, Work
 from exporter.verify.worker import ArtifactSpec, Call, Dtype, Job, Run, Spec, TorchSpec, peak_flops, run_job
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ _S = TypeVar("_S", TorchSpec, ArtifactSpec)
 
 # The fewest values whose extremes hold their median with 95 %: 1 - 2 / 2^6 = 97 %, with five 94 %.
 MIN_ROUNDS = 6
-# With nine an interval may leave out an extreme on either side; ten rounds of six variants still end within 15 minutes.
-MAX_ROUNDS = 10
-# A speed-up is measured on until its interval is this narrow, half its width over the value.
-PRECISION = 0.10
 # Real lengths, few enough that a run takes seconds.
 N_TIMED_PAIRS = 48
 _N_SWEEP_PAIRS = 32
@@ -38,6 +35,8 @@ _N_WARMUP_PAIRS = 10
 MIN_RUN_S = 3.0
 # Sides nobody gates on are run in the first rounds only.
 _N_SELDOM_ROUNDS = 3
+# Pairs of one length.
+_N_LENGTH_PAIRS = 8
 _TORCH_BATCH_SIZES = (4, 8, 16)
 _TOKEN_BUDGETS = (128, 256, 512, 1024)
 # (candidates of one query, calls)
@@ -49,7 +48,7 @@ class Throughput:
     """All runs of one side, and what they come to.
 
     `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean; `tokenize_share`,
-    `cpu_share` and `crowding` are 0...1, medians like `load_s`; `peak_rss_bytes` is the largest over runs.
+    `cpu_share`, `crowding` and `steal` are 0...1, medians like `load_s`; `peak_rss_bytes` is the largest over runs.
     """
 
     side: str
@@ -61,6 +60,7 @@ class Throughput:
     tokenize_share: float
     cpu_share: float
     crowding: float
+    steal: float
     load_s: float
     peak_rss_bytes: int
 
@@ -71,7 +71,9 @@ class Ratio:
 
     `spread` is the standard deviation of the ratios' logarithms, taken from their interquartile range (over 1.349, what it is
     for normal noise), so that one spoilt round does not make it. `crowding` is how much of the cores others had, 0...1, the
-    median over rounds of the side that suffered more.
+    median over rounds of the side that suffered more, and `steal` the same of the host's part in it. `drift` is by how much the
+    ratio of the second half of the rounds is above that of the first, `clock` by how much the CPU's clock differed between two of
+    the runs, both as shares.
     """
 
     value: float
@@ -80,6 +82,9 @@ class Ratio:
     spread: float
     n_rounds: int
     crowding: float
+    steal: float
+    drift: float
+    clock: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,16 @@ class Latency:
     p99_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class LengthSpeed:
+    """Pairs per second on pairs of like length, and times tuned PyTorch's; one process each, so without an interval."""
+
+    name: str
+    n_pairs: int
+    pairs_per_s: float
+    over_tuned: float
+
+
 def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
     """Turn the runs of one side into numbers.
 
@@ -131,6 +146,7 @@ def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
         tokenize_share=statistics.median(run.tokenize_s / statistics.fmean(run.seconds) for run in runs),
         cpu_share=statistics.median(run.cpu_share for run in runs),
         crowding=statistics.median(run.crowding for run in runs),
+        steal=statistics.median(run.steal for run in runs),
         load_s=statistics.median(run.load_s for run in runs),
         peak_rss_bytes=max(run.peak_rss_bytes for run in runs),
     )
@@ -154,9 +170,20 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
         raise ValueError("no rounds to compare")
     # In logarithms, so that a over b and b over a are each other's inverse.
     logs = [math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds)) for ours, theirs in rounds]
-    crowding = statistics.median(max(ours.crowding, theirs.crowding) for ours, theirs in rounds)
     median, low, high = median_interval(logs)
-    return Ratio(math.exp(median), math.exp(low), math.exp(high), float(iqr(logs, scale="normal")), len(logs), crowding)
+    half = len(logs) // 2
+    clocks = [run.clock for pair in rounds for run in pair]
+    return Ratio(
+        value=math.exp(median),
+        low=math.exp(low),
+        high=math.exp(high),
+        spread=float(iqr(logs, scale="normal")),
+        n_rounds=len(logs),
+        crowding=statistics.median(max(ours.crowding, theirs.crowding) for ours, theirs in rounds),
+        steal=statistics.median(max(ours.steal, theirs.steal) for ours, theirs in rounds),
+        drift=math.exp(statistics.median(logs[-half:]) - statistics.median(logs[:half])) - 1 if half else 0.0,
+        clock=max(clocks) / min(clocks) - 1 if min(clocks) > 0 else 0.0,
+    )
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -219,7 +246,7 @@ def tune_artifact(folder: str, kind: str, pair_set: PairSet, isa: str, n_cores: 
         rows += _sweep(wide, pair_set, n_passes=2)
     n = len(spread_out(pair_set, _N_SWEEP_PAIRS))
     best = min(rows, key=lambda row: row[0])[1]
-    sweep = tuple((str(spec), round(n / seconds, 1)) for seconds, spec in rows)
+    sweep = tuple(SweepRow(spec.workers, spec.threads, spec.token_budget, round(n / seconds, 1)) for seconds, spec in rows)
     return PlanEntry(isa, n_cores, best.workers, best.threads, best.token_budget, sweep)
 
 
@@ -230,38 +257,43 @@ def _sweep(specs: Sequence[_S], pair_set: PairSet, *, n_passes: int) -> list[tup
 
 
 def measure(
-    sides: dict[str, Spec],
+    sides: Mapping[str, Spec],
     pair_set: PairSet,
     progress: Progress,
     *,
     seldom: frozenset[str],
+    budget_s: float,
     unsettled: Callable[[dict[str, list[Run]]], frozenset[str]],
 ) -> dict[str, list[Run]]:
-    """Run every side once a round, in turn, until the numbers are settled or MAX_ROUNDS are done.
+    """Run every side once a round, in turn, until the numbers are settled or the time is up; MIN_ROUNDS in any case.
 
-    Round i of a side is its i-th run, so two sides' first runs pair up though one was measured on.
+    Every second round goes through the sides backwards, so that none always has the warmer machine. Round i of a side is its
+    i-th run, so two sides' first runs pair up though one was measured on.
 
     Args:
         sides: how each is run.
         pair_set: what it scores, an even pick of it.
         progress: told the rounds done.
         seldom: sides run in the first rounds only, to save time.
+        budget_s: no round is begun after so many seconds.
         unsettled: asked after each round from MIN_ROUNDS on which sides to run once more; none ends the measurement.
     """
     pairs = spread_out(pair_set, N_TIMED_PAIRS)
     calls = (Call(tuple(range(len(pairs))), 1),)
     runs: dict[str, list[Run]] = {side: [] for side in sides}
-    going = frozenset(sides)
-    with progress.stage("speed: rounds", MAX_ROUNDS) as step:
-        for done in range(1, MAX_ROUNDS + 1):
-            for side in (side for side in sides if side in going):
+    going, done, started = frozenset(sides), 0, time.monotonic()
+    with progress.stage("speed: rounds") as step:
+        while going and (done < MIN_ROUNDS or time.monotonic() - started < budget_s):
+            in_turn = [side for side in sides if side in going]
+            for side in reversed(in_turn) if done % 2 else in_turn:
                 (run,), _ = run_job(Job("time", (sides[side],), pairs, calls, _N_WARMUP_PAIRS, MIN_RUN_S))
                 runs[side].append(run)
+            done += 1
             step(done)
             if done >= _N_SELDOM_ROUNDS:
                 going -= seldom
-            if done >= MIN_ROUNDS and not (going := unsettled(runs)):
-                break
+            if done >= MIN_ROUNDS:
+                going = unsettled(runs)
     return runs
 
 
@@ -274,6 +306,24 @@ def measure_latency(side: str, spec: Spec, pair_set: PairSet) -> tuple[Latency, 
     )
     runs, _ = run_job(Job("time", (spec,), pairs, calls, _N_WARMUP_PAIRS))
     return tuple(percentiles(side, run) for run in runs)
+
+
+def measure_lengths(spec: Spec, pair_set: PairSet, buckets: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Time a few pairs of every length, and give pairs per second.
+
+    Args:
+        spec: how the side is run.
+        pair_set: what the positions are of.
+        buckets: positions by name.
+    """
+    few = {name: positions[:: max(1, len(positions) // _N_LENGTH_PAIRS)][:_N_LENGTH_PAIRS] for name, positions in buckets.items()}
+    pairs = tuple(pair_set.pairs[i] for positions in few.values() for i in positions)
+    calls, start = [], 0
+    for positions in few.values():
+        calls.append(Call(tuple(range(start, start + len(positions))), 3))
+        start += len(positions)
+    runs, _ = run_job(Job("time", (spec,), pairs, tuple(calls), _N_WARMUP_PAIRS))
+    return {name: run.n_pairs / statistics.median(run.seconds) for name, run in zip(few, runs, strict=True)}
 
 
 def percentiles(side: str, run: Run) -> Latency:

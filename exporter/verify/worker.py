@@ -7,6 +7,7 @@ worker. Results go to a file, because libraries print to stdout; stdout carries 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import math
 import os
@@ -27,6 +28,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, ExporterError
+from exporter.runtime.engine import Precision
 
 Dtype = Literal["float32", "int8"]
 
@@ -40,6 +42,9 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 # so long hangs, and is killed.
 _HUNG_S = 300.0
 _CHUNK_PAIRS = 384  # progress is reported this often
+# Small enough for the first cache; a try takes well under a millisecond.
+_CLOCK_BLOCK = bytes(1 << 16)
+_CLOCK_TRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +66,18 @@ class TorchSpec:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSpec:
-    """A variant of an artifact under a plan, run through `runtime.Reranker`."""
+    """A variant of an artifact under a plan, run through `runtime.Reranker`.
+
+    `precision` is the runtime's; `slowdown` is slept after each call, as a share of what it took: a slow-down of known size.
+    """
 
     folder: str
     kind: str
     workers: int
     threads: int
     token_budget: int
+    precision: Precision = "stated"
+    slowdown: float = 0.0
 
     def __str__(self) -> str:
         """Give the plan as people write it."""
@@ -129,8 +139,8 @@ class Call:
 class Job:
     """What a worker does with each of `specs`.
 
-    `score`: score all pairs once and give the scores. `time`: warm up on the first `n_warmup` pairs, then time each of `calls`,
-    whose passes go on until `min_s` seconds.
+    `score`: give the scores of all pairs, or, where there are `calls`, of each call's, one call after the other. `time`: warm
+    up on the first `n_warmup` pairs, then time each of `calls`, whose passes go on until `min_s` seconds.
     """
 
     task: Literal["score", "time"]
@@ -145,10 +155,11 @@ class Job:
 class Run:
     """What one worker measured with one spec. Raw seconds, never averages.
 
-    `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the processor time over
-    wall time and cores of the timed passes, 0...1; `crowding` how much of the cores it was to use others had meanwhile, 0...1:
-    other processes, or the host of a virtual machine; `tokenize_s` is the tokenizer's part of one pass; `load_s` includes
-    importing the engine.
+    `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the processor time
+    over wall time and cores of the timed passes, 0...1; `crowding` how much of the cores it was to use others had meanwhile,
+    0...1: other processes, or the host of a virtual machine, `steal` the host's part of it; `clock` is how often a second a
+    fixed piece of arithmetic was done on one core before and after, the mean: it falls when the CPU gets slower; `tokenize_s`
+    is the tokenizer's part of one pass; `load_s` includes importing the engine.
     """
 
     n_pairs: int
@@ -159,6 +170,8 @@ class Run:
     load_s: float
     cpu_share: float
     crowding: float
+    steal: float
+    clock: float
     peak_rss_bytes: int
 
 
@@ -175,7 +188,7 @@ def run_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> tupl
         progress: called with the number of pairs scored so far.
 
     Returns:
-        One run per spec and call, and float32[n_pairs] of the last spec if the task is `score`.
+        One run per spec and call, and, if the task is `score`, float32 of the last spec: of the pairs, or of its calls' pairs.
 
     Raises:
         BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they are.
@@ -265,35 +278,68 @@ def _work(job: Job, folder: Path) -> list[Run]:
         scorer = _scorer(spec, models)
         load_s = time.perf_counter() - started
         if job.task == "score":
-            np.save(folder / "scores.npy", _score_all(scorer, job.pairs, as_given=isinstance(spec, PeerSpec)))
-            runs.append(_run(scorer, job.pairs, load_s, _Timed((0.0,), 0.0, 0.0)))
+            as_given = isinstance(spec, PeerSpec)
+            parts = [[job.pairs[i] for i in call.positions] for call in job.calls]
+            scores = (
+                np.concatenate([scorer.score(p) for p in parts]) if parts else _score_all(scorer, job.pairs, as_given=as_given)
+            )
+            np.save(folder / "scores.npy", scores)
+            runs.append(_run(scorer, job.pairs, load_s, _Timed((0.0,), 0.0, 0.0, 0.0, 0.0)))
             continue
         scorer.score(job.pairs[: job.n_warmup])
         for call in job.calls:
             pairs = [job.pairs[i] for i in call.positions]
-            seconds: list[float] = []
-            own, everyone, started_all = time.process_time(), _everyones_cpu_s(), time.perf_counter()
-            while len(seconds) < call.n_passes or sum(seconds) < job.min_s:
-                started = time.perf_counter()
-                scorer.score(pairs)
-                seconds.append(time.perf_counter() - started)
-            wall = time.perf_counter() - started_all
-            own = time.process_time() - own
-            cores = spec.workers * spec.threads
-            crowding = _crowding((_everyones_cpu_s() - everyone - own) / wall, cores, os.cpu_count() or cores)
-            runs.append(_run(scorer, pairs, load_s, _Timed(tuple(seconds), own / wall / cores, crowding)))
+            runs.append(_run(scorer, pairs, load_s, _timed(scorer, pairs, call, job.min_s, spec)))
     return runs
 
 
-def _everyones_cpu_s() -> float:
-    """Give the seconds of processor time that anybody used since the machine started, those the host took away included.
+def _timed(scorer: _Scorer, pairs: Sequence[tuple[str, str]], call: Call, min_s: float, spec: Spec) -> _Timed:
+    """Pass over the pairs as often as asked, and see what else the cores were doing meanwhile."""
+    slowdown = spec.slowdown if isinstance(spec, ArtifactSpec) else 0.0
+    seconds: list[float] = []
+    clock = _clock()
+    own, (everyone, stolen), started_all = time.process_time(), _everyones_cpu_s(), time.perf_counter()
+    while len(seconds) < call.n_passes or sum(seconds) < min_s:
+        started = time.perf_counter()
+        scorer.score(pairs)
+        time.sleep((time.perf_counter() - started) * slowdown)
+        seconds.append(time.perf_counter() - started)
+    wall = time.perf_counter() - started_all
+    own, (everyone_after, stolen_after) = time.process_time() - own, _everyones_cpu_s()
+    cores = spec.workers * spec.threads
+    of_machine = os.cpu_count() or cores
+    return _Timed(
+        seconds=tuple(seconds),
+        cpu_share=own / wall / cores,
+        crowding=_crowding((everyone_after - everyone - own) / wall, cores, of_machine),
+        steal=min(1.0, (stolen_after - stolen) / wall / cores),
+        clock=(clock + _clock()) / 2,
+    )
+
+
+def _clock() -> float:
+    """Give how often a second one core hashes a block, the best of a few tries: what is left is how fast it is clocked.
+
+    A virtual machine does not say its frequency. No memory is waited for, so that a neighbour on other cores does not show.
+    """
+    best = math.inf
+    for _ in range(_CLOCK_TRIES):
+        started = time.perf_counter()
+        hashlib.sha256(_CLOCK_BLOCK).digest()
+        best = min(best, time.perf_counter() - started)
+    return 1 / best
+
+
+def _everyones_cpu_s() -> tuple[float, float]:
+    """Give the seconds of processor time that anybody used since the machine started, the host included, and the host's alone.
 
     Source: https://docs.kernel.org/filesystems/proc.html#miscellaneous-kernel-statistics-in-proc-stat
     """
     import psutil
 
     times = psutil.cpu_times()._asdict()
-    return float(sum(times.get(what, 0.0) for what in ("user", "nice", "system", "irq", "softirq", "steal")))
+    steal = float(times.get("steal", 0.0))
+    return float(sum(times.get(what, 0.0) for what in ("user", "nice", "system", "irq", "softirq"))) + steal, steal
 
 
 def _crowding(others_cores: float, cores: int, cores_of_machine: int) -> float:
@@ -317,6 +363,8 @@ class _Timed(NamedTuple):
     seconds: tuple[float, ...]
     cpu_share: float
     crowding: float
+    steal: float
+    clock: float
 
 
 def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], load_s: float, timed: _Timed) -> Run:
@@ -333,6 +381,8 @@ def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], load_s: float, timed
         load_s=load_s,
         cpu_share=timed.cpu_share,
         crowding=timed.crowding,
+        steal=timed.steal,
+        clock=timed.clock,
         peak_rss_bytes=peak,
     )
 
@@ -365,7 +415,7 @@ class _Artifact:
         from exporter.runtime import Plan, Reranker
 
         plan = Plan(spec.workers, spec.threads, spec.token_budget)
-        self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan)
+        self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan, precision=spec.precision)
         self.score = self._reranker.score
 
     def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:

@@ -44,13 +44,26 @@ def test_report_measures_both_sides(verified: Path) -> None:
     assert all(side.peak_rss_bytes > 1e6 and side.load_s > 0 and side.cpu_share > 0 for side in sides)
     assert report.verdict == "pass"
     exact = report.variants[0]
-    assert exact.parity.n_nonfinite == 0
-    assert exact.parity.max_abs_diff < 1e-5
-    assert exact.parity.kendall_tau == pytest.approx(1.0)
-    assert exact.quality is not None
-    assert exact.quality.ndcg_retained == 1.0
-    assert exact.batch_diff < 1e-5
-    assert 1e-4 < report.variants[1].batch_diff < 0.5  # a batch's activations share one range
+    found = exact.fidelity
+    assert found.parity.n_nonfinite == 0
+    assert found.parity.max_abs_diff < 1e-5
+    assert found.parity.kendall_tau == pytest.approx(1.0)
+    assert found.quality is not None
+    assert found.quality.ndcg_retained == 1.0
+    assert found.batches.max_delta < 1e-5
+    assert found.repeat_diff == 0.0
+    assert found.contents.int8_share == found.contents.fp16_share == 0.0
+    assert found.saturation is None
+    assert [bucket.name for bucket in found.lengths] == ["1 to 64", "truncated"]
+    assert sum(bucket.n_pairs for bucket in found.lengths) == report.pairs.n_pairs
+    assert {speed.name for speed in exact.length_speeds} == {"1 to 64", "truncated"}
+    int8 = report.variants[1].fidelity
+    assert 1e-4 < int8.batches.max_delta < 0.5  # a batch's activations share one range
+    assert int8.contents.int8_share > 0.9
+    assert int8.saturation is not None
+    assert int8.saturation.proven
+    assert int8.saturation.unsaturated_diff is not None
+    assert int8.saturation.unsaturated_diff < 1e-6
 
 
 def test_report_holds_the_arithmetic_against_the_machine(verified: Path) -> None:
@@ -203,7 +216,7 @@ import contextlib, os, sys, threading
 from pathlib import Path
 from exporter import pipeline
 from exporter.verify import throughput
-throughput.MIN_ROUNDS = throughput.MAX_ROUNDS = 1
+throughput.MIN_ROUNDS = 1
 throughput.MIN_RUN_S = 0.0
 class Cut:
     @contextlib.contextmanager
@@ -223,7 +236,7 @@ pipeline.verify(Path(sys.argv[1]), Cut(), started_at="2030-01-01T00:00:00Z")
         ("torch: reference scores", signal.SIGINT),
         ("onnx: scores", signal.SIGKILL),
         ("speed: rounds", signal.SIGINT),
-        ("latency", signal.SIGKILL),
+        ("latency and lengths", signal.SIGKILL),
     ],
 )
 def test_cut_off_while_verifying_keeps_the_old_report(copy: Path, tmp_path: Path, stage: str, how: signal.Signals) -> None:

@@ -1,0 +1,140 @@
+"""What got better or worse between two reports, beyond noise. Pure: two reports in, findings out.
+
+Scores are compared query by query where both reports are of the same pairs, speed where both were measured on one machine; what
+cannot be compared says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from exporter.verify.parity import quality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from exporter.verify.report import Report, VariantReport
+
+Change = Literal["better", "worse", "same", "unknown"]
+
+_N_RESAMPLES = 9_999
+_SEED = 20_242
+# Bytes do not vary from run to run; less than this is another header.
+_SIZE_CHANGE = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing of one kind in both reports; `said` gives the interval, or why there is none."""
+
+    kind: str
+    what: str
+    old: float | None
+    new: float | None
+    change: Change
+    said: str
+
+
+def compare_reports(old: Report, new: Report) -> tuple[Finding, ...]:
+    """Compare every kind of two reports; one that is gone is worse, one that is new is not compared."""
+    found: list[Finding] = []
+    before = {row.kind: row for row in old.variants}
+    for row in new.variants:
+        if row.kind not in before:
+            found.append(Finding(row.kind, "variant", None, None, "same", "new"))
+            continue
+        found += _compare_variants(old, before[row.kind], new, row)
+    kinds = {row.kind for row in new.variants}
+    found += [Finding(kind, "variant", None, None, "worse", "gone") for kind in before if kind not in kinds]
+    return tuple(found)
+
+
+def _compare_variants(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
+    kind = after.kind
+    order = ("fail", "invalid", "pass")
+    step = order.index(after.verdict) - order.index(before.verdict)
+    verdict = Finding(kind, "verdict", None, None, _sign(step), f"{before.verdict} → {after.verdict}")
+    return [verdict, *_scores(old, before, new, after), *_speeds(old, before, new, after), _size(before, after)]
+
+
+def _scores(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
+    """Compare the rankings query by query."""
+    kind = after.kind
+    if old.pairs.digest != new.pairs.digest:
+        return [Finding(kind, what, None, None, "unknown", "measured on other pairs") for what in ("nDCG@10", "Kendall tau-b")]
+    found = []
+    if new.pairs.labels is not None:
+        kept = quality(_array(before.fidelity.scores), _array(after.fidelity.scores), new.pairs.without_texts())
+        assert kept is not None
+        change = _beyond(kept.ndcg_retained_low - 1, kept.ndcg_retained_high - 1)
+        said = f"{kept.ndcg_retained:.4f} of the old one's, {kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
+        found.append(Finding(kind, "nDCG@10", kept.reference_ndcg, kept.candidate_ndcg, change, said))
+    taus = [np.array(row.fidelity.parity.query_taus) for row in (before, after)]
+    if len(taus[0]) == len(taus[1]):
+        low, high = _interval(taus[1] - taus[0])
+        said = f"{(taus[1] - taus[0]).mean():+.4f}, {low:+.4f} to {high:+.4f}"
+        found.append(Finding(kind, "Kendall tau-b", float(taus[0].mean()), float(taus[1].mean()), _beyond(low, high), said))
+    return found
+
+
+def _speeds(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
+    """Compare speed-ups by whether their intervals meet, memory by whether the runs' ranges do."""
+    kind, a, b = after.kind, before.speedup_tuned, after.speedup_tuned
+    fields = set(old.machine.differences(new.machine)) - {"packages", "python"}
+    if fields:
+        said = f"measured on another machine ({', '.join(sorted(fields))})"
+        return [
+            Finding(kind, "speed-up over tuned torch", a.value, b.value, "unknown", said),
+            Finding(kind, "peak RSS, MB", _rss(before)[1], _rss(after)[1], "unknown", said),
+        ]
+    said = f"{a.low:.2f} to {a.high:.2f} → {b.low:.2f} to {b.high:.2f}"
+    (least_before, most_before), (least_after, most_after) = _rss(before), _rss(after)
+    return [
+        Finding(kind, "speed-up over tuned torch", a.value, b.value, _beyond(b.low - a.high, b.high - a.low), said),
+        Finding(
+            kind,
+            "peak RSS, MB",
+            most_before,
+            most_after,
+            _beyond(least_before - most_after, most_before - least_after),
+            "range of the runs",
+        ),
+    ]
+
+
+def _size(before: VariantReport, after: VariantReport) -> Finding:
+    a, b = before.fidelity.size_bytes, after.fidelity.size_bytes
+    change = _sign(a - b) if abs(b - a) > _SIZE_CHANGE * a else "same"
+    return Finding(after.kind, "size, MB", a / 1e6, b / 1e6, change, f"{b / a - 1:+.1%}")
+
+
+def _rss(row: VariantReport) -> tuple[float, float]:
+    found = [run.peak_rss_bytes / 1e6 for run in row.throughput.runs]
+    return min(found), max(found)
+
+
+def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Give the 95 % interval of a mean over queries: percentile bootstrap, seeded."""
+    from scipy.stats import bootstrap
+
+    if not differences.any():
+        return 0.0, 0.0
+    rng = np.random.default_rng(_SEED)
+    found = bootstrap((differences,), np.mean, n_resamples=_N_RESAMPLES, method="percentile", rng=rng, batch=500)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def _beyond(low: float, high: float) -> Change:
+    """Say which way an interval of a gain lies; one that holds zero is noise."""
+    return "better" if low > 0 else "worse" if high < 0 else "same"
+
+
+def _sign(gain: float) -> Change:
+    return _beyond(gain, gain)
+
+
+def _array(scores: tuple[float | None, ...]) -> NDArray[np.float32]:
+    return np.array([np.nan if score is None else score for score in scores], np.float32)

@@ -1,0 +1,339 @@
+"""The report as text: the table, Markdown for a pull request, and JUnit XML for CI systems. Words what `report.py` holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from xml.etree import ElementTree as ET
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.verify.report import Report, VariantReport
+
+
+class Table(NamedTuple):
+    """A table as text, a title for each column."""
+
+    titles: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Part: TypeAlias = Table | str
+
+
+def table(report: Report) -> Table:
+    """Give the summary: both reference rows, then each variant."""
+    titles = ("variant", "MB", "nDCG kept", "tau-b", "max diff", "pairs/s", "x default", "x tuned", "verdict")
+    reference = report.reference
+    mb = f"{reference.weights_bytes / 1e6:.1f}"
+    rows: list[tuple[str, ...]] = []
+    for side, versus in (
+        (reference.default, ("1.00", f"{reference.default.pairs_per_s / reference.tuned.pairs_per_s:.2f}")),
+        (reference.tuned, (f"{reference.tuned.pairs_per_s / reference.default.pairs_per_s:.2f}", "1.00")),
+    ):
+        rows.append((side.side, mb, "", "", "", f"{side.pairs_per_s:.1f}", *versus, ""))
+    for row in report.variants:
+        found = row.fidelity
+        kept = f"{found.quality.ndcg_retained:.1%}" if found.quality else "no labels"
+        rows.append(
+            (
+                row.kind,
+                f"{found.size_bytes / 1e6:.1f}",
+                kept,
+                f"{found.parity.kendall_tau:.4f}",
+                f"{found.parity.max_abs_diff:.2g}",
+                f"{row.throughput.pairs_per_s:.1f}",
+                f"{row.speedup_default.value:.2f}",
+                f"{row.speedup_tuned.value:.2f}",
+                row.verdict.upper(),
+            )
+        )
+    return Table(titles, rows)
+
+
+def markdown(report: Report) -> str:
+    """Write the report for a pull request: verdict, table, checks, and every number behind them."""
+    machine, reference, pairs = report.machine, report.reference, report.pairs
+    lines = [
+        f"# {report.name}: {report.verdict}",
+        "",
+        f"Measured {report.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores. The verdict holds for this "
+        "instruction set only.",
+        f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
+        f"Reference: {reference.source}{f' at {reference.revision}' if reference.revision else ''}, PyTorch float32 on "
+        f"{reference.device}.",
+        "",
+        *md_table(*table(report)),
+        "",
+        LEGEND,
+    ]
+    for title, parts in sections(report):
+        lines += ["", f"## {title}"]
+        for part in parts:
+            lines += ["", *(md_table(*part) if isinstance(part, Table) else [part])]
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages)
+    return "\n".join([*lines, "", f"Manifest root {report.manifest_root}. Packages: {packages}.", ""])
+
+
+LEGEND = (
+    "nDCG kept: nDCG@10 over the reference's. max diff: in logits. x default, x tuned: times the pairs per second of "
+    "CrossEncoder.predict as it comes, and at its own best plan."
+)
+
+
+def sections(report: Report) -> list[tuple[str, list[Part]]]:
+    """Give everything below the summary: titles, and under each the tables and paragraphs."""
+    return [
+        ("Checks", [checks(report)]),
+        ("Intervals (95 %)", [_intervals(report)]),
+        ("Speed and memory", [_speeds(report), _latencies(report), _ARITHMETIC, _arithmetics(report)]),
+        ("Parity", [_parity(report), _PARITY, _lengths(report), _BUCKETS, *_own_precisions(report)]),
+        ("Files", [_files(report), *_sums(report)]),
+        ("Worst pairs", [_worst(report)]),
+        ("Builds", [Table(("variant", "what was done"), [(row.kind, "; ".join(row.facts)) for row in report.variants])]),
+    ]
+
+
+_ARITHMETIC = "Matrix products, padding not counted, against onnxruntime's own rate on large ones, all cores, in the same run:"
+_PARITY = (
+    "Differences are in logits. Off: root mean square of the differences over the standard deviation of the reference's scores, "
+    "of all pairs and of the query that is farthest. Alone or batched: between a pair scored alone and in three other companies; "
+    "flips: orders of two passages of a query that this turned round. Again: between two processes."
+)
+_BUCKETS = "Speed by length is of one process, a few pairs each, so it has no interval."
+
+
+def checks(report: Report) -> Table:
+    """Give the table of all checks."""
+    return Table(
+        ("variant", "check", "observed", "bar", "outcome"),
+        [
+            (row.kind, check.name, f"{check.observed:.4g}", check.bar, f"{check.outcome}{f': {check.why}' if check.why else ''}")
+            for row in report.variants
+            for check in row.checks
+        ],
+    )
+
+
+def tier(row: VariantReport) -> str:
+    """Name the share of the reference's nDCG that the interval's lower bound shows to be kept, as MLPerf has it.
+
+    Source: https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc (99 % and 99.9 % of fp32)
+    """
+    low = row.fidelity.quality.ndcg_retained_low if row.fidelity.quality else 0.0
+    return next((f"{tier:.1%}" for tier in (0.999, 0.99) if low >= tier), "none")
+
+
+def _intervals(report: Report) -> Table:
+    return Table(
+        ("variant", "nDCG@10 retained", "tier", "speed-up over tuned", "over default", "rounds", "spread", "drift", "clock"),
+        [
+            (
+                row.kind,
+                f"{quality.ndcg_retained_low:.4f} to {quality.ndcg_retained_high:.4f}"
+                if (quality := row.fidelity.quality)
+                else "no labels",
+                tier(row),
+                f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}",
+                f"{row.speedup_default.low:.2f} to {row.speedup_default.high:.2f}",
+                str(row.speedup_tuned.n_rounds),
+                f"{row.speedup_tuned.spread:.1%}",
+                f"{row.speedup_tuned.drift:+.1%}",
+                f"{row.speedup_tuned.clock:.1%}",
+            )
+            for row in report.variants
+        ],
+    )
+
+
+def _speeds(report: Report) -> Table:
+    reference = report.reference
+    return Table(
+        ("side", "plan", "pairs/s", "tokens/s", "spread", "CPU", "others", "steal", "tokenizing", "load s", "peak RSS MB"),
+        [
+            (
+                side.side,
+                side.plan,
+                f"{side.pairs_per_s:.1f}",
+                f"{side.tokens_per_s:.0f}",
+                f"{side.spread:.1%}",
+                f"{side.cpu_share:.0%}",
+                f"{side.crowding:.1%}",
+                f"{side.steal:.1%}",
+                f"{side.tokenize_share:.1%}",
+                f"{side.load_s:.2f}",
+                f"{side.peak_rss_bytes / 1e6:.0f}",
+            )
+            for side in (reference.default, reference.tuned, *(row.throughput for row in report.variants))
+        ],
+    )
+
+
+def _latencies(report: Report) -> Table:
+    return Table(
+        ("side", "candidates", "p50 ms", "p95 ms", "p99 ms", "calls"),
+        [
+            (x.side, str(x.n_documents), f"{x.p50_ms:.0f}", f"{x.p95_ms:.0f}", f"{x.p99_ms:.0f}", str(x.n_calls))
+            for x in (*report.reference.latency, *(x for row in report.variants for x in row.latency))
+        ],
+    )
+
+
+def _arithmetics(report: Report) -> Table:
+    return Table(
+        ("variant", "GFLOP/s", "peak GFLOP/s", "of", "share"),
+        [
+            (
+                row.kind,
+                f"{row.arithmetic.flops_per_s / 1e9:.0f}",
+                f"{row.arithmetic.peak_flops_per_s / 1e9:.0f}",
+                row.arithmetic.peak_dtype,
+                f"{row.arithmetic.peak_share:.0%}",
+            )
+            for row in report.variants
+        ],
+    )
+
+
+def _parity(report: Report) -> Table:
+    titles = (
+        "variant",
+        "mean / p99 / max |diff|",
+        "off: all, worst query",
+        "alone or batched: p99, max, flips",
+        "again",
+        "Pearson",
+        "tau-b",
+        "worst query",
+        "top-1",
+        "top-10",
+        "nDCG@10 ref → cand",
+        "MRR@10",
+    )
+    rows = []
+    for row in report.variants:
+        parity, quality, batches = row.fidelity.parity, row.fidelity.quality, row.fidelity.batches
+        rows.append(
+            (
+                row.kind,
+                f"{parity.mean_abs_diff:.3g} / {parity.p99_abs_diff:.3g} / {parity.max_abs_diff:.3g}",
+                f"{parity.relative_rms:.2g}, {parity.worst_query_relative_rms:.2g} ({parity.farthest_query})",
+                f"{batches.p99_delta:.2g}, {batches.max_delta:.2g}, {batches.n_flips} of {batches.n_orders}",
+                f"{row.fidelity.repeat_diff:.2g}",
+                f"{parity.pearson:.5f}",
+                f"{parity.kendall_tau:.4f}",
+                f"{parity.worst_query}: {parity.worst_query_tau:.3f}",
+                f"{parity.top1_agreement:.4f}",
+                f"{parity.top10_overlap:.4f}",
+                f"{quality.reference_ndcg:.4f} → {quality.candidate_ndcg:.4f}" if quality else "no labels",
+                f"{quality.reference_mrr:.4f} → {quality.candidate_mrr:.4f}" if quality else "no labels",
+            )
+        )
+    return Table(titles, rows)
+
+
+def _lengths(report: Report) -> Table:
+    rows = []
+    for row in report.variants:
+        speeds = {speed.name: speed for speed in row.length_speeds}
+        for bucket in row.fidelity.lengths:
+            speed = speeds.get(bucket.name)
+            rows.append(
+                (
+                    row.kind,
+                    bucket.name,
+                    str(bucket.n_pairs),
+                    f"{bucket.mean_abs_diff:.3g} / {bucket.p99_abs_diff:.3g} / {bucket.max_abs_diff:.3g}",
+                    f"{bucket.relative_rms:.2g}",
+                    f"{speed.pairs_per_s:.1f}" if speed else "",
+                    f"{speed.over_tuned:.2f}" if speed else "",
+                )
+            )
+    return Table(("variant", "tokens", "pairs", "mean / p99 / max |diff|", "off", "pairs/s", "x tuned"), rows)
+
+
+def _own_precisions(report: Report) -> list[Table]:
+    rows = [
+        (row.kind, f"{own.max_abs_diff:.2g}", f"{own.kendall_tau:.4f}", f"{own.pairs_per_s:.1f}", f"{own.stated_pairs_per_s:.1f}")
+        for row in report.variants
+        if (own := row.own_precision)
+    ]
+    titles = ("at the engine's own precision", "max |diff|", "tau-b", "pairs/s", "at float32, in the same process")
+    return [Table(titles, rows)] if rows else []
+
+
+def _files(report: Report) -> Table:
+    return Table(
+        ("variant", "MB", "constants", "products' weights in int8, fp16", "operators"),
+        [
+            (
+                row.kind,
+                f"{row.fidelity.size_bytes / 1e6:.1f}",
+                ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in contents.stored_bytes if size > 1e4),
+                f"{contents.int8_share:.1%}, {contents.fp16_share:.1%} of {contents.n_products} products",
+                ", ".join(f"{count} {name}" for name, count in contents.operators),
+            )
+            for row in report.variants
+            for contents in (row.fidelity.contents,)
+        ],
+    )
+
+
+def _sums(report: Report) -> list[Table]:
+    rows = []
+    for row in report.variants:
+        if (sums := row.fidelity.saturation) is None:
+            continue
+        diff = "" if sums.unsaturated_diff is None else f"{sums.unsaturated_diff:.2g}"
+        rows.append((row.kind, "proven" if sums.proven else "NOT proven", f"{sums.lowest} to {sums.highest}", sums.worst, diff))
+    titles = ("variant", "no int16 sum saturates", "sums from the weights", "worst pair", "max |diff| to kernels that cannot")
+    return [Table(titles, rows)] if rows else []
+
+
+def _worst(report: Report) -> Table:
+    return Table(
+        ("variant", "query", "tokens", "reference", "candidate", "text"),
+        [
+            (
+                row.kind,
+                pair.query_id,
+                str(pair.n_tokens),
+                f"{pair.reference:.2f}",
+                "not finite" if pair.candidate is None else f"{pair.candidate:.2f}",
+                f"{pair.query} / {pair.passage[:120]}",
+            )
+            for row in report.variants
+            for pair in row.fidelity.worst_pairs[:3]
+        ],
+    )
+
+
+def junit(report: Report) -> str:
+    """Give the checks as JUnit XML: a suite per variant, a failure for each missed bar, an error for each without a verdict.
+
+    Source: https://github.com/testmoapp/junitxml
+    """
+    suites = ET.Element("testsuites", name=report.name)
+    for row in report.variants:
+        suite = ET.SubElement(suites, "testsuite", name=f"{report.name} {row.kind}", timestamp=report.started_at)
+        for check in row.checks:
+            case = ET.SubElement(suite, "testcase", classname=f"{report.name}.{row.kind}", name=check.name, time="0")
+            why = "".join(c if c.isprintable() else "?" for c in check.why)  # XML has no control characters, not even escaped
+            said = f"{check.observed:.6g}, bar {check.bar}{f': {why}' if why else ''}"
+            if check.outcome == "pass":
+                ET.SubElement(case, "system-out").text = said
+            else:
+                ET.SubElement(case, {"fail": "failure", "invalid": "error"}[check.outcome], message=said)
+        found = [check.outcome for check in row.checks]
+        suite.attrib |= {"tests": str(len(found)), "failures": str(found.count("fail")), "errors": str(found.count("invalid"))}
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def md_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Give the lines of a Markdown table; bars and line breaks in cells are made harmless."""
+
+    def plain(cell: str) -> str:
+        return cell.replace("|", "\\|").replace("\n", " ")
+
+    return [f"| {' | '.join(map(plain, cells))} |" for cells in (titles, ("---",) * len(titles), *rows)]

@@ -1,0 +1,106 @@
+"""The verifier against artifacts that are wrong on purpose, and planted slow-downs, for real on the tiny model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter import pipeline
+from exporter.errors import RecipeError
+from exporter.progress import Silent
+from exporter.recipe import load_recipe
+from exporter.verify.mutants import MUTANTS
+from exporter.verify.selftest import SelfTest
+from exporter.verify.worker import ArtifactSpec, Call, Job, run_job
+from tests.conftest import STARTED_AT
+from tests.support import write_pairs, write_recipe, write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny artifact of two ONNX kinds on pairs with capitals, and bars an honest build clears."""
+    folder = tmp_path_factory.mktemp("strict")
+    write_tiny_model(folder / "model")
+    for name, seed in (("pairs", 1), ("calibrate", 5)):
+        path = write_pairs(folder / f"{name}.jsonl", seed=seed)
+        path.write_text(path.read_text(encoding="utf-8").replace("wing", "Wing").replace("flow", "Flow"), encoding="utf-8")
+    bars = "{min_kendall_tau: 0.8, max_batch_delta: 0.5}"
+    recipe = load_recipe(write_recipe(folder, "onnx", "onnx-int8", bars=bars))
+    return pipeline.build(recipe, folder / "artifacts", Silent())
+
+
+@pytest.fixture(scope="module")
+def tried(strict: Path) -> dict[str, SelfTest]:
+    """The self-test of both kinds, mutants only."""
+    return {kind: pipeline.selftest(strict, Silent(), started_at=STARTED_AT, kind=kind) for kind in ("onnx", "onnx-int8")}
+
+
+@pytest.mark.parametrize("kind", ["onnx", "onnx-int8"])
+def test_the_good_one_passes(tried: dict[str, SelfTest], kind: str) -> None:
+    """What is caught below is caught for what was changed: the copy itself fails nothing."""
+    assert tried[kind].good_fails == ()
+
+
+@pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
+@pytest.mark.parametrize("kind", ["onnx", "onnx-int8"])
+def test_mutant_is_caught(tried: dict[str, SelfTest], kind: str, name: str) -> None:
+    """Every mutant fails a check; only a saturated weight cannot be planted where no weight is int8."""
+    found = next(mutant for mutant in tried[kind].mutants if mutant.name == name)
+    if (kind, name) == ("onnx", "one weight saturated"):
+        assert found.skipped == "no int8 weights"
+    else:
+        assert found.skipped == ""
+        assert found.caught_by, name
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("one weight saturated", "largest int16 sum"),
+        ("file of another precision", "int8 share of weights"),
+        ("NaN at one length", "non-finite scores"),
+        ("scores of two queries exchanged", "one query's scores off"),
+    ],
+)
+def test_mutant_is_caught_by_what_it_breaks(tried: dict[str, SelfTest], name: str, check: str) -> None:
+    """A check made for one way of being wrong is among those that catch it."""
+    assert check in next(mutant for mutant in tried["onnx-int8"].mutants if mutant.name == name).caught_by
+
+
+def test_mutants_leave_the_artifact_alone(strict: Path, tried: dict[str, SelfTest]) -> None:
+    """What was tried was tried on copies."""
+    assert tried
+    assert pipeline.read_manifest(strict).root == tried["onnx"].manifest_root
+
+
+def test_no_such_variant(strict: Path) -> None:
+    """Mutants are made of ONNX graphs; what has none says what there is."""
+    with pytest.raises(RecipeError, match="has no ONNX variant openvino; it has onnx, onnx-int8"):
+        pipeline.selftest(strict, Silent(), started_at=STARTED_AT, kind="openvino")
+
+
+def test_slowdown_is_slept(strict: Path) -> None:
+    """A variant slowed down by all of its time takes at least twice what it computes, and scores the same."""
+    pairs = tuple(("wing lift", "drag flow " * 20) for _ in range(64))
+    spec = ArtifactSpec(str(strict), "onnx", 1, 1, 512, slowdown=1.0)
+    (run,), _ = run_job(Job("time", (spec,), pairs, (Call(tuple(range(64)), 3),)))
+    assert run.cpu_share < 0.75  # half of the time nothing is done
+    scores = [run_job(Job("score", (s,), pairs))[1] for s in (spec, ArtifactSpec(str(strict), "onnx", 1, 1, 512))]
+    assert scores[0] is not None
+    assert np.array_equal(*scores)
+
+
+def test_left_truncating_tokenizer_stays_so(tmp_path: Path) -> None:
+    """A model that cuts off the beginning is packaged so, and its variant scores like it."""
+    write_tiny_model(tmp_path / "model")
+    config = tmp_path / "model" / "tokenizer_config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("{", '{"truncation_side": "left",', 1), encoding="utf-8")
+    write_pairs(tmp_path / "pairs.jsonl")
+    write_pairs(tmp_path / "calibrate.jsonl", seed=5)
+    recipe = load_recipe(write_recipe(tmp_path, "onnx", bars="{max_abs_diff: 1e-4}"))
+    folder = pipeline.build(recipe, tmp_path / "artifacts", Silent())
+    assert '"direction": "Left"' in (folder / "tokenizer.json").read_text(encoding="utf-8")
+    shutil.rmtree(folder)

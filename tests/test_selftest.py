@@ -1,0 +1,111 @@
+"""The gate's error rates, on recorded rounds whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from exporter.verify.selftest import (
+    MutantResult,
+    SelfTest,
+    _drawn,
+    _rate,
+    _replayed,
+    _where,
+    markdown,
+)
+from tests.factories import a_fidelity, a_machine, a_run
+
+
+def rounds(n: int, spread: float) -> list[tuple[object, object]]:
+    """Give rounds of two sides that are the same but for noise of so much."""
+    rng = np.random.default_rng(0)
+    return [tuple(a_run(seconds=(float(np.exp(rng.normal(0, spread))),)) for _ in range(2)) for _ in range(n)]
+
+
+def count(trials: list[tuple[str, bool]]) -> dict[str, int]:
+    """Count verdicts, and what was wrong."""
+    found = [verdict for verdict, _ in trials]
+    return {**{name: found.count(name) for name in ("pass", "fail", "invalid")}, "wrong": sum(wrong for _, wrong in trials)}
+
+
+def test_quiet_rounds_pass() -> None:
+    """With hardly any noise the same artifact passes in every replay, and nothing is read into it."""
+    assert count(_replayed(rounds(40, 0.002), 0.0, 12)) == {"pass": 1000, "fail": 0, "invalid": 0, "wrong": 0}
+
+
+@pytest.mark.parametrize("slowdown", [0.05, 0.10, 0.20])
+def test_planted_slowdown_is_caught_where_it_is_quiet(slowdown: float) -> None:
+    """With hardly any noise every planted slow-down fails."""
+    assert count(_replayed(rounds(40, 0.002), slowdown, 12))["fail"] == 1000
+
+
+def test_noisy_rounds_are_invalid() -> None:
+    """With noise beyond what is allowed there is no verdict, right or wrong."""
+    found = count(_replayed(rounds(40, 0.3), 0.0, 12))
+    assert found["invalid"] > 900
+    assert found["wrong"] < 100
+
+
+def test_quality_drawn_by_hand() -> None:
+    """A candidate that loses a tenth on every query fails on any queries; one that loses nothing passes on any."""
+    theirs = np.linspace(0.5, 1.0, 30)
+    assert count(_drawn(theirs, 0.9 * theirs, a_fidelity()))["fail"] == 1000
+    assert count(_drawn(theirs, theirs, a_fidelity()))["pass"] == 1000
+
+
+def test_rate_by_hand() -> None:
+    """No event in a thousand trials leaves up to 0.37 % with 95 % (Clopper-Pearson: 1 - 0.025^(1/1000))."""
+    rate = _rate("x", "live", [("pass", False)] * 1000, "false alarm")
+    assert (rate.n_trials, rate.share, rate.low) == (1000, 0.0, 0.0)
+    assert rate.high == pytest.approx(1 - 0.025 ** (1 / 1000))
+
+
+def test_noise_is_found_for_a_loss() -> None:
+    """The noise that costs a wanted share is found where the loss grows with it."""
+    assert _where(lambda noise: noise**2, 0.02) == pytest.approx(0.02**0.5, rel=0.15)
+
+
+def a_selftest(**changes: object) -> SelfTest:
+    """Give a self-test in which all is well."""
+    given: dict[str, object] = {
+        "schema": 1,
+        "name": "tiny",
+        "kind": "onnx",
+        "manifest_root": "0" * 64,
+        "started_at": "2026-01-01T00:00:00Z",
+        "machine": a_machine(),
+        "good_fails": (),
+        "mutants": (MutantResult("sigmoid added", ("max |diff|, logits",), ""), MutantResult("x", (), "no int8 weights")),
+        "rates": (_rate("10% slower", "live", [("fail", False)] * 20, "caught"),),
+        "rounds": (),
+    }
+    return SelfTest(**{**given, **changes})  # type: ignore[arg-type] # fields by name
+
+
+def test_all_is_well() -> None:
+    """Caught mutants and rates within their limits are no problem; one that could not be made is none either."""
+    assert a_selftest().problems == ()
+    assert "Every mutant was caught" in markdown(a_selftest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mutants": (MutantResult("NaN at one length", (), ""),)}, "NaN at one length: not caught"),
+        ({"good_fails": ("Kendall tau-b",)}, "the artifact itself fails Kendall tau-b"),
+        (
+            {"rates": (_rate("the same artifact", "live", [("pass", False)] * 9 + [("fail", True)], "false alarm"),)},
+            "the same artifact, live: 10.0% false alarms, 1% allowed",
+        ),
+        (
+            {"rates": (_rate("nDCG 2.0% lower", "drawn", [("fail", True)] * 9 + [("pass", False)], "caught"),)},
+            "nDCG 2.0% lower, drawn: 90.0% caught, 95% wanted",
+        ),
+    ],
+)
+def test_problems_are_said(changes: dict[str, object], said: str) -> None:
+    """A gate that is wrong too often, or lets a mutant through, says so in a line."""
+    found = a_selftest(**changes)
+    assert found.problems == (said,)
+    assert said in markdown(found)
