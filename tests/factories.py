@@ -172,7 +172,7 @@ def a_fidelity(**changes: object) -> Fidelity:
         parity=a_parity(),
         quality=a_quality(),
         lengths=(LengthBucket("1 to 64", 4, 0.05, 0.2, 0.25, relative_rms=0.05, worst=1),),
-        batches=BatchEffect(n_pairs=4, p99_delta=1e-7, max_delta=1e-6, n_orders=12, n_flips=0),
+        batches=BatchEffect(n_pairs=4, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_orders=12, n_flips=0),
         repeat_diff=0.0,
         worst_pairs=(PairScore(1, "a", "a query", "a passage", 12, reference=1.0, candidate=1.25),),
         scores=(0.5, 1.25, -0.5, -1.0),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.recipe import Bars
-from exporter.verify.fidelity import LengthBucket
+from exporter.verify.fidelity import BatchEffect, LengthBucket
 from exporter.verify.gate import MAX_CLOCK_CHANGE, MAX_CROWDING, MAX_DRIFT, MAX_SPREAD, Check, Outcome, judge, outcome
 from exporter.verify.saturation import Saturation
 from exporter.verify.throughput import MIN_ROUNDS
@@ -28,6 +28,7 @@ SOUND = (
     "scores off the reference's scale",
     "one query's scores off",
     "one length's scores off",
+    "scores off in company",
     "share of weights below fp32",
     "max |diff| of two runs",
 )
@@ -167,6 +168,11 @@ def test_nan_speed_never_passes(field: str) -> None:
             a_fidelity(lengths=(LengthBucket("truncated", 9, 1, 1, 1, relative_rms=0.9, worst=0),)),
             "one length's scores off",
             "truncated pairs",
+        ),
+        (
+            a_fidelity(batches=BatchEffect(4, 1.0, 1.0, relative_rms=0.9, n_orders=9, n_flips=3)),
+            "scores off in company",
+            "",
         ),
         (a_fidelity(repeat_diff=1e-3), "max |diff| of two runs", ""),
         (a_fidelity(contents=an_int8_fidelity().contents), "share of weights below fp32", ""),

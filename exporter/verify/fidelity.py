@@ -34,6 +34,8 @@ _COMPANY_PAIRS = 16
 # More than any batch has: nothing is split off.
 _ONE_BATCH = 1 << 30
 _SEED = 20_241
+# Of scores; a constant model has none to divide by.
+_SMALLEST_SPREAD = 1e-12
 _N_WORST_PAIRS = 10
 _SHOWN_CHARACTERS = 400
 # Upper ends of token-length buckets; the artifact's max_length is another, and longer pairs are truncated.
@@ -45,6 +47,8 @@ TRUNCATED = "truncated"
 class BatchEffect:
     """What company does to a pair's score, in logits: |difference| of a pair alone and in batches of mixed lengths.
 
+    `relative_rms` is the root mean square of the differences over the spread of the scores, as in `LengthBucket`.
+
     Each pair is scored alone, among mixed lengths, in the same company the other way round, and beside the longest pair.
     `n_flips` of `n_orders` orders of two passages of one query that are told apart alone turned round in company.
     """
@@ -52,6 +56,7 @@ class BatchEffect:
     n_pairs: int
     p99_delta: float
     max_delta: float
+    relative_rms: float
     n_orders: int
     n_flips: int
 
@@ -244,7 +249,14 @@ def batch_effect(spec: ArtifactSpec, pair_set: PairSet) -> BatchEffect:
             n_orders += int((before != 0).sum())
             n_flips += int(((before != after) & (before != 0)).sum())
     all_deltas = np.concatenate([*deltas, np.zeros(1)])
-    return BatchEffect(n, float(np.percentile(all_deltas, 99)), float(all_deltas.max()), n_orders, n_flips)
+    return BatchEffect(
+        n_pairs=n,
+        p99_delta=float(np.percentile(all_deltas, 99)),
+        max_delta=float(all_deltas.max()),
+        relative_rms=float(np.sqrt((all_deltas**2).mean()) / max(float(np.nanstd(alone)), _SMALLEST_SPREAD)),
+        n_orders=n_orders,
+        n_flips=n_flips,
+    )
 
 
 def own_precision(spec: ArtifactSpec, expected: Expected) -> OwnPrecision:

@@ -29,8 +29,8 @@ MAX_CROWDING = 0.05
 # By how much the speed-up may differ between the first and the second half of the rounds, and the clock between two runs.
 MAX_DRIFT = 0.10
 MAX_CLOCK_CHANGE = 0.15
-# Root mean square of the differences from the reference over the standard deviation of its scores, for all pairs and for those of
-# one length, and of one query. int8 of the sample has FILL, FILL and FILL; a query with another's scores, or scores behind a
+# Root mean square of the differences from the reference over the standard deviation of its scores, for all pairs, for those of one
+# length, for the same pairs in company, and of one query. int8 of the sample has FILL, FILL and FILL; a query with another's scores, or scores behind a
 # sigmoid, have about 1.
 MAX_RELATIVE_RMS = 0.25
 MAX_QUERY_RELATIVE_RMS = 0.5
@@ -144,6 +144,7 @@ def _soundness(found: Fidelity) -> list[Check]:
         farthest = max(found.lengths, key=lambda bucket: bucket.relative_rms)
         where = f"{farthest.n_pairs} pairs of {farthest.name} tokens" if farthest.name != TRUNCATED else "truncated pairs"
         checks.append(_at_most("one length's scores off", farthest.relative_rms, MAX_RELATIVE_RMS, where))
+    checks.append(_at_most("scores off in company", found.batches.relative_rms, MAX_RELATIVE_RMS))
     contents = found.contents
     if "int8" in found.kind:
         checks.append(_at_least("int8 share of weights", contents.int8_share, MIN_PROMISED_SHARE))
