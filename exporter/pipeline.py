@@ -390,7 +390,7 @@ def selftest(folder: Path, progress: Progress, *, started_at: str, kind: str | N
     rates: tuple[Rate, ...] = ()
     rounds: tuple[tuple[Run, Run], ...] = ()
     if n_trials:
-        rates, rounds = try_speeds(spec, expected, n_trials, recipe.measure.budget_s, progress)
+        rates, rounds = try_speeds(spec, pair_set, n_trials, progress)
         if pair_set.labels is not None:
             with progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
                 fidelity = measure_fidelity(manifest, entry, spec, expected, step)

@@ -94,7 +94,7 @@ class Measure(_Part):
     precision: float = Field(
         0.10, gt=0, lt=1, description="half the width of a speed-up's 95 % interval over its value, at which rounds end"
     )
-    budget_s: float = Field(300, gt=0, le=86_400, description="seconds after which they end in any case")
+    budget_s: float = Field(180, gt=0, le=86_400, description="seconds after which they end in any case")
 
 
 class Onnx(_Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,9 +20,7 @@ from tests.factories import a_pair_set, a_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-
-    from exporter.verify.worker import Job, Run, Spec
+    from exporter.verify.worker import Run, Spec
 
 SECONDS = st.floats(0.01, 100)
 TORCH = TorchSpec("model", 512, "cpu", batch_size=8, workers=2, threads=1)
@@ -255,17 +254,28 @@ def test_specs_as_people_write_them(spec: object, text: str) -> None:
 # --- rounds ---
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replace the worker by one that notes whom it would have timed, and takes a second."""
-    order: list[str] = []
+def recorded(monkeypatch: pytest.MonkeyPatch, *, pass_s: dict[str, float] | None = None) -> list[str]:
+    """Replace the workers by ones that note whose turn it is and how many passes; a pass takes a second, or as long as said."""
+    turns: list[str] = []
 
-    def run_job(job: Job, _progress: object = None) -> tuple[tuple[Run, ...], np.ndarray | None]:
-        (spec,) = job.specs
-        order.append(spec.kind if isinstance(spec, ArtifactSpec) else "torch")
-        return (a_run(),), None
+    class Noted(AbstractContextManager["Noted"]):
+        def __init__(self, spec: Spec, _pairs: object) -> None:
+            self.name = spec.kind if isinstance(spec, ArtifactSpec) else "torch"
+            self.warm_s = (pass_s or {}).get(self.name, 1.0)
 
-    monkeypatch.setattr(throughput, "run_job", run_job)
-    return order
+        def __exit__(self, *_: object) -> None:
+            """Leave nothing."""
+
+        def passes(self, n: int) -> None:
+            turns.append(f"{self.name} {n}" if n > 1 else self.name)
+
+        def end(self) -> Run:
+            return a_run()
+
+    monkeypatch.setattr(throughput, "Contestant", Noted)
+    monkeypatch.setattr(throughput, "MIN_RUN_S", 1.0)
+    monkeypatch.setattr(throughput, "_REST_S", 0.0)
+    return turns
 
 
 def measured(
@@ -280,11 +290,28 @@ def measured(
 
 
 def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every side runs once a round, in turn there and back, for as many rounds as the gate asks at least."""
+    """Every side has its turn in every round, there and back, for as many rounds as the gate asks at least."""
     order = recorded(monkeypatch)
     found = measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset())
     assert order == ["torch", "onnx", "onnx", "torch"] * (MIN_ROUNDS // 2)
     assert {side: len(of_side) for side, of_side in found.items()} == {"torch": MIN_ROUNDS, "onnx": MIN_ROUNDS}
+
+
+def test_turns_are_as_long_as_the_slowest_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six seconds in turns of two: three turns there, back and there; the side that is four times as fast passes four times."""
+    turns = recorded(monkeypatch, pass_s={"torch": 2.0, "onnx": 0.5})
+    monkeypatch.setattr(throughput, "MIN_RUN_S", 6.0)
+    monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
+    measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset())
+    assert turns == ["torch", "onnx 4", "onnx 4", "torch", "torch", "onnx 4"]
+
+
+def test_slow_seldom_side_has_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A side nobody gates on does not make the turns of the others longer."""
+    turns = recorded(monkeypatch, pass_s={"torch": 9.0, "onnx": 0.5})
+    monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
+    measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), seldom=frozenset({"torch"}))
+    assert turns == ["torch", "onnx", "onnx"]
 
 
 def test_seldom_sides_are_run_in_the_first_rounds_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,9 +29,9 @@ MAX_CROWDING = 0.05
 # By how much the speed-up may differ between the first and the second half of the rounds, and the clock between two runs.
 MAX_DRIFT = 0.10
 MAX_CLOCK_CHANGE = 0.15
-# Root mean square of the differences from the reference over the standard deviation of its scores, for all pairs, for those of one
-# length, for the same pairs in company, and of one query. int8 of the sample has FILL, FILL and FILL; a query with another's scores, or scores behind a
-# sigmoid, have about 1.
+# Root mean square of the differences from the reference over the standard deviation of its scores: of all pairs, of those of one
+# length, of the same pairs alone and in company; and of one query. int8 of the sample has FILLS; a query with another's scores,
+# or scores behind a sigmoid, have about 1.
 MAX_RELATIVE_RMS = 0.25
 MAX_QUERY_RELATIVE_RMS = 0.5
 # Between two processes at one plan nothing is left to chance; engines sum in a fixed order.

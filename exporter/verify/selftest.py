@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from exporter.progress import Progress
     from exporter.verify.gate import Check
+    from exporter.verify.pairs import PairSet
 
 SELFTEST_SCHEMA = 1
 # What the gate is asked of an artifact against itself, and what would be a wrong answer: 3 % either way.
@@ -40,8 +41,11 @@ SPEED_BAR, FALSE_GAIN = 0.97, 1.03
 SLOWDOWNS = (0.05, 0.10, 0.20)
 QUALITY_BAR = 0.99
 QUALITY_LOSSES = (0.005, 0.01, 0.02)
-# A bar 3 % away is told by an interval half as wide.
-PRECISION = 0.015
+# A bar 3 % away is told by an interval two thirds as wide, as a rule.
+PRECISION = 0.02
+_BUDGET_S = 60.0
+# Slowed-down sides take part in every so many trials.
+_SLOW_EVERY = 8
 _N_REPLAYS = 1_000
 _SEED = 20_244
 # Of a weight's standard deviation; beyond it nothing is left of a model.
@@ -160,15 +164,14 @@ def try_mutants(
 
 
 def try_speeds(
-    spec: ArtifactSpec, pairs: Expected, n_trials: int, budget_s: float, progress: Progress
+    spec: ArtifactSpec, pair_set: PairSet, n_trials: int, progress: Progress
 ) -> tuple[tuple[Rate, ...], tuple[tuple[Run, Run], ...]]:
-    """Judge the artifact's speed against itself, live, and every fourth time against itself slowed down; then replay the rounds.
+    """Judge the artifact's speed against itself, live, and now and then against itself slowed down; then replay the rounds.
 
     Args:
         spec: how the variant is run.
-        pairs: what is scored.
+        pair_set: what is scored.
         n_trials: of the artifact against itself.
-        budget_s: seconds for one trial.
         progress: told the rounds done.
 
     Returns:
@@ -180,16 +183,16 @@ def try_speeds(
     rounds: list[tuple[Run, Run]] = []
     for trial in range(n_trials):
         progress.note(f"trial {trial + 1} of {n_trials}")
-        sides = {"reference": spec, "again": spec, **(slow if trial % 4 == 0 else {})}
+        sides = {"reference": spec, "again": spec, **(slow if trial % _SLOW_EVERY == 0 else {})}
 
         def unsettled(runs: dict[str, list[Run]]) -> frozenset[str]:
             going = {side for side in runs if side != "reference" and not _settled(runs[side], runs["reference"])}
             return frozenset(going | {"reference"} if going else going)
 
-        runs = measure(sides, pairs.pair_set, progress, seldom=frozenset(), budget_s=budget_s, unsettled=unsettled)
+        runs = measure(sides, pair_set, progress, seldom=frozenset(), budget_s=_BUDGET_S, unsettled=unsettled)
         same.append(_judged(runs["again"], runs["reference"]))
         rounds += zip(runs["reference"], runs["again"], strict=False)
-        for name in slow if trial % 4 == 0 else ():
+        for name in slow if trial % _SLOW_EVERY == 0 else ():
             slowed[name].append(_judged(runs[name], runs["reference"]))
     n_most = max(MIN_ROUNDS, len(rounds) // max(1, n_trials))
     rates = [_rate(_SAME, "live", same, "false alarm"), _rate(_SAME, "replayed", _replayed(rounds, 0.0, n_most), "false alarm")]

@@ -19,10 +19,10 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -143,7 +143,7 @@ class Job:
     up on the first `n_warmup` pairs, then time each of `calls`, whose passes go on until `min_s` seconds.
     """
 
-    task: Literal["score", "time"]
+    task: Literal["score", "time", "turns"]
     specs: tuple[Spec, ...]
     pairs: tuple[tuple[str, str], ...]
     calls: tuple[Call, ...] = ()
@@ -197,49 +197,150 @@ def run_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> tupl
         with tempfile.TemporaryDirectory(prefix="exporter-job-") as scratch:
             return _run_in(Path(scratch), job, progress)
     except OSError as error:
-        raise BackendError(f"a worker cannot be run: {error}; its files go to {tempfile.gettempdir()}, or $TMPDIR") from error
+        raise _no_room(error) from error
 
 
 def _run_in(scratch: Path, job: Job, progress: Callable[[int], None]) -> tuple[tuple[Run, ...], NDArray[np.float32] | None]:
-    job_path, run_path, scores_path = scratch / "job.json", scratch / "run.json", scratch / "scores.npy"
-    job_path.write_bytes(TypeAdapter(Job).dump_json(job))
-    command = [sys.executable, "-m", "exporter.verify.worker", str(job_path), str(run_path), str(os.getpid())]
-    environment = {
-        **os.environ,
-        **dict.fromkeys(_THREAD_VARIABLES, str(job.specs[0].threads)),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "true",
-        "PYTHONUNBUFFERED": "1",
-    }
-    with (scratch / "stderr").open("w+", encoding="utf-8") as log:
-        worker = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-        with worker, _killed_when_hung(worker) as hung:
-            assert worker.stdout is not None
-            for line in worker.stdout:
-                if line.startswith("done ") and line[5:].strip().isdecimal():
-                    progress(int(line[5:]))
-            worker.wait()
-        log.seek(0)
-        tail = log.read()[-4000:]
-    if hung.is_set():
-        raise BackendError(f"a worker hung and was stopped ({job.task}, {job.specs[0]}); run the same command again:\n{tail}")
-    if not run_path.is_file():
-        raise BackendError(f"a worker ended with {worker.returncode} ({job.task}, {job.specs[0]}):\n{tail}")
-    result = json.loads(run_path.read_text(encoding="utf-8"))
-    if "error" in result:
-        kind = next(k for k in _error_classes() if k.__name__ == result["error"])
-        raise kind(result["message"])
-    runs = TypeAdapter(tuple[Run, ...]).validate_python(result["runs"])
+    with _Process(scratch, job) as process:
+        while line := process.read_line():
+            if line.startswith("done ") and line[5:].strip().isdecimal():
+                progress(int(line[5:]))
+        runs = process.result()
+    scores_path = scratch / "scores.npy"
     return runs, np.load(scores_path, allow_pickle=False) if scores_path.is_file() else None
 
 
+class Contestant:
+    """A worker that times passes when it is told to, so that several can take turns; a context manager that ends it.
+
+    `warm_s` is what a first pass took, which is not counted.
+    """
+
+    def __init__(self, spec: Spec, pairs: tuple[tuple[str, str], ...]) -> None:
+        """Start it, and wait until it has loaded its side and passed over the pairs once.
+
+        Raises:
+            BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they are.
+        """
+        try:
+            self._scratch = tempfile.TemporaryDirectory(prefix="exporter-job-")
+            self._process = _Process(Path(self._scratch.name), Job("turns", (spec,), pairs))
+        except OSError as error:
+            raise _no_room(error) from error
+        try:
+            self.warm_s = float(self._answer("ready"))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, whatever it does, and remove its files."""
+        self._process.__exit__()
+        self._scratch.cleanup()
+
+    def passes(self, n: int) -> None:
+        """Let it pass over the pairs so often, and sleep until it has.
+
+        Raises:
+            BackendError: it failed, or hung.
+        """
+        self._process.write_line(str(n))
+        self._answer("passed")
+
+    def end(self) -> Run:
+        """Give what it measured; it ends.
+
+        Raises:
+            BackendError: it failed.
+        """
+        self._process.write_line("end")
+        while self._process.read_line():
+            pass
+        (run,) = self._process.result()
+        return run
+
+    def _answer(self, word: str) -> str:
+        while line := self._process.read_line():
+            if line.startswith(word):
+                return line.removeprefix(word).strip()
+        self._process.result()  # says what went wrong
+        raise BackendError(f"a worker did not answer ({word})")
+
+
+def _no_room(error: OSError) -> BackendError:
+    return BackendError(f"a worker cannot be run: {error}; its files go to {tempfile.gettempdir()}, or $TMPDIR")
+
+
+class _Process:
+    """A started worker: lines to it and from it, and its result. It is watched while it is waited for, and killed in the end."""
+
+    def __init__(self, scratch: Path, job: Job) -> None:
+        job_path, self._run_path, self._job = scratch / "job.json", scratch / "run.json", job
+        job_path.write_bytes(TypeAdapter(Job).dump_json(job))
+        command = [sys.executable, "-m", "exporter.verify.worker", str(job_path), str(self._run_path), str(os.getpid())]
+        environment = {
+            **os.environ,
+            **dict.fromkeys(_THREAD_VARIABLES, str(job.specs[0].threads)),
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+            "TOKENIZERS_PARALLELISM": "true",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._log = (scratch / "stderr").open("w+", encoding="utf-8")
+        self._hung = threading.Event()
+        self._worker = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.kill()
+        with suppress(BrokenPipeError):  # what was written to it and not read
+            self._worker.__exit__(None, None, None)
+        self._log.close()
+
+    def write_line(self, text: str) -> None:
+        """Tell it something; one that has died says so when it is asked for its answer."""
+        assert self._worker.stdin is not None
+        with suppress(BrokenPipeError):
+            self._worker.stdin.write(f"{text}\n")
+            self._worker.stdin.flush()
+
+    def read_line(self) -> str:
+        """Wait for its next line; empty when it has ended."""
+        assert self._worker.stdout is not None
+        with _killed_when_hung(self._worker, self._hung):
+            return self._worker.stdout.readline()
+
+    def result(self) -> tuple[Run, ...]:
+        """Give what it left when it ended, or raise what went wrong."""
+        self._worker.wait()
+        job = self._job
+        self._log.seek(0)
+        tail = self._log.read()[-4000:]
+        if self._hung.is_set():
+            raise BackendError(f"a worker hung and was stopped ({job.task}, {job.specs[0]}); run the same command again:\n{tail}")
+        if not self._run_path.is_file():
+            raise BackendError(f"a worker ended with {self._worker.returncode} ({job.task}, {job.specs[0]}):\n{tail}")
+        result = json.loads(self._run_path.read_text(encoding="utf-8"))
+        if "error" in result:
+            kind = next(k for k in _error_classes() if k.__name__ == result["error"])
+            raise kind(result["message"])
+        return TypeAdapter(tuple[Run, ...]).validate_python(result["runs"])
+
+
 @contextmanager
-def _killed_when_hung(worker: subprocess.Popen[str]) -> Iterator[threading.Event]:
-    """Look after a worker; give an event that is set when it hung. It is killed then, and at the end in any case."""
+def _killed_when_hung(worker: subprocess.Popen[str], hung: threading.Event) -> Iterator[None]:
+    """Look after a worker that is waited for; set an event, and kill it, when it hangs."""
     import psutil
 
-    hung, ended = threading.Event(), threading.Event()
+    ended = threading.Event()
 
     def watch() -> None:
         used = -math.inf
@@ -256,10 +357,9 @@ def _killed_when_hung(worker: subprocess.Popen[str]) -> Iterator[threading.Event
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield hung
+        yield
     finally:
         ended.set()
-        worker.kill()
         watcher.join()
 
 
@@ -271,6 +371,8 @@ def _error_classes() -> list[type[ExporterError]]:
 
 
 def _work(job: Job, folder: Path) -> list[Run]:
+    if job.task == "turns":
+        return _take_turns(job)
     runs = []
     models: dict[tuple[str, str], object] = {}
     for spec in job.specs:
@@ -289,32 +391,65 @@ def _work(job: Job, folder: Path) -> list[Run]:
         scorer.score(job.pairs[: job.n_warmup])
         for call in job.calls:
             pairs = [job.pairs[i] for i in call.positions]
-            runs.append(_run(scorer, pairs, load_s, _timed(scorer, pairs, call, job.min_s, spec)))
+            timing = _Timing(scorer, pairs, spec)
+            timing.passes(call.n_passes, job.min_s)
+            runs.append(_run(scorer, pairs, load_s, timing.finished()))
     return runs
 
 
-def _timed(scorer: _Scorer, pairs: Sequence[tuple[str, str]], call: Call, min_s: float, spec: Spec) -> _Timed:
-    """Pass over the pairs as often as asked, and see what else the cores were doing meanwhile."""
-    slowdown = spec.slowdown if isinstance(spec, ArtifactSpec) else 0.0
-    seconds: list[float] = []
-    clock = _clock()
-    own, (everyone, stolen), started_all = time.process_time(), _everyones_cpu_s(), time.perf_counter()
-    while len(seconds) < call.n_passes or sum(seconds) < min_s:
-        started = time.perf_counter()
-        scorer.score(pairs)
-        time.sleep((time.perf_counter() - started) * slowdown)
-        seconds.append(time.perf_counter() - started)
-    wall = time.perf_counter() - started_all
-    own, (everyone_after, stolen_after) = time.process_time() - own, _everyones_cpu_s()
-    cores = spec.workers * spec.threads
-    of_machine = os.cpu_count() or cores
-    return _Timed(
-        seconds=tuple(seconds),
-        cpu_share=own / wall / cores,
-        crowding=_crowding((everyone_after - everyone - own) / wall, cores, of_machine),
-        steal=min(1.0, (stolen_after - stolen) / wall / cores),
-        clock=(clock + _clock()) / 2,
-    )
+class _Timing:
+    """Times passes over pairs, and sees what else the cores were doing meanwhile; between passes it does not look."""
+
+    def __init__(self, scorer: _Scorer, pairs: Sequence[tuple[str, str]], spec: Spec) -> None:
+        self._scorer, self._pairs, self._cores = scorer, pairs, spec.workers * spec.threads
+        self._slowdown = spec.slowdown if isinstance(spec, ArtifactSpec) else 0.0
+        self._clock = _clock()
+        self._seconds: list[float] = []
+        self._own = self._everyone = self._stolen = self._wall = 0.0
+
+    def passes(self, n: int, min_s: float = 0.0) -> None:
+        """Pass over the pairs so often at least, and so long."""
+        seconds: list[float] = []
+        own, (everyone, stolen), started_all = time.process_time(), _everyones_cpu_s(), time.perf_counter()
+        while len(seconds) < n or sum(seconds) < min_s:
+            started = time.perf_counter()
+            self._scorer.score(self._pairs)
+            if self._slowdown:
+                time.sleep((time.perf_counter() - started) * self._slowdown)
+            seconds.append(time.perf_counter() - started)
+        self._wall += time.perf_counter() - started_all
+        self._own += time.process_time() - own
+        everyone_after, stolen_after = _everyones_cpu_s()
+        self._everyone += everyone_after - everyone
+        self._stolen += stolen_after - stolen
+        self._seconds += seconds
+
+    def finished(self) -> _Timed:
+        """Give what was seen."""
+        of_machine = os.cpu_count() or self._cores
+        return _Timed(
+            seconds=tuple(self._seconds),
+            cpu_share=self._own / self._wall / self._cores,
+            crowding=_crowding((self._everyone - self._own) / self._wall, self._cores, of_machine),
+            steal=min(1.0, self._stolen / self._wall / self._cores),
+            clock=(self._clock + _clock()) / 2,
+        )
+
+
+def _take_turns(job: Job) -> list[Run]:
+    """Load the one side, pass over the pairs once, then as often as each line on stdin says, until one says `end`."""
+    (spec,) = job.specs
+    started = time.perf_counter()
+    scorer = _scorer(spec, {})
+    load_s = time.perf_counter() - started
+    started = time.perf_counter()
+    scorer.score(job.pairs)
+    print(f"ready {time.perf_counter() - started}", flush=True)
+    timing = _Timing(scorer, job.pairs, spec)
+    while (line := sys.stdin.readline().strip()).isdecimal():
+        timing.passes(int(line))
+        print("passed", flush=True)
+    return [_run(scorer, job.pairs, load_s, timing.finished())]
 
 
 def _clock() -> float:
