@@ -29,6 +29,15 @@ bench *FLAGS: _setup
     @.venv/bin/exporter export recipes/bench.yaml --build-only
     @.venv/bin/exporter bench recipes/bench.yaml {{ FLAGS }}
 
+# Try the gate on recipes/NAME.yaml's artifact made wrong on purpose; --trials 40 measures its error rates too
+selftest NAME="int8" *FLAGS: _setup
+    @.venv/bin/exporter export recipes/{{ NAME }}.yaml --build-only
+    @.venv/bin/exporter selftest recipes/{{ NAME }}.yaml {{ FLAGS }}
+
+# All GPU checks, with the report under docs/measurements; the machine needs torch, sentence-transformers and a CUDA device
+gpu-check *FLAGS:
+    @{{ python }} -m exporter.cli gpu-check recipes/int8.yaml --to docs/measurements {{ FLAGS }}
+
 # Run the tests
 test *FLAGS: _setup
     @.venv/bin/python -m pytest {{ FLAGS }}

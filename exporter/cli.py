@@ -268,6 +268,31 @@ def selftest(
 
 
 @app.command()
+def gpu_check(
+    recipe: RecipePath,
+    *,
+    model: ModelName = None,
+    changes: Changes = None,
+    to: Annotated[Path, typer.Option(help="The folder for the report.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Score and time PyTorch on an NVIDIA GPU in float32, float16 and bfloat16, against float32 on the CPU. Builds nothing."""
+    with _exit_codes():
+        loaded = _load(recipe, model, changes)
+        from pydantic import TypeAdapter
+
+        from exporter import pipeline
+        from exporter.verify.gpu import GpuReport, markdown, write_gpu_report
+
+        with _Terminal() as progress:
+            found = pipeline.gpu_check(loaded, progress, started_at=_now())
+        _say(f"written to {write_gpu_report(found, to)}")
+        typer.echo(TypeAdapter(GpuReport).dump_json(found, indent=1) if as_json else markdown(found))
+        if found.problems:
+            raise GateRefused("; ".join(found.problems))
+
+
+@app.command()
 def publish(
     target: Target,
     dest: Annotated[Path, typer.Argument(help="The folder to become the published copy.", show_default=False)],

@@ -45,6 +45,7 @@ from exporter.verify.bench import (
 from exporter.verify.compare import Finding, compare_reports
 from exporter.verify.fidelity import Expected, bucket_names, measure_fidelity, own_precision, token_counts
 from exporter.verify.gate import doubts, judge, outcome
+from exporter.verify.gpu import GPU_SCHEMA, GpuReport, measure_types
 from exporter.verify.mutants import Good
 from exporter.verify.pairs import PairSet, load_pair_sets, whole_queries
 from exporter.verify.peers import PEERS, prepare_peers
@@ -76,7 +77,7 @@ from exporter.verify.throughput import (
     spread_out,
     tune_artifact,
 )
-from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, PeakSpec, Run, Spec
+from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, PeakSpec, Run, Spec, TorchSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -406,6 +407,40 @@ def selftest(folder: Path, progress: Progress, *, started_at: str, kind: str | N
         mutants=mutants,
         rates=rates,
         rounds=rounds,
+    )
+
+
+def gpu_check(recipe: Recipe, progress: Progress, *, started_at: str, device: str = "cuda") -> GpuReport:
+    """Score a recipe's pairs with PyTorch on a GPU in float32, float16 and bfloat16, against float32 on the CPU, and time them.
+
+    Args:
+        recipe: names model and pairs; nothing is built.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC.
+        device: where; other than `cuda` it is for trying the command out.
+
+    Raises:
+        BackendMissing: torch sees no CUDA device.
+        RecipeError: the model or the pairs are not there.
+        BackendError: torch fails.
+    """
+    import torch
+
+    found = device_for(device) if device == "cuda" else device
+    pair_set, _ = load_pair_sets(recipe)
+    with progress.stage("model"):
+        source = find_source(recipe.model)
+    machine = this_machine()
+    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, progress)
+    scores = reference_scores(source, tuned, pair_set, progress)
+    spec = TorchSpec(str(source.folder), recipe.model.max_length, found, 1, 1, machine.n_cores)
+    return GpuReport(
+        schema=GPU_SCHEMA,
+        device=torch.cuda.get_device_name() if found == "cuda" else found,
+        started_at=started_at,
+        machine=machine,
+        pairs=f"{len(pair_set.pairs)} pairs of {pair_set.name}",
+        rows=measure_types(scores, spec, pair_set, progress),
     )
 
 

@@ -86,6 +86,7 @@ def a_run(**changes: object) -> Run:
         crowding=0.02,
         steal=0.01,
         clock=20_000.0,
+        device_s=0.0,
         peak_rss_bytes=200_000_000,
     )
     return _changed(run, changes)

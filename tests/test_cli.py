@@ -58,8 +58,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda text: text + "colour: red\n", "recipe.yaml:6: colour: unknown key"),
-        (lambda text: text + "name: again\n", 'recipe.yaml:6: found duplicate key "name"'),
+        (lambda text: text + "colour: red\n", "recipe.yaml:7: colour: unknown key"),
+        (lambda text: text + "name: again\n", 'recipe.yaml:7: found duplicate key "name"'),
         (lambda text: text.replace("kind: onnx", "kind: onxx"), "'onxx' is no kind, did you mean 'onnx'?"),
         (lambda text: text.replace("pairs.jsonl", "none.jsonl"), "none.jsonl: no such file"),
         (lambda text: text.replace("./model", "./nowhere"), "nowhere: no such folder"),

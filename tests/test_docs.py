@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from exporter.cli import app
-from exporter.recipe import KINDS, Bars, Model, load_recipe
+from exporter.recipe import KINDS, Bars, Measure, Model, load_recipe
+from exporter.verify.report import json_schema
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+COMMANDS = [command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -23,10 +26,10 @@ def test_command_is_documented_and_has_help(command: str) -> None:
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 
-@pytest.mark.parametrize("field", [*Bars.model_fields, *Model.model_fields, *KINDS, "keep_fp32", "quantize_embeddings"])
+@pytest.mark.parametrize("field", [*Bars.model_fields, *Model.model_fields, *Measure.model_fields, *KINDS, "keep_fp32", "quantize_embeddings"])
 def test_recipe_field_is_documented(field: str) -> None:
     """Every key a person may write in a recipe stands in the README."""
-    assert f"`{field}`" in README
+    assert re.search(rf"`{field}`|\b{field}: ", README)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
@@ -35,7 +38,21 @@ def test_recipe_loads(path: Path) -> None:
     assert load_recipe(path).variants
 
 
+def test_published_schema_is_the_reports() -> None:
+    """The copy in docs is what `exporter schema --report` prints."""
+    assert json.loads((ROOT / "docs/report.schema.json").read_text(encoding="utf-8")) == json_schema()
+
+
+def test_workflow_is_yaml() -> None:
+    """The workflow in docs can be read, and its commands are ours."""
+    text = (ROOT / "docs/github-actions.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    steps = YAML(typ="safe").load(block)["jobs"]["gate"]["steps"]
+    commands = set(re.findall(r"exporter ([a-z]+)", " ".join(step.get("run", "") for step in steps)))
+    assert commands <= set(COMMANDS)
+
+
 def test_readme_names_only_justfile_recipes() -> None:
     """Whatever the README tells people to `just`, just knows."""
-    known = set(re.findall(r"^([a-z]+)[^:\n=]*:(?!=)", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"just ([a-z]+)", README)) <= known
+    known = set(re.findall(r"^([a-z-]+)[^:\n=]*:(?!=)", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"just ([a-z-]+)", README)) <= known

@@ -31,6 +31,7 @@ from exporter.errors import BackendError, ExporterError
 from exporter.runtime.engine import Precision
 
 Dtype = Literal["float32", "int8"]
+TorchDtype = Literal["float32", "float16", "bfloat16"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,10 @@ _CLOCK_TRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class TorchSpec:
-    """The PyTorch reference: `workers` threads call `CrossEncoder.predict`, each with `threads` of torch's own."""
+    """The PyTorch model: `workers` threads call `CrossEncoder.predict`, each with `threads` of torch's own.
+
+    The reference is in float32; other types are for comparing on a GPU.
+    """
 
     folder: str
     max_length: int
@@ -57,11 +61,13 @@ class TorchSpec:
     batch_size: int
     workers: int
     threads: int
+    dtype: TorchDtype = "float32"
 
     def __str__(self) -> str:
         """Give the plan as people write it."""
         where = "" if self.device == "cpu" else f"{self.device}, "
-        return f"{where}{self.workers}x{self.threads}, batch {self.batch_size}"
+        what = "" if self.dtype == "float32" else f"{self.dtype}, "
+        return f"{where}{what}{self.workers}x{self.threads}, batch {self.batch_size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,7 @@ class Run:
     crowding: float
     steal: float
     clock: float
+    device_s: float
     peak_rss_bytes: int
 
 
@@ -386,7 +393,7 @@ def _work(job: Job, folder: Path) -> list[Run]:
                 np.concatenate([scorer.score(p) for p in parts]) if parts else _score_all(scorer, job.pairs, as_given=as_given)
             )
             np.save(folder / "scores.npy", scores)
-            runs.append(_run(scorer, job.pairs, load_s, _Timed((0.0,), 0.0, 0.0, 0.0, 0.0)))
+            runs.append(_run(scorer, job.pairs, load_s, _Timed((0.0,), 0.0, 0.0, 0.0, 0.0, 0.0)))
             continue
         scorer.score(job.pairs[: job.n_warmup])
         for call in job.calls:
@@ -404,6 +411,7 @@ class _Timing:
         self._scorer, self._pairs, self._cores = scorer, pairs, spec.workers * spec.threads
         self._slowdown = spec.slowdown if isinstance(spec, ArtifactSpec) else 0.0
         self._clock = _clock()
+        self._device_s = scorer.device_s if isinstance(scorer, _Torch) else 0.0
         self._seconds: list[float] = []
         self._own = self._everyone = self._stolen = self._wall = 0.0
 
@@ -433,6 +441,7 @@ class _Timing:
             crowding=_crowding((self._everyone - self._own) / self._wall, self._cores, of_machine),
             steal=min(1.0, self._stolen / self._wall / self._cores),
             clock=(self._clock + _clock()) / 2,
+            device_s=self._scorer.device_s - self._device_s if isinstance(self._scorer, _Torch) else 0.0,
         )
 
 
@@ -500,6 +509,7 @@ class _Timed(NamedTuple):
     crowding: float
     steal: float
     clock: float
+    device_s: float
 
 
 def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], load_s: float, timed: _Timed) -> Run:
@@ -518,6 +528,7 @@ def _run(scorer: _Scorer, pairs: Sequence[tuple[str, str]], load_s: float, timed
         crowding=timed.crowding,
         steal=timed.steal,
         clock=timed.clock,
+        device_s=timed.device_s,
         peak_rss_bytes=peak,
     )
 
@@ -558,7 +569,7 @@ class _Artifact:
 
 
 class _Torch:
-    """`CrossEncoder.predict` in float32, raw logits."""
+    """`CrossEncoder.predict`, raw logits. `device_s` adds up what a GPU took, between events on its own stream."""
 
     def __init__(self, spec: TorchSpec, models: dict[tuple[str, str], object]) -> None:
         import torch
@@ -569,7 +580,7 @@ class _Torch:
         # Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        key = (spec.folder, spec.device)
+        key = (spec.folder, f"{spec.device} {spec.dtype}")
         if key not in models:
             models[key] = CrossEncoder(
                 spec.folder,
@@ -577,7 +588,7 @@ class _Torch:
                 device=spec.device,
                 activation_fn=torch.nn.Identity(),
                 # transformers 5 loads fp16 checkpoints as fp16 unless told.
-                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+                model_kwargs={"dtype": getattr(torch, spec.dtype), "use_safetensors": True},
                 local_files_only=True,
                 trust_remote_code=False,
             )
@@ -585,8 +596,12 @@ class _Torch:
         assert isinstance(model, CrossEncoder)
         self._model, self._spec = model, spec
         self._pool = ThreadPoolExecutor(spec.workers)
+        self._on_gpu = spec.device.startswith("cuda")
+        self.device_s = 0.0
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        if self._on_gpu:
+            return self._synchronised(pairs)
         if self._spec.workers == 1:
             return self._predict(pairs)
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
@@ -595,6 +610,22 @@ class _Torch:
         done = self._pool.map(self._predict, ([pairs[i] for i in part] for part in parts if part))
         for part, values in zip([part for part in parts if part], done, strict=True):
             scores[part] = values
+        return scores
+
+    def _synchronised(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Score with nothing left running on the GPU before or after, so that a clock around this tells the truth.
+
+        Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#asynchronous-execution
+        """
+        import torch
+
+        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        started.record()
+        scores = self._predict(pairs)
+        ended.record()
+        torch.cuda.synchronize()
+        self.device_s += started.elapsed_time(ended) / 1000
         return scores
 
     def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from exporter.verify import worker
 from exporter.verify.pairs import load_pair_sets
 from exporter.verify.report import read_report, to_json
 from exporter.verify.throughput import MIN_ROUNDS
-from exporter.verify.worker import ArtifactSpec, Job, run_job
+from exporter.verify.worker import ArtifactSpec, Contestant, Job, run_job
 
 
 @pytest.fixture
@@ -280,3 +280,23 @@ def test_full_disk_while_verifying_is_one_line(copy: Path, tmp_path: Path, varia
     finally:
         subprocess.run(["umount", small], check=True)
     assert (copy / "report.json").read_bytes() == before
+
+
+def test_contestants_take_turns(verified: Path) -> None:
+    """Two workers live side by side, pass when they are told to, and give what they measured."""
+    pairs = tuple(("wing lift", "drag flow " * n) for n in range(1, 9))
+    spec = ArtifactSpec(str(verified), "onnx", 1, 1, 64)
+    with Contestant(spec, pairs) as one, Contestant(spec, pairs) as other:
+        assert one.warm_s > 0
+        for _ in range(2):
+            one.passes(3)
+            other.passes(1)
+        found = one.end(), other.end()
+    assert [len(run.seconds) for run in found] == [6, 2]
+    assert all(run.n_pairs == 8 and run.clock > 0 and 0 < run.cpu_share <= 1.1 for run in found)
+
+
+def test_contestant_that_cannot_start(tmp_path: Path) -> None:
+    """What goes wrong before the first turn comes through as it is."""
+    with pytest.raises(RecipeError, match="no such artifact folder"):
+        Contestant(ArtifactSpec(str(tmp_path / "none"), "onnx", 1, 1, 64), (("a", "b"),))

@@ -1,0 +1,172 @@
+"""What the PyTorch model does on a GPU: is float32 there the reference that the CPU is, and what do half precisions cost and bring.
+
+Needs torch, sentence-transformers and a CUDA device, and nothing that exports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from exporter.errors import BackendError
+from exporter.machine import Machine
+from exporter.verify.parity import Parity, Quality, compare, quality
+from exporter.verify.report_text import md_table
+from exporter.verify.throughput import spread_out
+from exporter.verify.worker import Call, Job, TorchDtype, TorchSpec, run_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from exporter.progress import Progress
+    from exporter.verify.pairs import PairSet
+
+GPU_SCHEMA = 1
+DTYPES: tuple[TorchDtype, ...] = ("float32", "float16", "bfloat16")
+_BATCH_SIZES = (16, 32, 64, 128, 256, 512)
+# Enough for the largest batch; a pass takes a good part of a second.
+_N_PAIRS = 1024
+_N_PASSES = 5
+# float32 sums in another order; TF32, which must be off, would be off by 1e-2. Source: https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html
+MAX_FLOAT32_DIFF = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """Pairs per second at one batch size, by the clock around synchronised passes and by the GPU's own events."""
+
+    batch_size: int
+    pairs_per_s: float
+    event_pairs_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRow:
+    """PyTorch in one type on the GPU, against float32 on the CPU."""
+
+    dtype: TorchDtype
+    parity: Parity
+    quality: Quality | None
+    batches: tuple[BatchRow, ...]
+
+    @property
+    def best(self) -> BatchRow:
+        """The fastest batch size."""
+        return max(self.batches, key=lambda row: row.pairs_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReport:
+    """All types on one device."""
+
+    schema: int
+    device: str
+    started_at: str
+    machine: Machine
+    pairs: str
+    rows: tuple[TypeRow, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Say what is not as it must be: float32 on the GPU is the reference."""
+        exact = next(row for row in self.rows if row.dtype == "float32")
+        found = [f"{row.dtype}: {row.parity.n_nonfinite} scores are not finite" for row in self.rows if row.parity.n_nonfinite]
+        if exact.parity.max_abs_diff > MAX_FLOAT32_DIFF:
+            diff = exact.parity.max_abs_diff
+            found.append(f"float32 on the GPU is {diff:.2g} off the CPU, {MAX_FLOAT32_DIFF:g} allowed; is TF32 on?")
+        return tuple(found)
+
+
+def measure_types(
+    reference: NDArray[np.float32], spec: TorchSpec, pair_set: PairSet, progress: Progress
+) -> tuple[TypeRow, ...]:
+    """Score all pairs in every type, and time every batch size.
+
+    Args:
+        reference: float32[n_pairs], raw logits of the model in float32 on the CPU.
+        spec: the model, and the device.
+        pair_set: what is scored.
+        progress: told the number of types done.
+
+    Raises:
+        BackendError: torch fails.
+    """
+    pairs = spread_out(pair_set, _N_PAIRS)
+    call = Call(tuple(range(len(pairs))), _N_PASSES)
+    rows = []
+    with progress.stage("types", len(DTYPES)) as step:
+        for done, dtype in enumerate(DTYPES, 1):
+            specs = [TorchSpec(spec.folder, spec.max_length, spec.device, size, 1, spec.threads, dtype) for size in _BATCH_SIZES]
+            _, scores = run_job(Job("score", (specs[-1],), pair_set.pairs))
+            assert scores is not None
+            runs, _ = run_job(Job("time", tuple(specs), pairs, (call,), n_warmup=len(pairs)))
+            batches = tuple(
+                BatchRow(
+                    batch_size=of.batch_size,
+                    pairs_per_s=run.n_pairs * len(run.seconds) / sum(run.seconds),
+                    event_pairs_per_s=run.n_pairs * len(run.seconds) / run.device_s if run.device_s else 0.0,
+                )
+                for of, run in zip(specs, runs, strict=True)
+            )
+            rows.append(TypeRow(dtype, compare(reference, scores, pair_set), quality(reference, scores, pair_set), batches))
+            step(done)
+    return tuple(rows)
+
+
+def markdown(report: GpuReport) -> str:
+    """Write the report: problems, one row a type, one column a batch size."""
+    machine = report.machine
+    types = [
+        (
+            row.dtype,
+            f"{row.parity.max_abs_diff:.2g}",
+            f"{row.parity.kendall_tau:.4f}",
+            f"{row.parity.top1_agreement:.4f}",
+            f"{row.quality.ndcg_retained:.2%}" if row.quality else "no labels",
+            f"{row.best.pairs_per_s:.0f}",
+            f"{row.best.event_pairs_per_s:.0f}",
+            str(row.best.batch_size),
+        )
+        for row in report.rows
+    ]
+    sizes = [str(batch.batch_size) for batch in report.rows[0].batches]
+    swept = [(row.dtype, *(f"{batch.pairs_per_s:.0f}" for batch in row.batches)) for row in report.rows]
+    titles = ("type", "max diff", "tau-b", "top-1", "nDCG kept", "pairs/s", "by events", "batch")
+    lines = [
+        f"# PyTorch on {report.device}",
+        "",
+        f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against float32 on the CPU, in logits; TF32 off.",
+        "",
+        *([f"- {problem}" for problem in report.problems] or ["float32 on the GPU gives the reference's scores."]),
+        "",
+        *md_table(titles, types),
+        "",
+        "Pairs per second by batch size:",
+        "",
+        *md_table(("type", *sizes), swept),
+        "",
+        ", ".join(f"{name} {version}" for name, version in machine.packages) + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_gpu_report(report: GpuReport, folder: Path) -> Path:
+    """Write gpu-DEVICE.md and .json, and give the former's path.
+
+    Raises:
+        BackendError: the disk refuses.
+    """
+    name = "gpu-" + "".join(c if c.isalnum() else "-" for c in report.device.lower())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_bytes(TypeAdapter(GpuReport).dump_json(report, indent=1))
+        (folder / f"{name}.md").write_text(markdown(report), encoding="utf-8")
+    except OSError as error:
+        raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error
+    return folder / f"{name}.md"

@@ -1,0 +1,63 @@
+"""The GPU checks, tried on the CPU: all but the device is the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exporter import pipeline
+from exporter.errors import BackendMissing
+from exporter.progress import Silent
+from exporter.recipe import load_recipe
+from exporter.verify import gpu
+from exporter.verify.gpu import markdown, write_gpu_report
+from tests.conftest import STARTED_AT
+from tests.factories import a_parity
+
+
+@pytest.fixture(scope="module")
+def report(tiny: Path) -> gpu.GpuReport:
+    """The tiny model in every type on the CPU."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(gpu, "_BATCH_SIZES", (4, 16))
+    patch.setattr(gpu, "_N_PASSES", 1)
+    found = pipeline.gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT, device="cpu")
+    patch.undo()
+    return found
+
+
+def test_types_are_compared_and_timed(report: gpu.GpuReport) -> None:
+    """float32 is the reference again; half precisions are close, and not the same."""
+    assert [row.dtype for row in report.rows] == ["float32", "float16", "bfloat16"]
+    exact, *half = report.rows
+    assert exact.parity.max_abs_diff < 1e-5
+    assert all(1e-5 < row.parity.max_abs_diff < 0.5 for row in half)
+    assert all(batch.pairs_per_s > 0 for row in report.rows for batch in row.batches)
+    assert report.problems == ()
+
+
+def test_report_is_written(report: gpu.GpuReport, tmp_path: Path) -> None:
+    """The file is named for the device, and says what was measured."""
+    path = write_gpu_report(replace(report, device="NVIDIA H100 80GB"), tmp_path)
+    assert path.name == "gpu-nvidia-h100-80gb.md"
+    assert "bfloat16" in path.read_text(encoding="utf-8")
+
+
+def test_reduced_float32_is_noticed(report: gpu.GpuReport) -> None:
+    """float32 that is as far off as TF32 would be is a problem, and said first."""
+    first, *rest = report.rows
+    off = replace(report, rows=(replace(first, parity=a_parity(max_abs_diff=0.02)), *rest))
+    assert off.problems == ("float32 on the GPU is 0.02 off the CPU, 0.001 allowed; is TF32 on?",)
+    assert off.problems[0] in markdown(off)
+
+
+def test_no_gpu_is_one_line(tiny: Path) -> None:
+    """Without a CUDA device the error says so, and nothing is measured."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(BackendMissing, match="sees no CUDA device"):
+        pipeline.gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT)
