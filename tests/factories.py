@@ -161,6 +161,16 @@ def a_latency(**changes: object) -> Latency:
     return _changed(latency, changes)
 
 
+def a_pair_score() -> PairScore:
+    """Give a pair that is a quarter off."""
+    return PairScore(1, "a", "a query", "a passage", 12, reference=1.0, candidate=1.25)
+
+
+def a_bucket(name: str = "1 to 64", relative_rms: float = 0.05) -> LengthBucket:
+    """Give the pairs of one length."""
+    return LengthBucket(name, 4, 0.05, 0.2, 0.25, relative_rms, a_pair_score())
+
+
 def a_fidelity(**changes: object) -> Fidelity:
     """Give all of a candidate that is close to the reference, but its speed."""
     fidelity = Fidelity(
@@ -172,10 +182,11 @@ def a_fidelity(**changes: object) -> Fidelity:
         saturation=None,
         parity=a_parity(),
         quality=a_quality(),
-        lengths=(LengthBucket("1 to 64", 4, 0.05, 0.2, 0.25, relative_rms=0.05, worst=1),),
+        lengths=(a_bucket(),),
         batches=BatchEffect(n_pairs=4, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_orders=12, n_flips=0),
         repeat_diff=0.0,
-        worst_pairs=(PairScore(1, "a", "a query", "a passage", 12, reference=1.0, candidate=1.25),),
+        worst_query="a query",
+        worst_pairs=(a_pair_score(),),
         scores=(0.5, 1.25, -0.5, -1.0),
     )
     return _changed(fidelity, changes)

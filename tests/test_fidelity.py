@@ -40,14 +40,15 @@ def test_lengths_by_hand() -> None:
     """A length that is off by one logit shows beside one that is right, though the average does not tell."""
     reference = np.array([2.0, -2.0, 2.0, -2.0], np.float32)  # a standard deviation of 2
     candidate = np.array([2.0, -2.0, 1.0, -1.0], np.float32)
-    short, long = by_length(reference, candidate, np.array([10, 20, 513, 513]), 512)
+    short, long = by_length(reference, candidate, np.array([10, 20, 513, 513]), 512, a_pair_set((2, 2)))
     assert (short.name, short.n_pairs, short.relative_rms) == ("1 to 64", 2, 0.0)
-    assert (long.name, long.n_pairs, long.max_abs_diff, long.relative_rms, long.worst) == ("truncated", 2, 1.0, 0.5, 2)
+    assert (long.name, long.n_pairs, long.max_abs_diff, long.relative_rms) == ("truncated", 2, 1.0, 0.5)
+    assert (long.worst.position, long.worst.query_id, long.worst.reference, long.worst.candidate) == (2, "b", 2.0, 1.0)
 
 
 def test_lengths_leave_out_what_is_not_finite() -> None:
     """NaN is counted elsewhere; a length of which nothing is finite has no numbers."""
-    found = by_length(np.array([1.0, 0.0], np.float32), np.array([1.0, np.nan], np.float32), np.array([10, 100]), 512)
+    found = by_length(np.array([1.0, 0.0], np.float32), np.array([1.0, np.nan], np.float32), np.array([10, 100]), 512, a_pair_set((2,)))
     assert [bucket.name for bucket in found] == ["1 to 64"]
 
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.recipe import Bars
-from exporter.verify.fidelity import BatchEffect, LengthBucket
+from exporter.verify.fidelity import BatchEffect
 from exporter.verify.gate import MAX_CLOCK_CHANGE, MAX_CROWDING, MAX_DRIFT, MAX_SPREAD, Check, Outcome, judge, outcome
 from exporter.verify.saturation import Saturation
 from exporter.verify.throughput import MIN_ROUNDS
-from tests.factories import a_fidelity, a_parity, a_quality, a_ratio, an_int8_fidelity, bars
+from tests.factories import a_bucket, a_fidelity, a_parity, a_quality, a_ratio, an_int8_fidelity, bars
 
 if TYPE_CHECKING:
     from exporter.verify.fidelity import Fidelity
@@ -159,16 +159,8 @@ def test_nan_speed_never_passes(field: str) -> None:
     [
         (a_fidelity(parity=a_parity(relative_rms=0.9)), "scores off the reference's scale", ""),
         (a_fidelity(parity=a_parity(worst_query_relative_rms=1.0)), "one query's scores off", "query q7"),
-        (
-            a_fidelity(lengths=(LengthBucket("65 to 128", 9, 1, 1, 1, relative_rms=0.9, worst=0),)),
-            "one length's scores off",
-            "9 pairs of 65 to 128 tokens",
-        ),
-        (
-            a_fidelity(lengths=(LengthBucket("truncated", 9, 1, 1, 1, relative_rms=0.9, worst=0),)),
-            "one length's scores off",
-            "truncated pairs",
-        ),
+        (a_fidelity(lengths=(a_bucket("65 to 128", 0.9),)), "one length's scores off", "4 pairs of 65 to 128 tokens"),
+        (a_fidelity(lengths=(a_bucket("truncated", 0.9),)), "one length's scores off", "truncated pairs"),
         (
             a_fidelity(batches=BatchEffect(4, 1.0, 1.0, relative_rms=0.9, n_orders=9, n_flips=3)),
             "scores off in company",
@@ -214,7 +206,7 @@ def test_speed_that_was_not_measured() -> None:
     [
         (a_ratio(n_rounds=MIN_ROUNDS - 1), f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed"),
         (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15.0%, 10% allowed"),
-        (a_ratio(crowding=0.5), "others had this much of the cores meanwhile: 50.0%, 5% allowed"),
+        (a_ratio(crowding=0.5), "others had 50.0% of the cores meanwhile, the host 1.0% of it, 5% allowed"),
         (a_ratio(drift=-0.2), "the speed-up drifted by 20.0%, 10% allowed"),
         (a_ratio(clock=0.3), "the CPU's clock changed by 30.0%, 15% allowed"),
         (a_ratio(spread=0.2, drift=0.2), "rounds spread by 20.0%, 10% allowed; the speed-up drifted by 20.0%, 10% allowed"),

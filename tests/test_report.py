@@ -284,4 +284,4 @@ def test_markdown_tables_are_tables() -> None:
         if not wanted:
             n_tables, wanted = n_tables + 1, n_cells
         assert n_cells == wanted, line
-    assert n_tables == 11
+    assert n_tables == 12

@@ -43,7 +43,7 @@ def test_page_needs_nothing_else() -> None:
 def test_page_says_what_counts() -> None:
     """Verdict first, then the variants, every check, seven plots, the worst pairs, and how to do it again."""
     page = html(a_report())
-    assert page.index('class="verdict pass"') < page.index("Checks") < page.index("Plots") < page.index("Worst pairs")
+    assert page.index('class="verdict pass"') < page.index("Checks") < page.index("Plots") < page.index("Worst query")
     assert len(re.findall("<figure>", page)) == 7
     assert len(re.findall("<svg", page)) == 7
     for words in ("tiny", "Some CPU", "onnx-int8", "Kendall tau-b", "a passage", "exporter gate tiny", "0" * 64):

@@ -47,10 +47,8 @@ TRUNCATED = "truncated"
 class BatchEffect:
     """What company does to a pair's score, in logits: |difference| of a pair alone and in batches of mixed lengths.
 
-    `relative_rms` is the root mean square of the differences over the spread of the scores, as in `LengthBucket`.
-
     Each pair is scored alone, among mixed lengths, in the same company the other way round, and beside the longest pair.
-    `n_flips` of `n_orders` orders of two passages of one query that are told apart alone turned round in company.
+    `relative_rms` is the root mean square of the differences over the spread of the scores, as in `LengthBucket`; `n_flips` of `n_orders` orders of two passages of one query that are told apart alone turned round in company.
     """
 
     n_pairs: int
@@ -59,23 +57,6 @@ class BatchEffect:
     relative_rms: float
     n_orders: int
     n_flips: int
-
-
-@dataclass(frozen=True, slots=True)
-class LengthBucket:
-    """Pairs of like length: |difference| from the reference in logits, and its root mean square over the spread of all scores.
-
-    `name` gives tokens, special ones counted, or says that the pairs are longer than the model reads. `worst` is the position of
-    the pair with the largest difference.
-    """
-
-    name: str
-    n_pairs: int
-    mean_abs_diff: float
-    p99_abs_diff: float
-    max_abs_diff: float
-    relative_rms: float
-    worst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +73,23 @@ class PairScore:
 
 
 @dataclass(frozen=True, slots=True)
+class LengthBucket:
+    """Pairs of like length: |difference| from the reference in logits, and its root mean square over the spread of all scores.
+
+    `name` gives tokens, special ones counted, or says that the pairs are longer than the model reads. `worst` is the pair with
+    the largest difference.
+    """
+
+    name: str
+    n_pairs: int
+    mean_abs_diff: float
+    p99_abs_diff: float
+    max_abs_diff: float
+    relative_rms: float
+    worst: PairScore
+
+
+@dataclass(frozen=True, slots=True)
 class OwnPrecision:
     """An engine at its own default precision instead of the stated one: parity, and pairs per second of both in one process."""
 
@@ -105,9 +103,8 @@ class OwnPrecision:
 class Fidelity:
     """One candidate against the reference, but for speed.
 
-    `scores` are the raw logits, in the order of the pair set, None where not finite. `repeat_diff` is the largest
-    |difference|, in logits, between two
-    processes at one plan.
+    `worst_query` is the text of the query that agrees least. `scores` are the raw logits, in the order of the pair set, None where
+    not finite. `repeat_diff` is the largest |difference|, in logits, between two processes at one plan.
     """
 
     kind: str
@@ -121,6 +118,7 @@ class Fidelity:
     lengths: tuple[LengthBucket, ...]
     batches: BatchEffect
     repeat_diff: float
+    worst_query: str
     worst_pairs: tuple[PairScore, ...]
     scores: tuple[float | None, ...]
 
@@ -161,7 +159,10 @@ def measure_fidelity(
     pair_set, folder = expected.pair_set, Path(spec.folder)
     scores = _scores(Job("score", (spec,), pair_set.pairs), progress)
     few = pair_set.picked(whole_queries(pair_set, _N_COMPANY_QUERIES))
+    once, again = (_scores(Job("score", (spec,), few.pairs)) for _ in range(2))
     lengths = token_counts(folder, entry.kind, pair_set.pairs, manifest.max_length)
+    parity = compare(expected.scores, scores, pair_set)
+    worst = pair_set.query_of.tolist().index(pair_set.query_ids.index(parity.worst_query))
     size = manifest.size_bytes(entry)
     model = folder / entry.model
     return Fidelity(
@@ -170,12 +171,13 @@ def measure_fidelity(
         size_bytes=size,
         size_ratio=size / expected.weights_bytes,
         contents=read_contents(model),
-        saturation=_saturation(model, spec, few) if "int8" in entry.kind else None,
-        parity=compare(expected.scores, scores, pair_set),
+        saturation=_saturation(model, spec, few, once) if "int8" in entry.kind else None,
+        parity=parity,
         quality=quality(expected.scores, scores, pair_set),
-        lengths=by_length(expected.scores, scores, lengths, manifest.max_length),
+        lengths=by_length(expected.scores, scores, lengths, manifest.max_length, pair_set),
         batches=batch_effect(spec, few),
-        repeat_diff=_largest_diff(*(_scores(Job("score", (spec,), few.pairs)) for _ in range(2))),
+        repeat_diff=_largest_diff(once, again),
+        worst_query=textwrap.shorten(pair_set.pairs[worst][0], _SHOWN_CHARACTERS, placeholder=" …"),
         worst_pairs=_worst_pairs(expected.scores, scores, lengths, pair_set),
         scores=tuple(_number(score) for score in scores),
     )
@@ -196,7 +198,11 @@ def bucket_names(lengths: NDArray[np.int64], max_length: int) -> list[str]:
 
 
 def by_length(
-    reference: NDArray[np.float32], candidate: NDArray[np.float32], lengths: NDArray[np.int64], max_length: int
+    reference: NDArray[np.float32],
+    candidate: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    max_length: int,
+    pair_set: PairSet,
 ) -> tuple[LengthBucket, ...]:
     """Compare scores bucket by bucket, shortest first; a bucket without pairs is left out, as are scores that are not finite."""
     diff = np.abs(reference.astype(np.float64) - candidate)
@@ -214,7 +220,7 @@ def by_length(
                     p99_abs_diff=float(np.percentile(diff[rows], 99)),
                     max_abs_diff=float(diff[rows].max()),
                     relative_rms=float(np.sqrt((diff[rows] ** 2).mean())) / spread,
-                    worst=int(rows[diff[rows].argmax()]),
+                    worst=_pair(int(rows[diff[rows].argmax()]), reference, candidate, lengths, pair_set),
                 )
             )
     return tuple(found)
@@ -274,13 +280,11 @@ def own_precision(spec: ArtifactSpec, expected: Expected) -> OwnPrecision:
     return OwnPrecision(parity.max_abs_diff, parity.kendall_tau, rates[1], rates[0])
 
 
-def _saturation(model: Path, spec: ArtifactSpec, few: PairSet) -> Saturation:
+def _saturation(model: Path, spec: ArtifactSpec, few: PairSet, scores: NDArray[np.float32]) -> Saturation:
     if model.suffix != ".onnx":
         return bound_sums(model)
-    stated, unsaturated = (
-        _scores(Job("score", (replace(spec, precision=precision),), few.pairs)) for precision in ("stated", "unsaturated")
-    )
-    return bound_sums(model, _largest_diff(stated, unsaturated))
+    unsaturated = _scores(Job("score", (replace(spec, precision="unsaturated"),), few.pairs))
+    return bound_sums(model, _largest_diff(scores, unsaturated))
 
 
 def _worst_pairs(
@@ -288,17 +292,21 @@ def _worst_pairs(
 ) -> tuple[PairScore, ...]:
     diff = np.abs(reference - candidate)
     order = np.argsort(-np.where(np.isfinite(diff), diff, np.inf), kind="stable")[:_N_WORST_PAIRS]
-    return tuple(
-        PairScore(
-            position=int(i),
-            query_id=pair_set.query_ids[pair_set.query_of[i]],
-            query=textwrap.shorten(pair_set.pairs[i][0], _SHOWN_CHARACTERS, placeholder=" …"),
-            passage=textwrap.shorten(pair_set.pairs[i][1], _SHOWN_CHARACTERS, placeholder=" …"),
-            n_tokens=int(lengths[i]),
-            reference=float(reference[i]),
-            candidate=_number(candidate[i]),
-        )
-        for i in order
+    return tuple(_pair(int(i), reference, candidate, lengths, pair_set) for i in order)
+
+
+def _pair(
+    i: int, reference: NDArray[np.float32], candidate: NDArray[np.float32], lengths: NDArray[np.int64], pair_set: PairSet
+) -> PairScore:
+    query, passage = (textwrap.shorten(text, _SHOWN_CHARACTERS, placeholder=" …") for text in pair_set.pairs[i])
+    return PairScore(
+        position=i,
+        query_id=pair_set.query_ids[pair_set.query_of[i]],
+        query=query,
+        passage=passage,
+        n_tokens=int(lengths[i]),
+        reference=float(reference[i]),
+        candidate=_number(candidate[i]),
     )
 
 

@@ -91,13 +91,13 @@ def doubts(ratio: Ratio) -> tuple[str, ...]:
     if ratio.n_rounds < MIN_ROUNDS:
         found.append(f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
     for value, most, said in (  # NaN is not below a limit either
-        (ratio.spread, MAX_SPREAD, "rounds spread by"),
-        (ratio.crowding, MAX_CROWDING, "others had this much of the cores meanwhile:"),
-        (abs(ratio.drift), MAX_DRIFT, "the speed-up drifted by"),
-        (ratio.clock, MAX_CLOCK_CHANGE, "the CPU's clock changed by"),
+        (ratio.spread, MAX_SPREAD, "rounds spread by {:.1%}"),
+        (ratio.crowding, MAX_CROWDING, f"others had {{:.1%}} of the cores meanwhile, the host {ratio.steal:.1%} of it"),
+        (abs(ratio.drift), MAX_DRIFT, "the speed-up drifted by {:.1%}"),
+        (ratio.clock, MAX_CLOCK_CHANGE, "the CPU's clock changed by {:.1%}"),
     ):
         if not value <= most:
-            found.append(f"{said} {value:.1%}, {most:.0%} allowed")
+            found.append(f"{said.format(value)}, {most:.0%} allowed")
     return tuple(found)
 
 

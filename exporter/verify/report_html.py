@@ -48,7 +48,7 @@ def html(report: Report) -> str:
         legend=LEGEND,
         summary=table(report),
         figures=figures,
-        sections=[(title, parts) for title, parts in sections(report) if title not in ("Checks", "Worst pairs")],
+        sections=[(title, parts) for title, parts in sections(report) if title not in ("Checks", "Worst query, worst pairs")],
         is_table=lambda part: isinstance(part, Table),
         tier=tier,
     )

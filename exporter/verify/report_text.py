@@ -89,7 +89,7 @@ def sections(report: Report) -> list[tuple[str, list[Part]]]:
         ("Speed and memory", [_speeds(report), _latencies(report), _ARITHMETIC, _arithmetics(report)]),
         ("Parity", [_parity(report), _PARITY, _lengths(report), _BUCKETS, *_own_precisions(report)]),
         ("Files", [_files(report), *_sums(report)]),
-        ("Worst pairs", [_worst(report)]),
+        ("Worst query, worst pairs", [*_worst(report)]),
         ("Builds", [Table(("variant", "what was done"), [(row.kind, "; ".join(row.facts)) for row in report.variants])]),
     ]
 
@@ -245,11 +245,12 @@ def _lengths(report: Report) -> Table:
                     str(bucket.n_pairs),
                     f"{bucket.mean_abs_diff:.3g} / {bucket.p99_abs_diff:.3g} / {bucket.max_abs_diff:.3g}",
                     f"{bucket.relative_rms:.2g}",
+                    f"{bucket.worst.query_id}: {bucket.worst.passage[:60]}",
                     f"{speed.pairs_per_s:.1f}" if speed else "",
                     f"{speed.over_tuned:.2f}" if speed else "",
                 )
             )
-    return Table(("variant", "tokens", "pairs", "mean / p99 / max |diff|", "off", "pairs/s", "x tuned"), rows)
+    return Table(("variant", "tokens", "pairs", "mean / p99 / max |diff|", "off", "worst pair", "pairs/s", "x tuned"), rows)
 
 
 def _own_precisions(report: Report) -> list[Table]:
@@ -290,22 +291,24 @@ def _sums(report: Report) -> list[Table]:
     return [Table(titles, rows)] if rows else []
 
 
-def _worst(report: Report) -> Table:
-    return Table(
-        ("variant", "query", "tokens", "reference", "candidate", "text"),
-        [
-            (
-                row.kind,
-                pair.query_id,
-                str(pair.n_tokens),
-                f"{pair.reference:.2f}",
-                "not finite" if pair.candidate is None else f"{pair.candidate:.2f}",
-                f"{pair.query} / {pair.passage[:120]}",
-            )
-            for row in report.variants
-            for pair in row.fidelity.worst_pairs[:3]
-        ],
-    )
+def _worst(report: Report) -> list[Table]:
+    queries = [(row.kind, p.worst_query, f"{p.worst_query_tau:.3f}", row.fidelity.worst_query) for row in report.variants for p in (row.fidelity.parity,)]
+    pairs = [
+        (
+            row.kind,
+            pair.query_id,
+            str(pair.n_tokens),
+            f"{pair.reference:.2f}",
+            "not finite" if pair.candidate is None else f"{pair.candidate:.2f}",
+            f"{pair.query} / {pair.passage[:120]}",
+        )
+        for row in report.variants
+        for pair in row.fidelity.worst_pairs[:3]
+    ]
+    return [
+        Table(("variant", "query", "tau-b", "text"), queries),
+        Table(("variant", "query", "tokens", "reference", "candidate", "text"), pairs),
+    ]
 
 
 def junit(report: Report) -> str:
