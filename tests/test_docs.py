@@ -26,7 +26,10 @@ def test_command_is_documented_and_has_help(command: str) -> None:
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 
-@pytest.mark.parametrize("field", [*Bars.model_fields, *Model.model_fields, *Measure.model_fields, *KINDS, "keep_fp32", "quantize_embeddings"])
+FIELDS = (*Bars.model_fields, *Model.model_fields, *Measure.model_fields, *KINDS, "keep_fp32", "quantize_embeddings")
+
+
+@pytest.mark.parametrize("field", FIELDS)
 def test_recipe_field_is_documented(field: str) -> None:
     """Every key a person may write in a recipe stands in the README."""
     assert re.search(rf"`{field}`|\b{field}: ", README)
@@ -54,5 +57,5 @@ def test_workflow_is_yaml() -> None:
 
 def test_readme_names_only_justfile_recipes() -> None:
     """Whatever the README tells people to `just`, just knows."""
-    known = set(re.findall(r"^([a-z-]+)[^:\n=]*:(?!=)", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
+    known = set(re.findall(r"^([a-z-]+)(?: [^:\n]*)?:(?!=)", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"just ([a-z-]+)", README)) <= known

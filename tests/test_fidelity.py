@@ -48,7 +48,8 @@ def test_lengths_by_hand() -> None:
 
 def test_lengths_leave_out_what_is_not_finite() -> None:
     """NaN is counted elsewhere; a length of which nothing is finite has no numbers."""
-    found = by_length(np.array([1.0, 0.0], np.float32), np.array([1.0, np.nan], np.float32), np.array([10, 100]), 512, a_pair_set((2,)))
+    reference, candidate = np.array([1.0, 0.0], np.float32), np.array([1.0, np.nan], np.float32)
+    found = by_length(reference, candidate, np.array([10, 100]), 512, a_pair_set((2,)))
     assert [bucket.name for bucket in found] == ["1 to 64"]
 
 

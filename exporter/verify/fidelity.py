@@ -48,7 +48,8 @@ class BatchEffect:
     """What company does to a pair's score, in logits: |difference| of a pair alone and in batches of mixed lengths.
 
     Each pair is scored alone, among mixed lengths, in the same company the other way round, and beside the longest pair.
-    `relative_rms` is the root mean square of the differences over the spread of the scores, as in `LengthBucket`; `n_flips` of `n_orders` orders of two passages of one query that are told apart alone turned round in company.
+    `relative_rms` is the root mean square of the differences over the spread of the scores, as in `LengthBucket`. Of `n_orders`
+    orders of two passages of one query that are told apart alone, `n_flips` turned round in company.
     """
 
     n_pairs: int
@@ -103,8 +104,8 @@ class OwnPrecision:
 class Fidelity:
     """One candidate against the reference, but for speed.
 
-    `worst_query` is the text of the query that agrees least. `scores` are the raw logits, in the order of the pair set, None where
-    not finite. `repeat_diff` is the largest |difference|, in logits, between two processes at one plan.
+    `worst_query` is the text of the query that agrees least. `scores` are the raw logits, in the order of the pair set, None
+    where not finite. `repeat_diff` is the largest |difference|, in logits, between two processes at one plan.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What the PyTorch model does on a GPU: is float32 there the reference that the CPU is, and what do half precisions cost and bring.
+"""What the PyTorch model does on a GPU: is float32 there the reference that the CPU is, what do half precisions cost and bring.
 
 Needs torch, sentence-transformers and a CUDA device, and nothing that exports.
 """
@@ -82,9 +82,7 @@ class GpuReport:
         return tuple(found)
 
 
-def measure_types(
-    reference: NDArray[np.float32], spec: TorchSpec, pair_set: PairSet, progress: Progress
-) -> tuple[TypeRow, ...]:
+def measure_types(reference: NDArray[np.float32], spec: TorchSpec, pair_set: PairSet, progress: Progress) -> tuple[TypeRow, ...]:
     """Score all pairs in every type, and time every batch size.
 
     Args:
@@ -140,7 +138,8 @@ def markdown(report: GpuReport) -> str:
     lines = [
         f"# PyTorch on {report.device}",
         "",
-        f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against float32 on the CPU, in logits; TF32 off.",
+        f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against float32 on the CPU, in "
+        "logits; TF32 off.",
         "",
         *([f"- {problem}" for problem in report.problems] or ["float32 on the GPU gives the reference's scores."]),
         "",

@@ -292,7 +292,11 @@ def _sums(report: Report) -> list[Table]:
 
 
 def _worst(report: Report) -> list[Table]:
-    queries = [(row.kind, p.worst_query, f"{p.worst_query_tau:.3f}", row.fidelity.worst_query) for row in report.variants for p in (row.fidelity.parity,)]
+    queries = [
+        (row.kind, found.parity.worst_query, f"{found.parity.worst_query_tau:.3f}", found.worst_query)
+        for row in report.variants
+        for found in (row.fidelity,)
+    ]
     pairs = [
         (
             row.kind,
