@@ -191,7 +191,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     }
     runs = measure(
         sides,
-        pair_set,
+        spread_out(pair_set, N_TIMED_PAIRS),
         progress,
         seldom=frozenset({"torch default", *peaks, *(kind for kind, of_kind in bars.items() if of_kind.min_speedup is None)}),
         budget_s=recipe.measure.budget_s,

@@ -12,7 +12,7 @@ import pytest
 from exporter import pipeline
 from exporter.errors import RecipeError
 from exporter.progress import Silent
-from exporter.verify import bench
+from exporter.verify import bench, throughput
 from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, Bench, BenchRow, MixRow, ScalingRow, of_lengths
 from exporter.verify.bench_report import FILES, markdown, write_bench
 from exporter.verify.pairs import whole_queries
@@ -131,7 +131,6 @@ def test_files(tmp_path: Path) -> None:
 def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer beside us on the tiny model, in processes of their own: the same scores, and every number there."""
     for name, value in {
-        "MIN_ROUNDS": 1,
         "_MIX_ROUNDS": 1,
         "_BATCHES": (4, 8),
         "_MIN_RUN_S": 0.0,
@@ -139,6 +138,8 @@ def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "JOB_SIZES": (100,),
     }.items():
         monkeypatch.setattr(bench, name, value)
+    monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
+    monkeypatch.setattr(throughput, "MIN_RUN_S", 0.1)
     monkeypatch.setattr(bench, "MIXES", {"short": (16, 32)})
     peer = "optimum ORTModel"
     found = pipeline.bench(built, Silent(), started_at="2026-01-01T00:00:00Z", only=(peer,), lengths=True, scaling=True)

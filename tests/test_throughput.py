@@ -286,7 +286,7 @@ def measured(
     budget_s: float = 100.0,
 ) -> dict[str, list[Run]]:
     """Measure sides on three pairs."""
-    return measure(sides, a_pair_set((3,)), Silent(), seldom=seldom, budget_s=budget_s, unsettled=unsettled)
+    return measure(sides, a_pair_set((3,)).pairs, Silent(), seldom=seldom, budget_s=budget_s, unsettled=unsettled)
 
 
 def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
-"""Give a graph two attentions: the exported one, and one without a mask for batches without padding.
+"""Rewrite attention exactly: the same scores for less work. Attentions are found from the graph, around their Softmax.
 
-ORT's MultiHeadAttention without a mask is a flash attention: it never writes out the scores of all positions against all, which
-for long pairs do not fit the caches. Which of the two runs is decided by the batch, in the graph, so every caller gets both.
+`projections_absorbed`: where one position asks, the keys and values of all positions need not be made.
+`unmasked_where_full`: a batch without padding needs no mask. ORT's MultiHeadAttention without one is a flash attention: it never
+writes out the scores of all positions against all, which for long pairs do not fit the caches. Which of the two runs is decided
+by the batch, in the graph, so every caller gets both.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from exporter.export.rewrite import UnknownShapes, infer_shapes, int64_constant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,15 +27,120 @@ _SPLIT, _KEYS, _SWAP = [0, 2, 1, 3], [0, 2, 3, 1], [0, 1, 3, 2]
 
 @dataclass(frozen=True, slots=True)
 class _Attention:
-    """One layer's attention: the projections [n_rows, n_tokens, hidden], the nodes behind them, and what they come to."""
+    """One layer's attention: the projections [n_rows, n_tokens, hidden], the nodes behind them, and what they come to.
+
+    `scored` is the product of queries and keys, `mixed` that of their softmax and the values.
+    """
 
     query: ir.Value
     key: ir.Value
     value: ir.Value
     n_heads: int
     scale: float
+    scored: ir.Node
+    mixed: ir.Node
     nodes: tuple[ir.Node, ...]
     output: ir.Value
+
+
+@dataclass(frozen=True, slots=True)
+class _Projection:
+    """A product of every position with a weight [hidden, n_heads * size], by heads, and a bias by heads or none."""
+
+    positions: ir.Value
+    weight: NDArray[np.float32]  # [hidden, n_heads, size]
+    bias: NDArray[np.float32] | None  # [n_heads, 1, size]
+
+
+def projections_absorbed(graph: Path, path: Path) -> str:
+    """Where attention has one query a row, take keys' weights into the query and values' weights behind the mixing.
+
+    For a head with one query q over positions X, q (X K + k)' is (q K') X' plus the same number for all positions, which softmax
+    takes out again; and p (X V + v) is (p X) V + v, since p sums to 1. A position then costs two rows of hidden numbers a head
+    instead of two products with hidden x hidden weights.
+    Source: https://arxiv.org/abs/2405.04434 (2.1.2, where DeepSeek-V2 absorbs projections of its own so)
+
+    Args:
+        graph: an ONNX graph whose attention is made of plain operators, narrowed to the first token.
+        path: the .onnx file to write; the graph as it was where nothing is found.
+
+    Returns:
+        A fact for the manifest.
+    """
+    import onnx_ir as ir
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    try:
+        shapes = infer_shapes(graph)
+    except UnknownShapes as why:
+        shutil.copyfile(graph, path)
+        return f"keys and values absorbed: does not apply, {why}"
+    model = ir.load(graph)
+    found = 0
+    for node in [node for node in model.graph if node.op_type == "Softmax"]:
+        one = _attention(node)
+        if one is None or shapes.get(one.query.name or "", ())[1:2] != (1,):
+            continue
+        keys, values = _projection(one.key, one.n_heads), _projection(one.value, one.n_heads)
+        if keys is not None and values is not None:
+            _absorb(model.graph, one, keys, values, found)
+            found += 1
+    if not found:
+        shutil.copyfile(graph, path)
+        return "keys and values absorbed: does not apply, no attention of the known form has one query"
+    RemoveUnusedNodesPass()(model)
+    ir.save(model, path)
+    return f"keys and values absorbed: {found} layer{'s' if found > 1 else ''}"
+
+
+def _projection(value: ir.Value, n_heads: int) -> _Projection | None:
+    """Recognize X W + b, the bias on either side or missing; None where anything is not as expected."""
+    node, bias = _producer(value), None
+    if node is not None and node.op_type == "Add":
+        constants = [_constant(side) for side in node.inputs]
+        at = next((i for i, constant in enumerate(constants) if constant is not None and constant.ndim == 1), None)
+        if at is None:
+            return None
+        bias, node = constants[at], _producer(node.inputs[1 - at])
+    if node is None or node.op_type != "MatMul" or node.inputs[0] is None:
+        return None
+    weight = _constant(node.inputs[1])
+    if weight is None or weight.ndim != 2 or weight.shape[1] % n_heads:
+        return None
+    by_head = weight.reshape(len(weight), n_heads, -1).astype(np.float32)
+    return _Projection(node.inputs[0], by_head, None if bias is None else bias.reshape(n_heads, 1, -1).astype(np.float32))
+
+
+def _absorb(graph: ir.Graph, one: _Attention, keys: _Projection, values: _Projection, number: int) -> None:
+    """Put other operators where an attention's two products are."""
+    import onnx_ir as ir
+
+    def weight(what: str, array: NDArray[np.float32]) -> ir.Value:
+        name = f"absorbed_{what}_{number}"
+        value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
+        graph.register_initializer(value)
+        return value
+
+    def made(before: ir.Node, op: str, *inputs: ir.Value | None, **attributes: list[int]) -> ir.Value:
+        node = ir.node(op, inputs, attributes, name=f"absorbed_{number}_{len(graph)}")
+        node.outputs[0].name = node.name
+        graph.insert_before(before, node)
+        return node.outputs[0]
+
+    _, n_heads, size = keys.weight.shape
+    asked = made(one.scored, "Reshape", one.query, int64_constant(graph, (-1, n_heads, 1, size)))
+    asked = made(one.scored, "MatMul", asked, weight("keys", keys.weight.transpose(1, 2, 0)))  # [n_rows, n_heads, 1, hidden]
+    asked = made(one.scored, "Squeeze", asked, int64_constant(graph, (2,)))
+    scores = made(one.scored, "MatMul", asked, made(one.scored, "Transpose", keys.positions, perm=[0, 2, 1]))
+    scores = made(one.scored, "Unsqueeze", scores, int64_constant(graph, (2,)))  # [n_rows, n_heads, 1, n_tokens]
+    one.scored.outputs[0].replace_all_uses_with(scores)
+
+    shares = made(one.mixed, "Squeeze", one.mixed.inputs[0], int64_constant(graph, (2,)))
+    mixed = made(one.mixed, "Unsqueeze", made(one.mixed, "MatMul", shares, values.positions), int64_constant(graph, (2,)))
+    mixed = made(one.mixed, "MatMul", mixed, weight("values", values.weight.transpose(1, 0, 2)))  # [n_rows, n_heads, 1, size]
+    if values.bias is not None:
+        mixed = made(one.mixed, "Add", mixed, weight("bias", values.bias))
+    one.mixed.outputs[0].replace_all_uses_with(mixed)
 
 
 def unmasked_where_full(graph: Path, path: Path) -> str:
@@ -116,7 +225,7 @@ def _attention(softmax: ir.Node) -> _Attention | None:
         between = _between({query[0], key[0], value[0]}, last)
         if between is None:
             return None
-        return _Attention(query[0], key[0], value[0], query[1], scale, between, last.outputs[0])
+        return _Attention(query[0], key[0], value[0], query[1], scale, node, product, between, last.outputs[0])
     return None
 
 
@@ -186,6 +295,8 @@ def _perm(node: ir.Node) -> list[int]:
 def _constant(value: ir.Value | None) -> NDArray[np.generic] | None:
     import onnx_ir as ir
 
+    while (node := _producer(value)) is not None and node.op_type == "Identity":  # of equal weights only one is exported
+        value = node.inputs[0]
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else np.asarray(tensor.numpy())
 

@@ -5,12 +5,13 @@ Each step's result is cached under everything it was made from, so an unchanged 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import shutil
 import warnings
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
@@ -133,31 +134,40 @@ def _opset(variant: Variant) -> int:
 
 
 def _base(source: Source, opset: int) -> dict[str, object]:
-    return {"source": source.digest, "tools": tools(), "opset": opset}
+    return {"source": source.digest, "tools": tools(), "code": _code(), "opset": opset}
+
+
+@cache
+def _code() -> str:
+    """Give one hash of this room's modules: what they make changes between two releases too."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
 def _export(source: Source, opset: int, max_length: int, proof: Sequence[tuple[str, str]], progress: Progress) -> Path:
     """Give the folder of the graph all variants of one opset are made from: exported, rewritten, and shown to score the same."""
 
     def make(folder: Path) -> tuple[str, ...]:
-        from exporter.export.attention import unmasked_where_full
+        from exporter.export.attention import projections_absorbed, unmasked_where_full
         from exporter.export.onnx import export_plain
         from exporter.export.rewrite import first_token_only, proven
         from exporter.export.source import tokenized
         from exporter.export.work import count_work
 
-        exported, rewritten = folder / "exported.onnx", folder / _GRAPH
+        exported, narrowed, rewritten = folder / "exported.onnx", folder / "narrowed.onnx", folder / _GRAPH
         export_plain(source, opset, exported)
-        fact = first_token_only(exported, rewritten)
         feeds = tokenized(source, max_length, proof, batch_size=_PROOF_ROWS)
-        fact = proven(fact, exported, rewritten, feeds)
+        facts = (
+            proven(first_token_only(exported, narrowed), exported, narrowed, feeds),
+            proven(projections_absorbed(narrowed, rewritten), narrowed, rewritten, feeds),
+        )
         exported.unlink()
+        narrowed.unlink()
         unmasked = folder / _UNMASKED
         attention = unmasked_where_full(rewritten, unmasked)
         feeds += tokenized(source, max_length, proof)  # without padding
         (folder / _ATTENTION).write_text(proven(attention, rewritten, unmasked, feeds), encoding="utf-8")
         (folder / _WORK).write_bytes(TypeAdapter(Work).dump_json(count_work(rewritten, source.inputs)))
-        return (fact,)
+        return facts
 
     key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
     return _step("export", key, make, f"export to ONNX, opset {opset}", progress)

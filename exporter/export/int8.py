@@ -44,9 +44,9 @@ class Options:
         return 7 if self.isa in ("avx2", "avx512") else 8
 
 
-# One [CLS] row per pair: quantizing them saves nothing and costs ranking.
+# One [CLS] row per pair: quantizing them saves nothing and costs ranking. So are the products of `projections_absorbed`.
 # Source: https://github.com/vllm-project/vllm/issues/35849
-_ALWAYS_FP32 = ("*pooler*", "*classifier*")
+_ALWAYS_FP32 = ("*pooler*", "*classifier*", "absorbed_*")
 # The quantizer turns `NAME` of this type into a MatMul `NAME_MatMul`, and quantizes that.
 # Source: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/python/tools/quantization/onnx_model.py
 _GEMM = "Gemm"

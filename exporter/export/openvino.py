@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from exporter.machine import Isa
 
 # Scores come from these one-row products; see int8.py.
-_ALWAYS_FP32 = ("*pooler*", "*classifier*")
+_ALWAYS_FP32 = ("*pooler*", "*classifier*", "absorbed_*")
 
 
 def convert(plain: Path, path: Path, *, fp16: bool) -> tuple[str, ...]:

@@ -34,6 +34,10 @@ _ELEMENTWISE = frozenset((
 # fmt: on
 
 
+class UnknownShapes(Exception):
+    """A graph whose shapes cannot be inferred; it is left as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Push:
     """How a selection on a node's output becomes selections on its inputs, {input index: axis}; the others are needed whole."""
@@ -56,10 +60,10 @@ def first_token_only(plain: Path, path: Path) -> str:
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     try:
-        shapes = _shapes(plain)
-    except Exception as error:  # noqa: BLE001 # the shape inference raises Exception itself, and whatever it trips over
+        shapes = infer_shapes(plain)
+    except UnknownShapes as why:
         shutil.copyfile(plain, path)
-        return f"first token only: does not apply, shapes cannot be inferred: {str(error).splitlines()[0]}"
+        return f"first token only: does not apply, {why}"
     model = ir.load(plain)
     plan = _plan(model.graph, shapes)
     n_products = sum(node.op_type == "MatMul" for node in plan)
@@ -107,12 +111,19 @@ def proven(fact: str, before: Path, after: Path, feeds: Sequence[Mapping[str, ND
     return f"{fact}; moves no score of {len(was)} pairs by more than {change:.0e}"
 
 
-def _shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
-    """Infer every tensor's shape; a dimension is a number or a symbol, equal symbols being equal numbers."""
+def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
+    """Infer every tensor's shape; a dimension is a number or a symbol, equal symbols being equal numbers.
+
+    Raises:
+        UnknownShapes: the inference trips over the graph.
+    """
     import onnx
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-    inferred = SymbolicShapeInference.infer_shapes(onnx.load(plain), auto_merge=True)
+    try:
+        inferred = SymbolicShapeInference.infer_shapes(onnx.load(plain), auto_merge=True)
+    except Exception as error:  # it raises Exception itself, and whatever it trips over
+        raise UnknownShapes(f"shapes cannot be inferred: {str(error).splitlines()[0]}") from error
     shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         if value.type.tensor_type.HasField("shape"):
@@ -218,7 +229,7 @@ def _apply(graph: ir.Graph, plan: Mapping[ir.Node, _Push], shapes: Shapes) -> No
                 selected[value, axis] = _slice(graph, value, 0, 1, axis)
             node.replace_input_with(index, selected[value, axis])
         if push.shape is not None:
-            node.replace_input_with(1, _initializer(graph, push.shape))
+            node.replace_input_with(1, int64_constant(graph, push.shape))
     for node in graph:
         if node.op_type == "Shape" and node.inputs[0] is not None and node.inputs[0].producer() in plan:
             _shape_from_inputs(graph, node, shapes)
@@ -238,7 +249,7 @@ def _shape_from_inputs(graph: ir.Graph, node: ir.Node, shapes: Shapes) -> None:
     dims = []
     for dim in shapes[node.inputs[0].name or ""]:
         if isinstance(dim, int):
-            dims.append(_initializer(graph, (dim,)))
+            dims.append(int64_constant(graph, (dim,)))
             continue
         given, axis = next((v, shapes[v.name or ""].index(dim)) for v in graph.inputs if dim in shapes[v.name or ""])
         shape = ir.node("Shape", [given], {"start": axis, "end": axis + 1})
@@ -252,7 +263,7 @@ def _shape_from_inputs(graph: ir.Graph, node: ir.Node, shapes: Shapes) -> None:
 def _slice(graph: ir.Graph, value: ir.Value, start: int, end: int, axis: int) -> ir.Value:
     import onnx_ir as ir
 
-    node = ir.node("Slice", [value, *(_initializer(graph, (n,)) for n in (start, end, axis))])
+    node = ir.node("Slice", [value, *(int64_constant(graph, (n,)) for n in (start, end, axis))])
     producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], node)
@@ -261,7 +272,8 @@ def _slice(graph: ir.Graph, value: ir.Value, start: int, end: int, axis: int) ->
     return node.outputs[0]
 
 
-def _initializer(graph: ir.Graph, values: tuple[int, ...]) -> ir.Value:
+def int64_constant(graph: ir.Graph, values: tuple[int, ...]) -> ir.Value:
+    """Give a graph's constant of these numbers, int64[n], made once."""
     import onnx_ir as ir
 
     name = "int64_" + "_".join(map(str, values)).replace("-", "m")

@@ -1,7 +1,7 @@
 """Side by side with what a user would pick instead, and how the cost grows: the measurements, as data and as text.
 
-The same weights, pairs and threads for all; a round runs every side once, one process each, so that drift hits all alike.
-Peers are timed twice in that process: as documented, and at their own best batch size.
+The same weights, pairs and threads for all. Each peer is timed against ours alone, as documented and at its own best batch size:
+one process each, in turns over the same pairs, so that what a shared machine does hits both alike.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from exporter.runtime import Plan
 from exporter.verify.pairs import whole_queries
 from exporter.verify.parity import Quality, compare, quality
 from exporter.verify.peers import PEERS
-from exporter.verify.throughput import MIN_ROUNDS, Latency, Ratio, Throughput, median_interval, percentiles, pool, speedup
-from exporter.verify.worker import ArtifactSpec, Call, Job, PeerSpec, Run, run_job
+from exporter.verify.throughput import Latency, Ratio, Throughput, measure, median_interval, percentiles, pool, speedup
+from exporter.verify.worker import ArtifactSpec, Call, Job, PeerSpec, Run, Spec, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,8 +54,7 @@ JOB_SIZES = (100, 1_000, 10_000, 100_000)
 class BenchRow:
     """One side under one setting. `ours_over` is our speed over its, round by round; None for ours itself.
 
-    `low` and `high` hold the median of `throughput`'s pairs per second with 95 %; `load_s` is the side's, whose settings share a
-    process. Quality is on a subset of whole queries.
+    `low` and `high` hold the median of `throughput`'s pairs per second with 95 %. Quality is on a subset of whole queries.
     """
 
     side: str
@@ -126,7 +125,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """How one side is run: its specs by setting, all in one process."""
+    """How one side is run: its specs by setting."""
 
     name: str
     package: str
@@ -181,7 +180,7 @@ def measure_rows(
     Raises:
         BackendError: a side fails.
     """
-    runs = _rounds(sides, [pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES)], MIN_ROUNDS, progress)
+    runs = _rounds(sides, ours, tuple(pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES)), progress)
     few_at = whole_queries(pair_set, N_QUALITY_QUERIES)
     few = pair_set.picked(few_at)
     rows = []
@@ -192,9 +191,8 @@ def measure_rows(
             _, scores = run_job(Job("score", (spec,), few.pairs))
             assert scores is not None
             parity, kept = compare(reference[few_at], scores, few), quality(reference[few_at], scores, few)
-            load_s = max(statistics.median(run.load_s for run in runs[side.name, setting]) for setting in side.specs)
             for setting, plan in side.specs.items():
-                of_side = runs[side.name, setting]
+                of_side, of_ours = runs[side.name, setting]
                 _, low, high = median_interval([run.n_pairs / statistics.fmean(run.seconds) for run in of_side])
                 rows.append(
                     BenchRow(
@@ -204,8 +202,8 @@ def measure_rows(
                         throughput=pool(side.name, str(plan), of_side),
                         low=low,
                         high=high,
-                        load_s=load_s,
-                        ours_over=None if side.name == ours else speedup(runs[ours, OURS], of_side),
+                        load_s=statistics.median(run.load_s for run in of_side),
+                        ours_over=None if side.name == ours else speedup(of_ours, of_side),
                         latency=latency[setting],
                         quality=kept,
                         pearson=parity.pearson,
@@ -314,18 +312,22 @@ def _on_cores(spec: ArtifactSpec, n_cores: int) -> ArtifactSpec:
 
 
 def _rounds(
-    sides: Sequence[Side], pairs: Sequence[tuple[str, str]], n_rounds: int, progress: Progress
-) -> dict[tuple[str, str], list[Run]]:
-    runs: dict[tuple[str, str], list[Run]] = {}
-    call = Call(tuple(range(len(pairs))), 1)
-    with progress.stage("speed: rounds", n_rounds) as step:
-        for done in range(1, n_rounds + 1):
-            for side in sides:
-                found, _ = run_job(Job("time", tuple(side.specs.values()), tuple(pairs), (call,), n_warmup=12, min_s=_MIN_RUN_S))
-                for setting, run in zip(side.specs, found, strict=True):
-                    runs.setdefault((side.name, setting), []).append(run)
-            step(done)
-    return runs
+    sides: Sequence[Side], ours: str, pairs: tuple[tuple[str, str], ...], progress: Progress
+) -> dict[tuple[str, str], tuple[list[Run], list[Run]]]:
+    """Give every side's runs by setting, and those of ours beside it; ours itself has all of its own."""
+    (spec,) = (side.specs[OURS] for side in sides if side.name == ours)
+    found: dict[tuple[str, str], tuple[list[Run], list[Run]]] = {(ours, OURS): ([], [])}
+    for side in sides:
+        if side.name == ours:
+            continue
+        group: dict[str, Spec] = {OURS + " beside it": spec, **side.specs}
+        runs = measure(
+            group, pairs, progress, seldom=frozenset(), budget_s=0, unsettled=lambda _runs: frozenset(), what=side.name
+        )
+        beside = runs[OURS + " beside it"]
+        found[ours, OURS][0].extend(beside)
+        found |= {(side.name, setting): (runs[setting], beside) for setting in side.specs}
+    return found
 
 
 def _latencies(side: Side, few: PairSet) -> dict[str, Latency]:

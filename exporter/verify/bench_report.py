@@ -82,7 +82,7 @@ def markdown(bench: Bench) -> str:
         ),
         "",
         f"Latency: one query with its {rows[0].latency.n_documents} candidates, {rows[0].latency.n_calls} calls. RSS is the "
-        "process's peak, both settings of a side in one process. nDCG@10 kept and Pearson's r are over PyTorch's scores.",
+        "process's peak. nDCG@10 kept and Pearson's r are over PyTorch's scores.",
         "",
         *(f"- {name}: not measured, {why}" for name, why in bench.skipped),
         *(["", *_lengths(bench)] if bench.mixes else ()),

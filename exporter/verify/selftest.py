@@ -23,7 +23,7 @@ from exporter.verify.gate import doubts, judge, judge_speed
 from exporter.verify.mutants import MUTANTS, Good, NotApplicable, copy_variant, mutate, weaken
 from exporter.verify.parity import per_query, retained
 from exporter.verify.report_text import md_table
-from exporter.verify.throughput import MIN_ROUNDS, measure, speedup
+from exporter.verify.throughput import MIN_ROUNDS, N_TIMED_PAIRS, measure, speedup, spread_out
 from exporter.verify.worker import ArtifactSpec, Job, Run, run_job
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def try_speeds(
     Returns:
         The rates, live and replayed, and the rounds of the artifact against itself.
     """
+    pairs = spread_out(pair_set, N_TIMED_PAIRS)
     slow = {_slower(by): replace(spec, slowdown=by) for by in SLOWDOWNS}
     same: list[tuple[str, bool]] = []
     slowed: dict[str, list[tuple[str, bool]]] = {name: [] for name in slow}
@@ -189,7 +190,7 @@ def try_speeds(
             going = {side for side in runs if side != "reference" and not _settled(runs[side], runs["reference"])}
             return frozenset(going | {"reference"} if going else going)
 
-        runs = measure(sides, pair_set, progress, seldom=frozenset(), budget_s=_BUDGET_S, unsettled=unsettled)
+        runs = measure(sides, pairs, progress, seldom=frozenset(), budget_s=_BUDGET_S, unsettled=unsettled)
         same.append(_judged(runs["again"], runs["reference"]))
         rounds += zip(runs["reference"], runs["again"], strict=False)
         for name in slow if trial % _SLOW_EVERY == 0 else ():

@@ -261,12 +261,13 @@ def _sweep(specs: Sequence[_S], pair_set: PairSet, *, n_passes: int) -> list[tup
 
 def measure(
     sides: Mapping[str, Spec],
-    pair_set: PairSet,
+    pairs: tuple[tuple[str, str], ...],
     progress: Progress,
     *,
     seldom: frozenset[str],
     budget_s: float,
     unsettled: Callable[[dict[str, list[Run]]], frozenset[str]],
+    what: str = "speed",
 ) -> dict[str, list[Run]]:
     """Run every side in a process of its own each round, until the numbers are settled or the time is up; MIN_ROUNDS in any case.
 
@@ -275,16 +276,16 @@ def measure(
 
     Args:
         sides: how each is run.
-        pair_set: what it scores, an even pick of it.
+        pairs: what it scores.
         progress: told the rounds done.
         seldom: sides run in the first rounds only, to save time.
         budget_s: no round is begun after so many seconds.
         unsettled: asked after each round from MIN_ROUNDS on which sides to run once more; none ends the measurement.
+        what: the name of the stage.
     """
-    pairs = spread_out(pair_set, N_TIMED_PAIRS)
     runs: dict[str, list[Run]] = {side: [] for side in sides}
     going, done, started = frozenset(sides), 0, time.monotonic()
-    with progress.stage("speed: rounds") as step:
+    with progress.stage(f"{what}: rounds") as step:
         while going and (done < MIN_ROUNDS or time.monotonic() - started < budget_s):
             in_turn = {side: spec for side, spec in sides.items() if side in going}
             for side, run in _round(in_turn, pairs, seldom, backwards=done % 2 == 1).items():
