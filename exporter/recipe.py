@@ -92,9 +92,13 @@ class Measure(_Part):
     """How long speed is measured: rounds go on until every gated speed-up is known well enough, or the time is up."""
 
     precision: float = Field(
-        0.10, gt=0, lt=1, description="half the width of a speed-up's 95 % interval over its value, at which rounds end"
+        0.10,
+        gt=0,
+        lt=1,
+        strict=True,
+        description="half the width of a speed-up's 95 % interval over its value, at which rounds end",
     )
-    budget_s: float = Field(180, gt=0, le=86_400, description="seconds after which they end in any case")
+    budget_s: float = Field(180, gt=0, le=86_400, strict=True, description="seconds after which they end in any case")
 
 
 class Onnx(_Part):
@@ -366,7 +370,7 @@ def _finding(path: Path, lines: dict[_Loc, int], problem: object) -> str:
 
 def _fields_at(loc: _Loc) -> tuple[str, ...]:
     """Name the keys that may stand where `loc` points."""
-    parts: dict[str, type[_Part]] = {"model": Model, "pairs": Pairs, "reference": Reference}
+    parts: dict[str, type[_Part]] = {"model": Model, "pairs": Pairs, "reference": Reference, "measure": Measure}
     if len(loc) == 1:
         return tuple(Recipe.model_fields)
     if loc[0] == "variants":

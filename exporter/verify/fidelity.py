@@ -45,11 +45,12 @@ TRUNCATED = "truncated"
 
 @dataclass(frozen=True, slots=True)
 class BatchEffect:
-    """What company does to a pair's score, in logits: |difference| of a pair alone and in batches of mixed lengths.
+    """What plan and company do to a pair's score, in logits: |difference| of a pair alone and in batches of mixed lengths.
 
-    Each pair is scored alone, among mixed lengths, in the same company the other way round, and beside the longest pair.
-    `relative_rms` is the root mean square of the differences over the spread of the scores, as in `LengthBucket`. Of `n_orders`
-    orders of two passages of one query that are told apart alone, `n_flips` turned round in company.
+    Each pair is scored alone with all threads in one worker, and under the plan that ships among mixed lengths, in the same
+    company the other way round, and beside the longest pair: whatever plan a user runs lies between. `relative_rms` is the
+    root mean square of the differences over the spread of the scores, as in `LengthBucket`. Of `n_orders` orders of two passages
+    of one query that are told apart alone, `n_flips` turned round in company.
     """
 
     n_pairs: int
@@ -231,7 +232,7 @@ def batch_effect(spec: ArtifactSpec, pair_set: PairSet) -> BatchEffect:
     """Score pairs alone and in three kinds of company, and compare.
 
     Args:
-        spec: how the variant is run; its token budget is not kept to.
+        spec: how the variant is run; its token budget is not kept to, and pairs alone have one worker of all its threads.
         pair_set: whole queries.
     """
     n = len(pair_set.pairs)
@@ -240,7 +241,8 @@ def batch_effect(spec: ArtifactSpec, pair_set: PairSet) -> BatchEffect:
     longest = max(range(n), key=lambda i: len(pair_set.pairs[i][1]))
     companies = [groups, [group[::-1] for group in groups], [[*group[:-1], longest, group[-1]] for group in groups]]
     calls = tuple(Call(tuple(group), 1) for company in companies for group in company)
-    alone = _scores(Job("score", (replace(spec, token_budget=1),), pair_set.pairs))
+    one_worker = replace(spec, token_budget=1, workers=1, threads=spec.workers * spec.threads)
+    alone = _scores(Job("score", (one_worker,), pair_set.pairs))
     together = _scores(Job("score", (replace(spec, token_budget=_ONE_BATCH),), pair_set.pairs, calls))
     start, deltas, n_orders, n_flips = 0, [], 0, 0
     for company in companies:

@@ -97,8 +97,9 @@ def sections(report: Report) -> list[tuple[str, list[Part]]]:
 _ARITHMETIC = "Matrix products, padding not counted, against onnxruntime's own rate on large ones, all cores, in the same run:"
 _PARITY = (
     "Differences are in logits. Off: root mean square of the differences over the standard deviation of the reference's scores, "
-    "of all pairs and of the query that is farthest. Alone or batched: between a pair scored alone and in three other companies; "
-    "flips: orders of two passages of a query that this turned round. Again: between two processes."
+    "of all pairs and of the query that is farthest. Alone or batched: of a pair scored alone, by one worker of all threads, "
+    "and in three companies under the plan that ships; flips: orders of two passages of a query that this turned round. Again: "
+    "between two processes at one plan."
 )
 _BUCKETS = "Speed by length is of one process, a few pairs each, so it has no interval."
 

@@ -94,7 +94,7 @@ def test_slowdown_is_slept(strict: Path) -> None:
 
 
 def test_left_truncating_tokenizer_stays_so(tmp_path: Path) -> None:
-    """A model that cuts off the beginning is packaged so, and its variant scores like it."""
+    """A model that cuts off the beginning is packaged so: the runtime truncates by the tokenizer's file."""
     write_tiny_model(tmp_path / "model")
     config = tmp_path / "model" / "tokenizer_config.json"
     config.write_text(config.read_text(encoding="utf-8").replace("{", '{"truncation_side": "left",', 1), encoding="utf-8")
