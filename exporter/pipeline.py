@@ -26,7 +26,7 @@ from exporter.artifact import (
 from exporter.errors import IntegrityError, RecipeError
 from exporter.export.build import build_variants, tools
 from exporter.export.source import Source, find_source, write_config_and_tokenizer, write_reference
-from exporter.machine import Machine, this_machine
+from exporter.machine import Machine, package_version, this_machine
 from exporter.publish.folder import publish_to_folder
 from exporter.recipe import Model, Onnx, OnnxInt8, Recipe
 from exporter.runtime import Reranker, choose_plan
@@ -35,6 +35,7 @@ from exporter.verify.bench import (
     N_QUALITY_QUERIES,
     N_QUERIES,
     OURS,
+    TUNED,
     Bench,
     Side,
     measure_mixes,
@@ -324,7 +325,7 @@ def bench(folder: Path, progress: Progress, *, started_at: str, only: Sequence[s
     folders, skipped = prepare_peers(source, recipe.model.max_length, only or tuple(PEERS), progress)
     sweep_pairs = [pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES // 2)]
     peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, progress)
-    sides += peers
+    sides += [Side("torch tuned", f"sentence-transformers {package_version('sentence-transformers')}", {TUNED: tuned}), *peers]
     name = f"exporter {ours.kind}"
     tokenizer = Reranker.load(folder, ours.kind)
 

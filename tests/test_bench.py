@@ -13,7 +13,7 @@ from exporter import pipeline
 from exporter.errors import RecipeError
 from exporter.progress import Silent
 from exporter.verify import bench, throughput
-from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, Bench, BenchRow, MixRow, ScalingRow, of_lengths
+from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench, BenchRow, MixRow, ScalingRow, of_lengths
 from exporter.verify.bench_report import FILES, markdown, write_bench
 from exporter.verify.pairs import whole_queries
 from exporter.verify.peers import PEERS
@@ -118,7 +118,6 @@ def test_markdown_says_all() -> None:
 
 def test_files(tmp_path: Path) -> None:
     """Table, JSON and charts are written; without scaling there is no chart of it; the same numbers give the same bytes."""
-    pytest.importorskip("matplotlib")
     write_bench(a_bench(), tmp_path / "all")
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(FILES)
     write_bench(replace(a_bench(), scaling=()), tmp_path / "few")
@@ -146,7 +145,7 @@ def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.skipped == ()
     sides = {(row.side, row.setting): row for row in found.rows}
     ours = {(f"exporter {kind}", OURS) for kind in ("onnx", "onnx-int8", "onnx-int8-static")}
-    assert set(sides) == ours | {(peer, setting) for setting in (AS_DOCUMENTED, AT_BEST)}
+    assert set(sides) == ours | {("torch tuned", TUNED)} | {(peer, setting) for setting in (AS_DOCUMENTED, AT_BEST)}
     assert all(row.throughput.pairs_per_s > 0 and row.latency.p50_ms > 0 for row in found.rows)
     assert all(row.pearson == pytest.approx(1, abs=1e-5) for row in found.rows if "int8" not in row.side)
     assert [row.side for row in found.rows if row.ours_over is None] == ["exporter onnx-int8"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, BackendMissing
-from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, Bench
+from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench
 from exporter.verify.report_text import md_table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from exporter.verify.bench import ScalingRow
 
 FILES = ("bench.json", "bench.md", "bench.png", "bench.svg", "scaling.png", "scaling.svg")
-_COLOURS = {OURS: "#1b7837", AT_BEST: "#5e8fc7", AS_DOCUMENTED: "#b9cbe4"}
+_COLOURS = {OURS: "#1b7837", TUNED: "#5e8fc7", AT_BEST: "#5e8fc7", AS_DOCUMENTED: "#b9cbe4"}
 
 
 def write_bench(bench: Bench, folder: Path) -> None:
@@ -32,7 +32,7 @@ def write_bench(bench: Bench, folder: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendMissing("charts need matplotlib; pip install -r requirements-peers.lock") from None
+        raise BackendMissing("charts need matplotlib; pip install 'exporter[verify]'") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_bytes(TypeAdapter(Bench).dump_json(bench, indent=1))
