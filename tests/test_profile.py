@@ -15,15 +15,15 @@ from exporter.errors import IntegrityError, RecipeError
 from exporter.runtime import Reranker
 
 # The tiny model: hidden 32, feed-forward 64, four heads of 8, two layers, of which the second is for one position.
-H, F = 32, 64
+H, F, N_HEADS = 32, 64, 4
 PROJECTION = 2 * H * H  # multiplications and additions of one position
 LAYER = 4 * PROJECTION + 2 * 2 * H * F
 
 
 def test_work_by_hand(built: Path) -> None:
-    """First layer for n positions, keys and values of the second too, the rest for one; attention is 2 products of 2 H n each."""
-    per_token = LAYER + 2 * PROJECTION + 2 * 2 * H  # the last: one query's products with n keys and n values
-    per_pair = LAYER - 2 * PROJECTION + PROJECTION + 2 * H  # last layer's one position, pooler, classifier
+    """First layer for n positions, the second for one; attention is 2 products of 2 H n each, absorbed weights once a head."""
+    per_token = LAYER + 2 * 2 * N_HEADS * H  # the last: one query's products with n positions, for every head
+    per_pair = LAYER + PROJECTION + 2 * H  # last layer's one position, its keys' and values' weights too; pooler, classifier
     assert {entry.work for entry in read_manifest(built).variants} == {Work(per_pair, per_token, 2 * 2 * H)}
 
 

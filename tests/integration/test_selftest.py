@@ -83,11 +83,11 @@ def test_no_such_variant(strict: Path) -> None:
 
 
 def test_slowdown_is_slept(strict: Path) -> None:
-    """A variant slowed down by all of its time takes at least twice what it computes, and scores the same."""
+    """A variant slowed down by thrice its time computes a quarter of it, on two cores at most half, and scores the same."""
     pairs = tuple(("wing lift", "drag flow " * 20) for _ in range(64))
-    spec = ArtifactSpec(str(strict), "onnx", 1, 1, 512, slowdown=1.0)
+    spec = ArtifactSpec(str(strict), "onnx", 1, 1, 512, slowdown=3.0)
     (run,), _ = run_job(Job("time", (spec,), pairs, (Call(tuple(range(64)), 3),)))
-    assert run.cpu_share < 0.75  # half of the time nothing is done
+    assert run.cpu_share < 0.55  # of one core; the tokenizer has all of them
     scores = [run_job(Job("score", (s,), pairs))[1] for s in (spec, ArtifactSpec(str(strict), "onnx", 1, 1, 512))]
     assert scores[0] is not None
     assert np.array_equal(*scores)

@@ -59,7 +59,7 @@ def test_report_measures_both_sides(verified: Path) -> None:
     assert {speed.name for speed in exact.length_speeds} == {"1 to 64", "truncated"}
     int8 = report.variants[1].fidelity
     assert 1e-4 < int8.batches.max_delta < 0.5  # a batch's activations share one range
-    assert int8.contents.int8_share > 0.9
+    assert int8.contents.int8_share > 0.8  # of two layers; the absorbed weights of the last are fp32
     assert int8.saturation is not None
     assert int8.saturation.proven
     assert int8.saturation.unsaturated_diff is not None
