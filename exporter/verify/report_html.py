@@ -218,7 +218,7 @@ def _sweep(axes: Axes, _report: Report, row: VariantReport, _colour: str) -> Non
     rates = np.full((len(layouts), len(budgets)), np.nan)
     for found in row.plan.sweep:
         rates[layouts.index((found.workers, found.threads)), budgets.index(found.token_budget)] = found.pairs_per_s
-    axes.imshow(rates, aspect="auto", cmap="YlGn", vmin=0)
+    axes.imshow(rates, aspect="auto", cmap="YlGn", vmin=0, vmax=1.8 * np.nanmax(rates))  # dark figures stay readable
     for (i, j), rate in np.ndenumerate(rates):
         if np.isfinite(rate):
             axes.text(j, i, f"{rate:.0f}", ha="center", va="center")
