@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from exporter.verify.report import Report, VariantReport
@@ -109,7 +110,7 @@ def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "exporter", "font.size": 9, "axes.spines.top": False}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "exporter", "font.size": 11, "axes.spines.top": False}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         out = io.StringIO()
@@ -126,7 +127,7 @@ def _each(figure: Figure, report: Report, draw: Callable[[Axes, Report, VariantR
         axes.set_visible(False)
     for axes, row, colour in zip(figure.axes, report.variants, _COLOURS, strict=False):
         axes.set_visible(True)
-        axes.set_title(row.kind, fontsize=9)
+        axes.set_title(row.kind, fontsize=11)
         draw(axes, report, row, colour)
 
 
@@ -163,6 +164,7 @@ def _by_length(axes: Axes, report: Report) -> None:
             tuned = [rates[name].pairs_per_s / rates[name].over_tuned for name in at]
             axes.plot(at, tuned, "s--", color=_GREY, label="torch tuned")
     axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
     axes.set_xlabel("tokens a pair")
     axes.set_ylabel("pairs per second")
     axes.legend(frameon=False)
@@ -177,9 +179,20 @@ def _latency(axes: Axes, report: Report) -> None:
         axes.fill_between(at, [x.p50_ms for x in found], [x.p95_ms for x in found], color=colour, alpha=0.2)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.yaxis)
     axes.set_xlabel("candidates of one query")
     axes.set_ylabel("ms")
     axes.legend(frameon=False)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Write 20, 50, 100 along a logarithmic axis, where powers of ten would be one or none."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _taus(axes: Axes, report: Report) -> None:
