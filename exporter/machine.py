@@ -54,6 +54,11 @@ class Machine:
         return tuple(name for name in fields if getattr(self, name) != getattr(other, name))
 
 
+def this_platform() -> str:
+    """Name system, CPU class and Python in one line, for the record of a build."""
+    return f"{platform.system()} {platform.machine()}, {this_isa()}, Python {platform.python_version()}"
+
+
 def this_machine() -> Machine:
     """Describe the machine this process runs on."""
     model, _ = _cpu()

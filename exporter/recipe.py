@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from exporter.errors import RecipeError
@@ -23,8 +24,11 @@ from exporter.machine import Isa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ruamel.yaml.nodes import MappingNode
+
 # A recipe is a page of text; more than this is a mistake or an attack.
 _MAX_BYTES = 256 * 1024
+_MAX_KEYS = 1000
 
 Yaml: TypeAlias = "str | int | float | bool | None | list[Yaml] | dict[str, Yaml]"
 _Loc: TypeAlias = "tuple[int | str, ...]"
@@ -39,7 +43,9 @@ class Model(_Part):
 
     source: str = Field(min_length=1, description="`sample`, a folder, or a Hub id such as cross-encoder/ms-marco-MiniLM-L6-v2")
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a Hub id")
-    max_length: int = Field(512, ge=8, description="tokens of a pair, special tokens counted; longer pairs are truncated")
+    max_length: int = Field(
+        512, ge=8, le=1 << 17, description="tokens of a pair, special tokens counted; longer pairs are truncated"
+    )
 
     @model_validator(mode="after")
     def _revision_is_for_the_hub(self) -> Self:
@@ -99,6 +105,12 @@ class Measure(_Part):
         description="half the width of a speed-up's 95 % interval over its value, at which rounds end",
     )
     budget_s: float = Field(180, gt=0, le=86_400, strict=True, description="seconds after which they end in any case")
+
+
+class Publish(_Part):
+    """What publishing this recipe's artifact asks for."""
+
+    signed: bool = Field(False, description="refuse to publish without a signature")
 
 
 class Onnx(_Part):
@@ -178,6 +190,7 @@ class Recipe(_Part):
     pairs: Pairs = Field(default_factory=lambda: Pairs.model_validate({}))
     reference: Reference = Field(default_factory=lambda: Reference.model_validate({}))
     measure: Measure = Field(default_factory=lambda: Measure.model_validate({}))
+    publish: Publish = Field(default_factory=lambda: Publish.model_validate({}))
     variants: tuple[Variant, ...]
 
     @model_validator(mode="after")
@@ -259,6 +272,8 @@ def load_bars(path: Path) -> dict[str, Bars]:
 def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
     """Give a YAML file as plain data, and the line on which each key stands."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+            raise RecipeError(f"{path}: no file; a recipe is a YAML file")
         if path.stat().st_size > _MAX_BYTES:
             raise RecipeError(f"{path}: larger than {_MAX_BYTES // 1024} KiB, which no recipe is")
         text = path.read_text(encoding="utf-8")
@@ -269,7 +284,9 @@ def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text: {error}") from None
     try:
-        data = YAML(typ="safe", pure=True).load(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Constructor = _Constructor
+        data = yaml.load(text)
         lines: dict[_Loc, int] = {}
         _collect_lines(YAML(typ="rt").load(text), (), lines, set())
     except MarkedYAMLError as error:
@@ -282,6 +299,15 @@ def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
     except (YAMLError, RecursionError, ValueError) as error:  # ValueError: a tag or a date that is none
         raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     return data, lines
+
+
+class _Constructor(SafeConstructor):
+    """Merges (`<<`) as YAML does, but stops where merges of merges grow to any size."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MAX_KEYS:
+            raise ConstructorError(None, None, f"more than {_MAX_KEYS} keys in one mapping, merged ones counted", node.start_mark)
 
 
 def _collect_lines(node: object, loc: _Loc, lines: dict[_Loc, int], seen: set[int]) -> None:
@@ -364,13 +390,20 @@ def _finding(path: Path, lines: dict[_Loc, int], problem: object) -> str:
     elif problem["type"] == "missing":
         message = "missing"
     elif not isinstance(found, dict | list | BaseModel | tuple):
-        message = f"{message[0].lower()}{message[1:]}, found {found!r}"
+        text = repr(found) if not isinstance(found, int) or abs(found) < 1 << 64 else "a number of more than 64 bits"
+        message = f"{message[0].lower()}{message[1:]}, found {text if len(text) <= 200 else f'{text[:200]}...'}"
     return f"{place}: {where}: {message}" if where else f"{place}: {message}"
 
 
 def _fields_at(loc: _Loc) -> tuple[str, ...]:
     """Name the keys that may stand where `loc` points."""
-    parts: dict[str, type[_Part]] = {"model": Model, "pairs": Pairs, "reference": Reference, "measure": Measure}
+    parts: dict[str, type[_Part]] = {
+        "model": Model,
+        "pairs": Pairs,
+        "reference": Reference,
+        "measure": Measure,
+        "publish": Publish,
+    }
     if len(loc) == 1:
         return tuple(Recipe.model_fields)
     if loc[0] == "variants":

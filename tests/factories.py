@@ -10,6 +10,7 @@ import numpy as np
 from exporter.artifact import (
     MANIFEST_SCHEMA,
     Manifest,
+    PairsEntry,
     PlanEntry,
     SourceEntry,
     SweepRow,
@@ -260,6 +261,8 @@ def a_manifest(folder: Path, **changes: object) -> Manifest:
         recipe_digest=recipe.digest,
         recipe=recipe.model_dump_json(),
         source=SourceEntry(source="sample", revision=None, digest="3" * 64, weights_bytes=400),
+        pairs=(PairsEntry("verify", "made up", "2" * 64, 4),),
+        platform="Linux x86_64, avx2, Python 3.12.0",
         max_length=512,
         pad_id=0,
         tools=(("onnx", "1.19.0"),),

@@ -318,7 +318,7 @@ def test_no_manifest(tmp_path: Path) -> None:
 def test_another_schema(folder: Path, schema: object) -> None:
     """A manifest of another schema is refused, with both numbers."""
     reseal(folder, schema=schema)
-    with pytest.raises(IntegrityError, match=f"schema {schema}, this exporter reads 3"):
+    with pytest.raises(IntegrityError, match=f"schema {schema}, this exporter reads 4"):
         read_manifest(folder)
 
 

@@ -244,7 +244,7 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 def test_folder_instead_of_a_file(tmp_path: Path) -> None:
     """A folder is no recipe."""
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(RecipeError, match="no file; a recipe is a YAML file"):
         load_recipe(tmp_path)
 
 

@@ -56,6 +56,8 @@ _TOOLS = (
     "openvino",
     "nncf",
     "numpy",
+    "tokenizers",
+    "safetensors",
 )
 
 

@@ -1,22 +1,25 @@
 """Find the model a recipe names and make sure it is a cross-encoder that can be exported safely.
 
 The result is an ordinary folder, as sentence-transformers and transformers read it. Weights are safetensors only, no code of
-the model's author is run. What is built from the folder is not known here.
+the model's author is run. The libraries are shown the files of `_SOURCE_FILES` and no others: a `modules.json` beside them names
+Python files that sentence-transformers runs when the folder is a local one, an `adapter_config.json` another model.
+What is built from the folder is not known here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import __version__
-from exporter.artifact import FileEntry, sha256_file
+from exporter.artifact import MANIFEST, FileEntry, foreign_key, plain_file, read_json_object, sha256_file
 from exporter.cache import cached
-from exporter.errors import RecipeError
+from exporter.errors import IntegrityError, RecipeError
 from exporter.hub import fetch
 
 if TYPE_CHECKING:
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from exporter.recipe import Model
 
 WEIGHTS = "model.safetensors"
-# All a reranker consists of; nothing else is fetched or copied, so no pickle and no code ever arrives.
+_MAX_TOKENIZER_BYTES = 64 << 20  # see artifact.py
+# All a reranker consists of; nothing else is fetched, copied or shown to a library, so no pickle and no code is ever opened.
 _SOURCE_FILES = (
     "config.json",
     WEIGHTS,
@@ -109,37 +113,75 @@ def _checked(model: Model, folder: Path, revision: str | None) -> Source:
         pickled = [p.name for p in folder.glob("*.bin")]
         found = f"found {', '.join(pickled)}, which can run code when opened" if pickled else "found no weights"
         raise RecipeError(f"{where}: wanted {WEIGHTS}, {found}; save it with safe_serialization=True")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        assert isinstance(config, dict)
-    except (ValueError, AssertionError, RecursionError):
-        raise RecipeError(f"{where}: config.json is not a JSON object") from None
-    if "auto_map" in config:
-        raise RecipeError(f"{where}: its config.json asks to run code of its own (auto_map), which exporter does not")
-    architectures = config.get("architectures") or ["none"]
-    if not str(architectures[0]).endswith("ForSequenceClassification"):
-        raise RecipeError(f"{where}: {architectures[0]} is no cross-encoder; wanted a ...ForSequenceClassification")
-    n_labels = config.get("num_labels", len(config.get("id2label") or {0: "", 1: ""}))
+    files, config = _files(where, folder)
+    architectures = config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
+    if not architecture.endswith("ForSequenceClassification"):
+        raise RecipeError(f"{where}: {architecture[:80]!a} is no cross-encoder; wanted a ...ForSequenceClassification")
+    names = config.get("id2label")
+    n_labels = config.get("num_labels", len(names) if isinstance(names, dict) and names else 2)
     if n_labels != 1:
         raise RecipeError(f"{where}: gives {n_labels} labels; a reranker gives one score per pair")
-    return _described(model, where, folder, revision)
+    return _described(model, where, _only(files, folder), revision, files)
 
 
-def _described(model: Model, where: str, folder: Path, revision: str | None) -> Source:
+def _files(where: str, folder: Path) -> tuple[tuple[FileEntry, ...], dict[str, object]]:
+    """Hash the files a model consists of and give its config, once nothing in them leads elsewhere."""
+    try:
+        paths = [plain_file(folder, name) for name in _SOURCE_FILES if os.path.lexists(folder / name)]
+        config = read_json_object(folder / "config.json")
+        for name in ("config.json", "tokenizer_config.json"):
+            if folder / name in paths and (key := foreign_key(read_json_object(folder / name))):
+                asks = "asks to run code of its own, or for files from elsewhere"
+                raise RecipeError(f"{where}: its {name} {asks} ({key}), which exporter does not")
+        for path in paths:
+            if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > _MAX_TOKENIZER_BYTES:
+                raise RecipeError(f"{path}: {path.stat().st_size} bytes, and no such file has more than {_MAX_TOKENIZER_BYTES}")
+    except IntegrityError as error:
+        raise RecipeError(f"{where}: {error}") from None
+    _check_weights(where, folder / WEIGHTS)
+    return tuple(FileEntry(path.name, path.stat().st_size, sha256_file(path)) for path in paths), config
+
+
+def _check_weights(where: str, path: Path) -> None:
+    """Read the header only: safetensors refuses tensors that overlap, reach past the end or leave holes."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise RecipeError(f"{where}: {WEIGHTS} is no safetensors file: {str(error).splitlines()[0]}") from None
+
+
+def _only(files: Sequence[FileEntry], folder: Path) -> Path:
+    """Give a folder that holds a model's files and nothing else: this one, or one in the cache."""
+    if {path.name for path in folder.iterdir()} <= {MANIFEST, *(file.path for file in files)}:  # MANIFEST: the cache's own
+        return folder
+
+    def fill(into: Path) -> None:
+        for file in files:
+            shutil.copyfile(folder / file.path, into / file.path)
+
+    only, _ = cached("source", {"files": [[file.path, file.sha256] for file in files]}, fill)
+    return only
+
+
+def _described(model: Model, where: str, folder: Path, revision: str | None, files: Sequence[FileEntry]) -> Source:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RecipeError(f"{where}: transformers cannot read it: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # OSError, ValueError, KeyError ..., and tokenizers raises Exception itself
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RecipeError(f"{where}: transformers cannot read it: {reason[:300]}") from error
     if not tokenizer.is_fast:
         raise RecipeError(f"{where}: its tokenizer has no tokenizer.json, which the runtime needs")
     # RoBERTa's positions start at pad_token_id + 1: two of its 514 are never a token's.
     n_positions = getattr(config, "max_position_embeddings", None)
     if n_positions and model.max_length > n_positions:
         raise RecipeError(f"model.max_length is {model.max_length}, {where} has {n_positions} positions")
-    files = [FileEntry(n, (folder / n).stat().st_size, sha256_file(folder / n)) for n in _SOURCE_FILES if (folder / n).is_file()]
     digest = hashlib.sha256("".join(f"{f.path}\0{f.sha256}\n" for f in files).encode()).hexdigest()
     return Source(
         name=model.source,
@@ -197,8 +239,9 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
     tokenizer.model_max_length = max_length
     tokenizer.padding_side = "right"
+    tokenizer.chat_template = None  # a program in Jinja, which rates no pair
     tokenizer.init_kwargs = {
-        k: v for k, v in tokenizer.init_kwargs.items() if k not in ("max_length", "stride", "pad_to_multiple_of")
+        k: v for k, v in tokenizer.init_kwargs.items() if k not in ("max_length", "stride", "pad_to_multiple_of", "chat_template")
     }
     tokenizer.save_pretrained(into)
     special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from exporter.runtime.plan import Plan
 
 # How an engine computes. `stated`: as this module says, what a user runs. `unsaturated`: ORT's int8 products in kernels that
-# cannot saturate, which older CPUs pay for. `own`: OpenVINO's own defaults, which on some CPUs are bf16. The last two are for
-# comparing.
+# cannot saturate, which older CPUs pay for. `own`: the engine's own defaults, which in OpenVINO are bf16 on some CPUs and in ORT
+# fusions that round otherwise. The last two are for comparing.
 # Source: https://github.com/microsoft/onnxruntime/issues/14642 (session.x64quantprecision)
 Precision = Literal["stated", "unsaturated", "own"]
 # What a graph of a cross-encoder may ask for. Source: DESIGN of `Reranker._padded`, which fills exactly these.
@@ -124,7 +124,10 @@ class _OnnxRuntime:
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = ort.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(_SLOW_FUSIONS)
+                str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=[] if precision == "own" else list(_SLOW_FUSIONS),
             )
         except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
             raise BackendError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error

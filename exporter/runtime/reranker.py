@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Self, TypedDict
 import numpy as np
 from tokenizers import Tokenizer
 
-from exporter.artifact import MANIFEST, read_manifest, sha256_file
+from exporter.artifact import check_needed, read_manifest
 from exporter.errors import IntegrityError, RecipeError
-from exporter.hub import fetch
 from exporter.machine import cores_allowed, this_isa
+from exporter.remote import cached_artifact, is_remote
 from exporter.runtime.engine import Engine, Operation, Precision, open_engine
+from exporter.runtime.inspect import check_model
 from exporter.runtime.plan import Plan, batches, choose_plan
 
 if TYPE_CHECKING:
@@ -76,10 +77,11 @@ class Reranker:
         profiled: bool = False,
         precision: Precision = "stated",
     ) -> Self:
-        """Load a variant of an artifact; the files it needs are hashed first.
+        """Load a variant of an artifact; the files it needs are hashed, and the model's operators looked at, first.
 
         Args:
-            folder: the artifact's folder, or `org/name` on the Hub, of which only the files needed are fetched.
+            folder: the artifact's folder; or `org/name` on the Hub, `hf://org/name@branch`, `oci://registry/name:tag` or
+                `s3://bucket/prefix`, of which only the files needed are fetched.
             variant: its kind, by default the first the manifest names.
             revision: branch, tag or commit on the Hub.
             threads: cores to use, by default those this process may use.
@@ -88,26 +90,19 @@ class Reranker:
             precision: how the engine computes; other than `stated` is for comparing, not for use.
 
         Raises:
-            RecipeError: there is no such folder or repository, it is no artifact, or has no such variant.
-            IntegrityError: a file is missing or not the one the manifest names.
+            RecipeError: there is no such folder, repository, tag or prefix, it is no artifact, or has no such variant.
+            IntegrityError: a file is missing or not the one the manifest names, or holds what no build of ours makes.
             BackendMissing: the engine is not installed.
-            BackendError: the engine cannot load the file, or the Hub cannot be reached.
+            BackendError: the engine cannot load the file, or the place it is at cannot be reached.
         """
-        if _is_hub_id(str(folder)):
-            folder = _fetched(str(folder), revision, variant)
-        folder = Path(folder)
+        folder = _at_hand(str(folder), revision, variant)
         manifest = read_manifest(folder)
         entry = _entry(manifest, variant)
-        hashes = {file.path: file.sha256 for file in manifest.files}
-        for name in ("tokenizer.json", *entry.files):
-            if not (folder / name).is_file() or hashes.get(name) != sha256_file(folder / name):
-                raise IntegrityError(f"{folder / name} is not the file its manifest names; build the artifact again")
+        check_needed(manifest, folder, ("tokenizer.json", *entry.files))
+        check_model(manifest, entry, folder)
         if plan is None:
             plan = choose_plan(entry.plans, this_isa(), threads or cores_allowed())
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.no_padding()
-        side = (tokenizer.truncation or {}).get("direction", "right")
-        tokenizer.enable_truncation(manifest.max_length, strategy="longest_first", direction=side)
+        tokenizer = _tokenizer(manifest, folder / "tokenizer.json")
         engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled, precision=precision)
         pool = ThreadPoolExecutor(plan.workers)
         return cls(entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid())
@@ -261,18 +256,40 @@ def _entry(manifest: Manifest, variant: str | None) -> VariantEntry:
     return manifest.variant(variant) if variant else manifest.variants[0]
 
 
+def _tokenizer(manifest: Manifest, path: Path) -> Tokenizer:
+    """Read the tokenizer and hold it against the manifest: other consumers cut and pad as this file says.
+
+    Raises:
+        IntegrityError: it is none, or cuts or pads in another way.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises Exception itself
+        raise IntegrityError(f"{path}: no tokenizer: {str(error)[:200]!a}") from error
+    found = tokenizer.truncation or {}
+    wanted = {"max_length": manifest.max_length, "strategy": "longest_first", "stride": 0}
+    if {key: found.get(key) for key in wanted} != wanted or tokenizer.padding:
+        how = f"truncation {found or 'none'}, padding {tokenizer.padding or 'none'}"
+        raise IntegrityError(f"{path}: wanted pairs cut at {manifest.max_length} tokens and not padded, found {how}")
+    if tokenizer.id_to_token(manifest.pad_id) is None:
+        raise IntegrityError(f"{path}: has no token {manifest.pad_id}, with which its manifest pads")
+    return tokenizer
+
+
 def _is_hub_id(name: str) -> bool:
     """Tell `org/name` from a folder: nothing of that name is here, not even the folder it would lie in."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not Path(name).exists() and not Path(name).parent.is_dir()
 
 
-def _fetched(repo_id: str, revision: str | None, variant: str | None) -> Path:
-    """Fetch the manifest, and by it the files that one variant needs, of one commit."""
-    instead = f"{repo_id} is no folder here either"
-    folder, commit = fetch(repo_id, revision, [MANIFEST], instead=instead)
-    entry = _entry(read_manifest(folder), variant)
-    folder, _ = fetch(repo_id, commit, ["tokenizer.json", *entry.files], instead=instead)
-    return folder
+def _at_hand(name: str, revision: str | None, variant: str | None) -> Path:
+    """Give a folder of this machine with what one variant needs."""
+    if is_remote(name):
+        return cached_artifact(name, variant)
+    if _is_hub_id(name):
+        from exporter.remote.hub_source import cached_from_hub
+
+        return cached_from_hub(name, revision, variant, instead=f"{name} is no folder here either")
+    return Path(name)
 
 
 def _is_unicode(text: str) -> bool:

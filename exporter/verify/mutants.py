@@ -211,10 +211,15 @@ def _truncated_from_the_left(good: Good, folder: Path) -> None:
     _change_tokenizer(folder, change)
 
 
-def _max_length_halved(good: Good, _folder: Path) -> Manifest:
+def _max_length_halved(good: Good, folder: Path) -> Manifest:
     half = good.manifest.max_length // 2
     if not (good.n_tokens > half).any():
         raise NotApplicable(f"no pair is longer than {half} tokens")
+
+    def change(content: dict[str, dict[str, object]]) -> None:
+        content["truncation"]["max_length"] = half
+
+    _change_tokenizer(folder, change)
     return replace(good.manifest, variants=(good.entry,), max_length=half)
 
 

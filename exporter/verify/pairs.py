@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_DIR = Path(__file__).parent.parent / "sample"
 _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
+_MAX_LINE = 1 << 24  # characters of a pair; far more than any model reads
 _COLUMNS = ("query", "passage", "label", "query_id", "passage_id")
 
 
@@ -130,7 +131,7 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(_lines(file, path), 1):
             if not line.strip():
                 continue
             try:
@@ -146,10 +147,20 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
             yield number, row
 
 
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    """Give a file's lines, none of which fills the memory."""
+    number = 0
+    while line := file.readline(_MAX_LINE + 1):
+        number += 1
+        if len(line) > _MAX_LINE:
+            raise RecipeError(f"{path}:{number}: a line of more than {_MAX_LINE} characters, which no pair has")
+        yield line
+
+
 def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with path.open(encoding="utf-8", newline="") as file:
         columns: tuple[str, ...] = _COLUMNS
-        for number, cells in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+        for number, cells in enumerate(csv.reader(_lines(file, path), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
             if number == 1 and cells and cells[0] == "query":
                 columns = tuple(cells)
                 if unknown := set(columns) - set(_COLUMNS):
