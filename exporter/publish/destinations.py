@@ -1,0 +1,99 @@
+"""Deliver a whole published folder to a place, so that whoever looks there sees the old artifact or the new one, never a mixture.
+
+What makes it visible is always the last step, and one step: a rename, a commit, a tag, a pointer. Everything before it is found
+again by its hash when a send that was killed is repeated.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.artifact import staged
+from exporter.errors import RecipeError
+from exporter.progress import Silent
+from exporter.publish.difference import Sent, delivery, difference, refuse_another
+from exporter.publish.layout import second_name
+from exporter.remote.place import parse_place
+
+if TYPE_CHECKING:
+    from exporter.progress import Progress
+    from exporter.publish.difference import Delivery, Difference
+    from exporter.remote.place import Place
+
+
+def send(
+    folder: Path, address: str, progress: Progress | None = None, *, replace: bool = False, pull_request: bool = False
+) -> Sent:
+    """Deliver a published folder; sent again, it is a no-op that says so.
+
+    Args:
+        folder: whole and final, with its manifest, report and whatever proof it has.
+        address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
+        progress: told what is going on.
+        replace: deliver over another artifact, which is one with other files in its manifest. The same files with another report,
+            card or signature need no permission.
+        pull_request: open a pull request on the Hub instead of committing to the branch.
+
+    Raises:
+        RecipeError: the address is none, or another artifact is there, or there is no such repository or bucket, or the
+            credentials found may not write to it.
+        IntegrityError: the folder is not what its manifest says.
+        BackendError: the place cannot be reached or failed. What was sent is kept there, unseen; send again.
+        BackendMissing: the library that knows the way is not installed.
+    """
+    place = destination(address, pull_request=pull_request)
+    wanted = delivery(folder)
+    found = difference(wanted, place, replace=replace)
+    if found.none and found.there:
+        reference = place.text if place.kind == "dir" else found.there.version
+        return Sent(place.text, reference, None, len(wanted.files))
+    progress = progress or Silent()
+    if place.kind == "hf":
+        from exporter.publish.hub_commit import commit
+
+        return commit(wanted, place, found, progress, replace=replace, pull_request=pull_request)
+    if not replace:
+        refuse_another(wanted, found, place)
+    match place.kind:
+        case "dir":
+            return _to_folder(wanted, Path(place.where), found)
+        case "oci":
+            from exporter.publish.oci_push import push
+
+            return push(wanted, place, progress)
+        case "s3":
+            from exporter.publish.bucket_write import write
+
+            return write(wanted, place, found, progress)
+
+
+def destination(address: str, *, pull_request: bool = False) -> Place:
+    """Find out where to send to; no network is asked, so that a misspelt address is said before anything is built.
+
+    Raises:
+        RecipeError: the address is none, or nothing can be sent there.
+    """
+    place = parse_place(address)
+    if pull_request and (place.kind != "hf" or place.version not in (None, "main")):
+        raise RecipeError(f"{place.text}: a pull request is to the main branch of a Hub repository; wanted hf://org/name")
+    if place.kind == "oci" and (place.version or "").startswith("sha256:"):
+        raise RecipeError(f"{place.text}: a digest names what is there already; wanted oci://registry/name:tag")
+    return place
+
+
+def _to_folder(wanted: Delivery, dest: Path, found: Difference) -> Sent:
+    if dest.resolve().is_relative_to(wanted.folder.resolve()):
+        raise RecipeError(f"{dest} lies in the artifact {wanted.folder} itself; choose another folder")
+    with staged(dest, replace=True) as scratch:
+        names: dict[str, Path] = {}
+        for file in wanted.files:
+            target = scratch / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if first := names.get(file.sha256):
+                second_name(first, target)
+            else:
+                shutil.copyfile(wanted.folder / file.path, target)
+            names[file.sha256] = target
+    return Sent(str(dest), str(dest), len(found.changed), len(wanted.files))

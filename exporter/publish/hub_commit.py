@@ -1,0 +1,80 @@
+"""Send to the Hub: one commit, or one pull request, in which the new files come and those of the artifact before go.
+
+Large files are uploaded before the commit names them, and are kept by their hash: a send that was killed uploads only what is
+missing when it is repeated, and the branch is what it was until the commit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from exporter.errors import RecipeError
+from exporter.publish.difference import Sent, difference, refuse_another
+from exporter.remote.bucket import version_of
+from exporter.remote.hub_source import DEFAULT_BRANCH, hub_errors, hub_source
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from exporter.progress import Progress
+    from exporter.publish.difference import Delivery, Difference
+    from exporter.remote.place import Place
+
+
+def commit(wanted: Delivery, place: Place, found: Difference, progress: Progress, *, replace: bool, pull_request: bool) -> Sent:
+    """Commit a delivery to a branch, which is made from the main one if need be, or open a pull request.
+
+    Raises:
+        RecipeError: another artifact is there, or there is no such repository, or the token may not write to it.
+        BackendError: the Hub failed, or somebody committed meanwhile.
+    """
+    with hub_errors(place):
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+        api = HfApi()
+        branch = place.version or DEFAULT_BRANCH
+        title = f"Publish {wanted.manifest.name} ({version_of(wanted.files)[:12]})"
+        if pull_request:
+            if opened := _open_request(api, place, title):
+                return Sent(place.text, opened, None, len(wanted.files))
+        elif not replace and not (found.there and _is_unborn(place, found.there.version)):
+            refuse_another(wanted, found, place)
+        if found.there is None:
+            api.create_branch(place.where, branch=branch, exist_ok=True)
+            found = difference(wanted, place, replace=replace)
+        if found.there is None:
+            raise RecipeError(f"{place.text}: the repository has no {DEFAULT_BRANCH} branch yet; make a first commit on its page")
+        if found.none:
+            return Sent(place.text, found.there.version, None, len(wanted.files))
+        if ".gitignore" in found.there.files:
+            raise RecipeError(f"{place.text}: has a .gitignore, by which the Hub drops files without a word; delete it there")
+        additions = [CommitOperationAdd(file.path, str(wanted.folder / file.path)) for file in found.changed]
+        deletions = [CommitOperationDelete(path) for path in found.gone]
+        with progress.stage(f"{place.text}: {len(additions)} files"):
+            done = api.create_commit(
+                place.where,
+                [*additions, *deletions],
+                commit_message=title,
+                revision=branch,
+                create_pr=pull_request,
+                parent_commit=found.there.version,
+            )
+    reference = done.pr_url if pull_request else done.oid
+    return Sent(place.text, str(reference), len(additions), len(wanted.files))
+
+
+def _open_request(api: HfApi, place: Place, title: str) -> str | None:
+    """Find the pull request that a send before this one opened."""
+    for found in api.get_repo_discussions(place.where, discussion_type="pull_request", discussion_status="open"):
+        if found.title == title:
+            return str(found.url)
+    return None
+
+
+def _is_unborn(place: Place, commit_there: str) -> bool:
+    """Tell whether a branch has no commit of its own: it was made for a send that was killed, and shows what main shows."""
+    if place.version in (None, DEFAULT_BRANCH):
+        return False
+    main = hub_source(dataclasses.replace(place, version=DEFAULT_BRANCH))
+    return main is not None and main.commit == commit_there

@@ -1,0 +1,156 @@
+"""Artifacts in a bucket, through fsspec: each version under a prefix of its own, and a small pointer that says which is current.
+
+    prefix/artifact.json                        the pointer: files, sizes and hashes of the current version
+    prefix/.versions/SHA256/manifest.json ...   SHA256 is over the list in the pointer, so nothing is ever overwritten by another
+
+A bucket knows no rename, but puts one object whole or not at all. Who reads the pointer once and then its version gets one
+artifact, whatever is published meanwhile. Older versions stay, for readers that are not done; an expiry rule may clear them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from exporter.artifact import FileEntry, read_sealed
+from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
+from exporter.remote.source import Listed, write_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsspec import AbstractFileSystem
+
+    from exporter.remote.place import Place
+
+POINTER = "artifact.json"
+VERSIONS = ".versions"
+POINTER_SCHEMA = 1
+_MAX_POINTER_BYTES = 4 << 20
+_CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What the pointer says; `version` is the hash over `files`."""
+
+    schema: int
+    name: str
+    root: str  # of the artifact's manifest, for people
+    version: str
+    files: tuple[FileEntry, ...]
+
+
+def version_of(files: tuple[FileEntry, ...]) -> str:
+    """Hash a list of files, sorted by path."""
+    return hashlib.sha256(repr([(f.path, f.size_bytes, f.sha256) for f in files]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSource:
+    """One version in a bucket."""
+
+    bucket: AbstractFileSystem
+    prefix: str
+    pointer: Pointer
+    files: dict[str, Listed]
+    place: Place
+
+    @property
+    def version(self) -> str:
+        """The hash over all files."""
+        return self.pointer.version
+
+    def same(self, entry: FileEntry, file: Path) -> bool:
+        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        del file
+        return self.files.get(entry.path) == Listed(entry.size_bytes, entry.sha256)
+
+    def copy(self, path: str, to: Path, limit_bytes: int) -> None:
+        """Write the file there to a new file here."""
+        write_chunks(self._chunks(version_key(self.prefix, self.version, path)), to, limit_bytes)
+
+    def _chunks(self, key: str) -> Iterator[bytes]:
+        with bucket_errors(self.place), self.bucket.open(key, "rb", block_size=_CHUNK_BYTES) as there:
+            while chunk := there.read(_CHUNK_BYTES):
+                yield chunk
+
+
+def version_key(prefix: str, version: str, path: str) -> str:
+    """Name the object of one file of one version."""
+    return f"{prefix}/{VERSIONS}/{version}/{path}"
+
+
+def open_bucket(place: Place) -> tuple[AbstractFileSystem, str]:
+    """Give the file system, which remembers no listings, and the prefix in it.
+
+    Raises:
+        BackendMissing: fsspec or s3fs is not installed.
+    """
+    try:
+        from fsspec.core import url_to_fs
+
+        if place.protocol == "s3":
+            import s3fs  # noqa: F401 # fsspec's own message names no version, and comes late
+
+            return url_to_fs(place.url, use_listings_cache=False, skip_instance_cache=True)  # type: ignore[no-any-return]
+        return url_to_fs(place.url)  # type: ignore[no-any-return]
+    except ImportError as error:
+        raise BackendMissing(f"{place.text} needs {error.name}: pip install 'exporter[s3]'") from None
+
+
+def bucket_source(place: Place) -> BucketSource | None:
+    """Open the current version at a prefix; None if there is none.
+
+    Raises:
+        RecipeError: there is no such bucket, or the credentials found may not read it.
+        BackendError: the store cannot be reached.
+        BackendMissing: fsspec or s3fs is not installed.
+        IntegrityError: the pointer is damaged.
+    """
+    bucket, prefix = open_bucket(place)
+    with bucket_errors(place):
+        try:
+            size = bucket.info(f"{prefix}/{POINTER}")["size"]
+        except FileNotFoundError:
+            return None
+        if size > _MAX_POINTER_BYTES:
+            raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
+        raw = bucket.cat_file(f"{prefix}/{POINTER}")
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / POINTER).write_bytes(raw)
+        try:
+            pointer = TypeAdapter(Pointer).validate_python(read_sealed(Path(scratch) / POINTER))
+        except (IntegrityError, ValidationError):
+            raise IntegrityError(f"{place.text}/{POINTER}: changed since it was written; publish again with --replace") from None
+    if pointer.schema != POINTER_SCHEMA or pointer.version != version_of(pointer.files):
+        raise IntegrityError(f"{place.text}/{POINTER}: schema {pointer.schema}, this exporter reads {POINTER_SCHEMA}")
+    return BucketSource(bucket, prefix, pointer, {f.path: Listed(f.size_bytes, f.sha256) for f in pointer.files}, place)
+
+
+@contextmanager
+def bucket_errors(place: Place) -> Iterator[None]:
+    """Errors of the store become ours, one line each; their own texts stay out, they may quote what was sent."""
+    try:
+        from botocore.exceptions import BotoCoreError, FlexibleChecksumError, NoCredentialsError
+    except ImportError:  # memory:// needs no botocore
+        BotoCoreError = FlexibleChecksumError = NoCredentialsError = ConnectionError  # noqa: N806
+    try:
+        yield
+    except PermissionError:
+        raise RecipeError(f"{place.text}: the credentials found may not do this; set AWS_ACCESS_KEY_ID or AWS_PROFILE") from None
+    except FlexibleChecksumError:
+        raise IntegrityError(f"{place.text}: what came is not what was sent; fetch it again") from None
+    except NoCredentialsError:
+        raise RecipeError(f"{place.text}: no credentials found; set AWS_ACCESS_KEY_ID or AWS_PROFILE") from None
+    except FileNotFoundError:
+        raise RecipeError(f"{place.text}: there is no such bucket, or an object of this version is gone") from None
+    except (BotoCoreError, OSError) as error:
+        reason = type(error).__name__
+        raise BackendError(f"{place.text}: the store cannot be reached or failed ({reason}); run the same again") from error

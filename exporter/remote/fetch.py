@@ -1,0 +1,149 @@
+"""Bring a published artifact here, and let nothing in that its manifest does not name or that is larger than it says.
+
+A manifest may come from a stranger. So its own size is bounded before it is read, each file is held against it as it comes, and
+the folder appears when all of it was found right.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.artifact import MANIFEST, check_files, read_manifest, sha256_file, staged
+from exporter.cache import cached
+from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.remote.place import parse_place
+from exporter.remote.source import BESIDE, needed, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.artifact import Manifest
+    from exporter.remote.place import Place
+    from exporter.remote.source import Source
+
+# A manifest of every kind has 60 kB.
+MAX_MANIFEST_BYTES = 8 << 20
+# A report with the raw scores of 300 questions is 1 MB, its page with plots 2 MB.
+MAX_BESIDE_BYTES = 256 << 20
+
+
+def fetch_artifact(
+    address: str, into: Path, *, replace: bool = False, check: Callable[[Path], object] | None = None
+) -> tuple[Path, str]:
+    """Fetch a published artifact to a folder, which appears once every file in it was found to be the one its manifest names.
+
+    Args:
+        address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
+        into: the folder to become the copy.
+        replace: replace an artifact that stands there.
+        check: called with the whole copy before it appears, for example to verify a signature; what it raises keeps it from
+            appearing.
+
+    Returns:
+        The folder, and the version it was fetched at: a commit, a digest.
+
+    Raises:
+        RecipeError: there is no artifact at this address, or `into` stands in the way.
+        IntegrityError: a file is not the one its manifest names, or too large, or the manifest names files outside the folder.
+        BackendError: the place cannot be reached or refuses, or the disk does.
+        BackendMissing: the library that knows the way is not installed.
+    """
+    source = _opened(parse_place(address))
+    with staged(into, replace=replace) as scratch:
+        manifest = _copy_manifest(source, scratch, address)
+        _copy_files(source, manifest, tuple(file.path for file in manifest.files), scratch)
+        for name in BESIDE:
+            if name in source.files and not (scratch / name).exists():
+                _copy(source, name, scratch, MAX_BESIDE_BYTES)
+        check_files(manifest, scratch)
+        if check:
+            check(scratch)
+    return into, source.version
+
+
+def cached_artifact(address: str, variant: str | None = None) -> Path:
+    """Give a folder with what running one variant needs: the manifest, the tokenizer and the variant's files.
+
+    It lies in the cache, or is the folder that the address names. What is at the address is looked up each time, and fetched when
+    it has changed.
+
+    Args:
+        address: as in `fetch_artifact`.
+        variant: its kind, by default the first that the manifest names.
+
+    Raises:
+        RecipeError, IntegrityError, BackendError, BackendMissing: see `fetch_artifact`; or the artifact has no such variant.
+    """
+    place = parse_place(address)
+    if place.kind == "dir":
+        return Path(place.where)
+    if place.kind == "hf":  # has a cache of its own, which also serves without a network
+        from exporter.remote.hub_source import cached_from_hub
+
+        return cached_from_hub(place.where, place.version, variant, instead="try again where it can be")
+    source = _opened(place)
+
+    def make(scratch: Path) -> None:
+        # One folder further down: the cache keeps its own list of files where the manifest would lie.
+        folder = scratch / "artifact"
+        folder.mkdir()
+        manifest = _copy_manifest(source, folder, address)
+        _copy_files(source, manifest, needed(manifest, variant), folder)
+
+    found, _ = cached("fetched", {"place": place.text, "version": source.version, "variant": variant}, make)
+    return found / "artifact"
+
+
+def read_published(source: Source, address: str, scratch: Path) -> Manifest:
+    """Read just the manifest of what is published, by way of an empty folder.
+
+    Raises:
+        RecipeError: there is no artifact.
+        IntegrityError: the manifest was changed or is too large.
+        BackendError: it cannot be fetched.
+    """
+    return _copy_manifest(source, scratch, address)
+
+
+def _opened(place: Place) -> Source:
+    source = open_source(place)
+    if source is None:
+        raise RecipeError(f"{place.text}: nothing is there; check the address with whoever published it")
+    return source
+
+
+def _copy_manifest(source: Source, folder: Path, address: str) -> Manifest:
+    if MANIFEST not in source.files:
+        raise RecipeError(f"{address}: no artifact, it has no {MANIFEST}")
+    _copy(source, MANIFEST, folder, MAX_MANIFEST_BYTES)
+    return read_manifest(folder)
+
+
+def _copy_files(source: Source, manifest: Manifest, wanted: tuple[str, ...], folder: Path) -> None:
+    """Copy files that the manifest names, in the sizes and with the hashes that it names."""
+    entries = {file.path: file for file in manifest.files}
+    if missing := [path for path in wanted if path not in entries or path not in source.files]:
+        raise IntegrityError(f"{', '.join(missing)}: not there, or not in the manifest; publish the artifact again")
+    n_bytes, n_free = sum(entries[path].size_bytes for path in wanted), shutil.disk_usage(folder).free
+    if n_bytes > n_free:
+        raise BackendError(f"{folder.parent}: {n_bytes / 1e9:.1f} GB are to be fetched and {n_free / 1e9:.1f} GB are free")
+    for path in wanted:
+        _copy(source, path, folder, entries[path].size_bytes)
+        if sha256_file(folder / path) != entries[path].sha256:
+            raise IntegrityError(f"{path}: not the file that the manifest names; publish the artifact again")
+
+
+def _copy(source: Source, path: str, folder: Path, limit_bytes: int) -> None:
+    """Copy one file of at most so many bytes; it must not be there yet."""
+    listed = source.files[path]
+    if listed.size_bytes > limit_bytes:
+        raise IntegrityError(f"{path}: {listed.size_bytes} bytes, {limit_bytes} expected at most; it was not fetched")
+    try:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        source.copy(path, folder / path, listed.size_bytes)
+    except (FileExistsError, NotADirectoryError):
+        raise IntegrityError(f"{path}: named twice, or as a file and as a folder; it was not fetched") from None
+    if listed.sha256 and sha256_file(folder / path) != listed.sha256:
+        raise IntegrityError(f"{path}: what came is not what was sent; fetch it again")

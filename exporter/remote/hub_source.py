@@ -1,0 +1,150 @@
+"""Artifacts in repositories of the Hugging Face Hub: one commit of one branch, through huggingface_hub and its cache."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.artifact import MANIFEST, read_manifest
+from exporter.errors import BackendError, BackendMissing, RecipeError
+from exporter.hub import fetch
+from exporter.remote.source import Listed, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from exporter.artifact import FileEntry
+    from exporter.remote.place import Place
+
+DEFAULT_BRANCH = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """One commit of a repository; `blobs` has git's own hash of each file."""
+
+    place: Place
+    commit: str
+    files: dict[str, Listed]
+    blobs: dict[str, str]
+
+    @property
+    def version(self) -> str:
+        """The commit."""
+        return self.commit
+
+    def same(self, entry: FileEntry, file: Path) -> bool:
+        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        listed = self.files.get(entry.path)
+        if listed is None or listed.size_bytes != entry.size_bytes:
+            return False
+        if listed.sha256:
+            return listed.sha256 == entry.sha256
+        from huggingface_hub.utils.sha import git_hash
+
+        return bool(self.blobs.get(entry.path) == git_hash(file.read_bytes()))
+
+    def copy(self, path: str, to: Path, limit_bytes: int) -> None:
+        """Fetch a file to the Hub's cache, and write it to a new file here."""
+        del limit_bytes  # the size was listed, and huggingface_hub holds the download against it
+        # Patterns are what `fetch` takes, and a name may look like one.
+        folder, _ = fetch(self.place.where, self.commit, [glob.escape(path)], instead="try again")
+        if not (folder / path).is_file():
+            raise BackendError(f"{self.place.text}: {path} was not fetched; try again")
+        with (folder / path).open("rb") as there, to.open("xb") as here:
+            shutil.copyfileobj(there, here)
+
+
+def hub_source(place: Place) -> HubSource | None:
+    """Open the newest commit of a branch; None if the repository has no such branch.
+
+    Raises:
+        RecipeError: the Hub has no such repository, or not for you.
+        BackendError: the Hub cannot be reached.
+        BackendMissing: huggingface_hub is not installed.
+    """
+    with hub_errors(place):
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RevisionNotFoundError
+
+        try:
+            info = HfApi().model_info(place.where, revision=place.version or DEFAULT_BRANCH, files_metadata=True)
+        except RevisionNotFoundError:
+            return None
+    siblings = info.siblings or []
+    files = {s.rfilename: Listed(s.size or 0, s.lfs.sha256 if s.lfs else None) for s in siblings}
+    return HubSource(place, info.sha, files, {s.rfilename: s.blob_id or "" for s in siblings})
+
+
+def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, instead: str) -> Path:
+    """Give the folder of the Hub's own cache with what one variant needs, fetched if need be.
+
+    Args:
+        repo_id: `org/name`.
+        revision: a branch, tag or commit; None is the default branch.
+        variant: its kind, by default the first that the manifest names.
+        instead: what to do where the Hub cannot be reached, for the error.
+
+    Raises:
+        RecipeError, BackendError, BackendMissing: see `exporter.hub.fetch`; or the artifact has no such variant.
+        IntegrityError: the manifest was changed.
+    """
+    folder, commit = fetch(repo_id, revision, [MANIFEST], instead=instead)
+    wanted = needed(read_manifest(folder), variant)
+    folder, _ = fetch(repo_id, commit, [glob.escape(path) for path in wanted], instead=instead)
+    return folder
+
+
+@contextmanager
+def hub_errors(place: Place) -> Iterator[None]:
+    """Errors of huggingface_hub become ours, one line each; their own texts stay out, they may quote what was sent."""
+    try:
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            GatedRepoError,
+            HfHubHTTPError,
+            HFValidationError,
+            RepositoryNotFoundError,
+            XetError,
+        )
+    except ImportError:
+        raise BackendMissing(f"{place.text} needs huggingface_hub: pip install 'exporter[hub]'") from None
+    try:
+        from httpx import HTTPError  # what huggingface_hub 1 speaks with
+    except ImportError:
+        HTTPError = OSError  # noqa: N806
+    repo = place.where
+    try:
+        yield
+    except HFValidationError:
+        raise RecipeError(f"{repo!r} is no Hub id, which is org/name") from None
+    except GatedRepoError:
+        raise BackendError(f"{repo} asks for a licence to be accepted; do so on its page, and `hf auth login`") from None
+    except RepositoryNotFoundError:
+        raise RecipeError(
+            f"the Hub has no {repo}, or not for you; `hf auth login`, or set HF_TOKEN, or make it: `hf repo create {repo}`"
+        ) from None
+    except EntryNotFoundError as error:
+        raise BackendError(f"{place.text}: a file was not there ({type(error).__name__}); run the same again") from error
+    except HfHubHTTPError as error:
+        raise _http_error(place, getattr(error.response, "status_code", 0), error) from error
+    except (OSError, RuntimeError, ValueError, HTTPError, XetError) as error:  # RuntimeError: an upload, ValueError: a bad answer
+        if isinstance(cause := error.__cause__, HfHubHTTPError):
+            raise _http_error(place, getattr(cause.response, "status_code", 0), cause) from cause
+        reason = type(error).__name__
+        raise BackendError(f"{place.text}: the Hub cannot be reached or failed ({reason}); run the same again") from error
+
+
+def _http_error(place: Place, status: int, error: Exception) -> BackendError | RecipeError:
+    if status in (401, 403):
+        return RecipeError(
+            f"{place.text}: the Hub refuses ({status}); log in with `hf auth login`, or set HF_TOKEN to a token that may do this"
+        )
+    if status in (409, 412):
+        return BackendError(f"{place.text}: somebody else committed meanwhile; run the same again")
+    what = status or type(error).__name__
+    return BackendError(f"{place.text}: the Hub answered {what}; run the same again, what was sent is kept")

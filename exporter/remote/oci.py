@@ -1,0 +1,309 @@
+"""Artifacts in an OCI registry, laid out as ModelPack has it: one raw layer per file, its path in an annotation.
+
+Addresses, logins (what `docker login` keeps, credential helpers too, or ORAS_USER and ORAS_PASS) and tokens are oras's. Requests
+are sent here: oras's own have no time-out, are repeated for two minutes when a password is wrong, and read files into memory.
+Source: https://github.com/modelpack/model-spec/blob/main/docs/spec.md
+Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
+from exporter.remote.source import Listed, write_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oras.container import Container
+    from oras.provider import Registry
+    from requests import Response
+
+    from exporter.artifact import FileEntry
+    from exporter.remote.place import Place
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
+FILEPATH = "org.cncf.model.filepath"
+TITLE = "org.opencontainers.image.title"
+# Registries must take manifests of 4 MiB, and may refuse larger ones.
+# Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests
+_MAX_MANIFEST_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
+_ATTEMPTS = 3
+_TIMEOUT_S = (10, 300)  # to connect, and between bytes: a registry hashes a large layer before it answers
+_OVERLOADED = (429, 500, 502, 503, 504)
+_CLOSED = (401, 403)
+# Without TLS only on this machine, which is docker's rule too.
+_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3})(:\d+)?")
+
+Json = JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What stands for a blob or manifest in another one."""
+
+    media_type: str
+    digest: str
+    size_bytes: int
+
+    def json(self, **more: Json) -> dict[str, Json]:
+        """Give it as it stands in a manifest."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes, **more}
+
+
+@dataclass(slots=True)
+class Repository:
+    """One repository of a registry, and what was learnt about how to be let in."""
+
+    place: Place
+    _registry: Registry = field(repr=False)
+    _container: Container
+    _authorization: str = field(default="", repr=False)  # who prints this object prints no password
+
+    def manifest(self, reference: str, media_type: str = MANIFEST_TYPE) -> bytes | None:
+        """Give a manifest by tag or digest as the registry has it; None if there is none.
+
+        Raises:
+            IntegrityError: it is too large, or not the one of this digest.
+            RecipeError: the registry wants another login.
+            BackendError: it cannot be reached or failed.
+        """
+        response = self._ask("GET", self._container.manifest_url(reference), {"Accept": media_type}, stream=True)
+        if response.status_code == 404:
+            response.close()
+            return None
+        self._expect(response, 200)
+        body = b""
+        for chunk in self._chunks(response):
+            body += chunk
+            if len(body) > _MAX_MANIFEST_BYTES:
+                raise IntegrityError(f"{self.place.text}: its manifest has more than {_MAX_MANIFEST_BYTES} bytes")
+        if reference.startswith("sha256:") and digest_of(body) != reference:
+            raise IntegrityError(f"{self.place.text}: the registry gave another manifest than the one of this digest")
+        return body
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """Give the bytes of a blob as they come.
+
+        Raises:
+            RecipeError, BackendError: see `manifest`.
+        """
+        response = self._ask("GET", self._container.get_blob_url(digest), {"Accept-Encoding": "identity"}, stream=True)
+        self._expect(response, 200)
+        yield from self._chunks(response)
+
+    def upload(self, content: bytes | Path, digest: str) -> bool:
+        """Upload a blob unless it is there already, and tell whether it had to be.
+
+        Raises:
+            RecipeError, BackendError: see `manifest`.
+        """
+        if self._ask("HEAD", self._container.get_blob_url(digest)).status_code == 200:
+            return False
+        begun = self._ask("POST", self._container.upload_blob_url())
+        self._expect(begun, 202)
+        where = urljoin(begun.url, begun.headers.get("Location", ""))
+        where += ("&" if urlsplit(where).query else "?") + f"digest={digest}"
+        self._expect(self._ask("PUT", where, {"Content-Type": "application/octet-stream"}, content), 201)
+        return True
+
+    def put_manifest(self, reference: str, body: bytes, media_type: str = MANIFEST_TYPE) -> bool:
+        """Upload a manifest under a tag or its digest; tell whether the registry noted of itself which other one it refers to.
+
+        Raises:
+            RecipeError, BackendError: see `manifest`.
+        """
+        response = self._ask("PUT", self._container.manifest_url(reference), {"Content-Type": media_type}, body)
+        self._expect(response, 201)
+        return "OCI-Subject" in response.headers
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | Path | None = None,
+        *,
+        stream: bool = False,
+    ) -> Response:
+        """Send a request, again if the registry was overloaded or the connection broke."""
+        from requests import RequestException
+
+        url = url if "://" in url else f"{self._registry.prefix}://{url}"
+        what = ""
+        for attempt in range(_ATTEMPTS):
+            time.sleep(2**attempt if attempt else 0)
+            try:
+                response = self._let_in(method, url, headers or {}, body, stream=stream)
+            except RequestException as error:
+                what = type(error).__name__
+                continue
+            if response.status_code not in _OVERLOADED:
+                return response
+            what = str(response.status_code)
+        raise BackendError(f"{self.place.text}: the registry is out of reach or failed ({what}); run the same again")
+
+    def _let_in(self, method: str, url: str, headers: dict[str, str], body: bytes | Path | None, *, stream: bool) -> Response:
+        """Send a request with what lets us in, which goes to this registry only; get that if it is asked for."""
+        ours = urlsplit(url).netloc == self._container.registry
+        response = self._send(method, url, headers, body, stream=stream, ours=ours)
+        if response.status_code in _CLOSED and ours:
+            self._log_in(response)
+            response = self._send(method, url, headers, body, stream=stream, ours=ours)
+            if response.status_code in _CLOSED:
+                raise self._refused(response)
+        return response
+
+    def _send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | Path | None, *, stream: bool, ours: bool
+    ) -> Response:
+        if self._authorization and ours:
+            headers = {**headers, "Authorization": self._authorization}
+        with body.open("rb") if isinstance(body, Path) else nullcontext(body) as data:
+            response: Response = self._registry.session.request(
+                method, url, data=data, headers=headers, timeout=_TIMEOUT_S, stream=stream
+            )
+        return response
+
+    def _log_in(self, response: Response) -> None:
+        """Find out what the registry wants: the password itself, or a token that is to be had for it, or for nothing."""
+        from oras.provider import Registry
+
+        way = "basic" if response.headers.get("Www-Authenticate", "").lower().startswith("basic") else "token"
+        backend = Registry(self._container.registry, insecure=self._registry.prefix == "http", auth_backend=way).auth
+        backend.load_configs(self._container)
+        if (user := os.environ.get("ORAS_USER")) and (password := os.environ.get("ORAS_PASS")):
+            backend.set_basic_auth(user, password)
+        try:
+            found, _ = backend.authenticate_request(response, {})
+        except AttributeError:  # what oras's backend for passwords says when it has none
+            found = {}
+        if not found.get("Authorization"):
+            raise self._refused(response)
+        self._authorization = str(found["Authorization"])
+
+    def _refused(self, response: Response) -> RecipeError:
+        registry = self._container.registry
+        said = f"{self.place.text}: the registry refuses ({response.status_code})"
+        return RecipeError(f"{said}; log in with `docker login {registry}`, or set ORAS_USER and ORAS_PASS")
+
+    def _expect(self, response: Response, status: int) -> None:
+        if response.status_code != status:
+            response.close()
+            raise BackendError(f"{self.place.text}: the registry answered {response.status_code} where {status} was wanted")
+
+    def _chunks(self, response: Response) -> Iterator[bytes]:
+        from requests import RequestException
+
+        try:
+            with response:
+                yield from response.iter_content(_CHUNK_BYTES)
+        except RequestException as error:
+            reason = type(error).__name__
+            raise BackendError(f"{self.place.text}: the connection broke ({reason}); run the same again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class OciSource:
+    """What a tag stood for at one moment."""
+
+    repository: Repository
+    digest: str
+    files: dict[str, Listed]
+
+    @property
+    def version(self) -> str:
+        """The manifest's digest."""
+        return self.digest
+
+    def same(self, entry: FileEntry, file: Path) -> bool:
+        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        del file
+        return self.files.get(entry.path) == Listed(entry.size_bytes, entry.sha256)
+
+    def copy(self, path: str, to: Path, limit_bytes: int) -> None:
+        """Write the file there to a new file here."""
+        write_chunks(self.repository.blob(f"sha256:{self.files[path].sha256}"), to, limit_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What is read of a layer; the rest is other tools' business."""
+
+    digest: str
+    size: int
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """What is read of a manifest."""
+
+    layers: tuple[_Layer, ...] = ()
+
+
+def digest_of(body: bytes) -> str:
+    """Hash a blob as registries name it."""
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def open_repository(place: Place) -> Repository:
+    """Give a registry's repository; nothing is asked yet.
+
+    Raises:
+        BackendMissing: oras is not installed.
+    """
+    try:
+        from oras.container import Container
+        from oras.provider import Registry
+    except ImportError:
+        raise BackendMissing(f"{place.text} needs oras: pip install 'exporter[oci]'") from None
+    host = place.where.split("/")[0]
+    logging.getLogger("oras.logger").setLevel(logging.CRITICAL)  # it prints to stderr; what it would say, our errors say
+    registry = Registry(host, insecure=bool(_LOOPBACK.fullmatch(host)))
+    # oras takes a host without a dot or port for a part of the name.
+    container = Container(place.where, host) if re.search("[.:]", host) else Container(place.where.removeprefix(f"{host}/"), host)
+    return Repository(place, registry, container)
+
+
+def oci_source(place: Place) -> OciSource | None:
+    """Open what a tag or digest stands for; None if it stands for nothing.
+
+    Raises:
+        RecipeError: the registry wants another login.
+        BackendError: it cannot be reached or failed.
+        BackendMissing: oras is not installed.
+        IntegrityError: what is there is no manifest.
+    """
+    repository = open_repository(place)
+    body = repository.manifest(place.version or "")
+    if body is None:
+        return None
+    try:
+        layers = TypeAdapter(_Manifest).validate_json(body).layers
+    except ValidationError:
+        raise IntegrityError(f"{place.text}: not a manifest as OCI has it") from None
+    named = ((layer.annotations.get(FILEPATH), layer) for layer in layers if layer.digest.startswith("sha256:"))
+    files = {path: Listed(layer.size, layer.digest.removeprefix("sha256:")) for path, layer in named if path}
+    return OciSource(repository, digest_of(body), files)
+
+
+def manifest_bytes(content: dict[str, Json]) -> bytes:
+    """Write a manifest so that the same content has the same digest."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,196 @@
+"""The Hub: against a stand-in of its interface, with the client as it is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import BackendError, RecipeError
+from exporter.publish.destinations import send
+from exporter.remote import cached_artifact, fetch_artifact
+from tests.hub_stand_in import READ_TOKEN, TOKEN, Hub, hub_settings, serve
+from tests.killing_proxy import Proxy, proxy_of
+from tests.published import a_published, contents
+
+ADDRESS = "hf://org/tiny"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serve(None, "org/tiny") as found:
+        yield found
+
+
+@pytest.fixture
+def proxy(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The way to the stand-in, with a token that may write."""
+    from huggingface_hub.utils import reset_sessions
+
+    with proxy_of(hub.url) as found:
+        for name, value in hub_settings(found.url, str(tmp_path / "hub")).items():
+            monkeypatch.setattr(name, value)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))  # for the processes that are killed
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        reset_sessions()
+        yield found
+    reset_sessions()
+
+
+def published(hub: Hub, revision: str = "main") -> dict[str, bytes]:
+    """Give the files of a branch, but what a new repository has."""
+    return {path: content for path, content in hub.repository.files(revision).items() if path != ".gitattributes"}
+
+
+def test_round_trip(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """What is sent is one commit, and comes back byte for byte; sent again, there is no commit."""
+    folder = a_published(tmp_path / "a")
+    sent = send(folder, ADDRESS)
+    assert sent.n_files == sent.n_in_all == len(contents(folder))
+    assert published(hub) == contents(folder)
+    assert len(hub.repository.commits) == 2
+    got, version = fetch_artifact(ADDRESS, tmp_path / "back")
+    assert contents(got) == contents(folder)
+    assert version == sent.reference == hub.repository.branches["main"]
+    assert "already holds this artifact, nothing was sent" in str(send(folder, ADDRESS))
+    assert len(hub.repository.commits) == 2
+
+
+def test_another_artifact(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """Another artifact is replaced only when asked, by one commit in which its files go; others' files stay."""
+    old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
+    send(old, ADDRESS)
+    with pytest.raises(RecipeError, match="holds another artifact, tiny with root"):
+        send(new, ADDRESS)
+    assert published(hub) == contents(old)
+    send(new, ADDRESS, replace=True)
+    assert published(hub) == contents(new)
+    assert ".gitattributes" in hub.repository.files()
+    assert len(hub.repository.commits) == 3
+
+
+def test_somebody_elses_model(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """A repository without a manifest is added to, but none of its own files is overwritten unless asked."""
+    hub.repository.files()["model.safetensors"] = b"weights"
+    hub.repository.files()["config.json"] = b"{}"
+    folder = a_published(tmp_path / "a")
+    with pytest.raises(RecipeError, match="no artifact, and has a config.json of its own"):
+        send(folder, ADDRESS)
+    send(folder, ADDRESS, replace=True)
+    assert published(hub) == contents(folder) | {"model.safetensors": b"weights"}
+    assert contents(fetch_artifact(ADDRESS, tmp_path / "back")[0]) == contents(folder)
+
+
+def test_branch(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """A branch that is not there is made from main, also by a send that repeats a killed one; main stays as it is."""
+    old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
+    send(old, ADDRESS)
+    assert send(new, f"{ADDRESS}@dev").n_files
+    hub.repository.branches["half"] = hub.repository.branches["main"]
+    send(new, f"{ADDRESS}@half")
+    assert published(hub) == contents(old)
+    assert published(hub, "dev") == published(hub, "half") == contents(new)
+    assert contents(fetch_artifact(f"{ADDRESS}@dev", tmp_path / "back")[0]) == contents(new)
+    with pytest.raises(RecipeError, match="nothing is there"):
+        fetch_artifact(f"{ADDRESS}@other", tmp_path / "none")
+
+
+def test_pull_request(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """A pull request leaves the branch as it is, and is opened once."""
+    old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
+    send(old, ADDRESS)
+    sent = send(new, ADDRESS, pull_request=True)
+    assert sent.reference.endswith("/org/tiny/discussions/1")
+    assert published(hub) == contents(old)
+    assert published(hub, "refs/pr/1") == contents(new)
+    again = send(new, ADDRESS, pull_request=True)
+    assert (again.n_files, again.reference[-2:]) == (None, "/1")
+    assert len(hub.repository.requests) == 1
+
+
+def test_killed_and_repeated(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """Killed at any request, the branch holds the old artifact or the new one, whole; repeated, the new one."""
+    old, new, first = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z"), hub.repository.files()
+
+    def afresh(_: str) -> str:
+        hub.repository.branches["main"] = hub.commit
+        hub.repository.commits[hub.commit] = dict(first)
+        hub.repository.store.clear()
+        shutil.rmtree(os.environ["HF_HUB_CACHE"], ignore_errors=True)  # with it a send asks for less than the one counted
+        return ADDRESS
+
+    empty = iter([1])
+
+    def address(word: str) -> str:
+        return afresh(word) if word != "count" or next(empty, None) else ADDRESS
+
+    assert proxy.kill_and_repeat(old, new, address, lambda _: published(hub)) > 0
+
+
+def test_what_is_there_is_not_sent_again(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """Killed before its commit, a send that is repeated uploads no large file again."""
+    folder = a_published(tmp_path / "a")
+    assert proxy.run(folder, ADDRESS) == 0
+    assert any("/store/" in path for _, path in proxy.asked)
+    n_asked = len(proxy.asked)
+    hub.repository.branches["main"] = hub.commit
+    hub.repository.store.clear()
+    assert proxy.run(folder, ADDRESS, kill_at=n_asked) != 0
+    assert proxy.run(folder, ADDRESS) == 0
+    assert not any("/store/" in path for _, path in proxy.asked)
+    assert published(hub) == contents(folder)
+
+
+def test_somebody_commits_meanwhile(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """A commit on another parent than the one looked at is refused by the Hub, and said so."""
+    folder = a_published(tmp_path / "a")
+
+    def meanwhile(path: str, content: bytes) -> bytes:
+        if "/preupload/" in path:
+            hub.repository.branches["main"] = hub.repository.commit(hub.commit, {"a": b"b"}, "meanwhile")
+        return content
+
+    proxy.spoil = meanwhile
+    with pytest.raises(BackendError, match="somebody else committed meanwhile; run the same again"):
+        send(folder, ADDRESS)
+    assert published(hub) == {"a": b"b"}
+
+
+def test_gitignore(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """A repository whose .gitignore could drop files is refused, since the Hub drops them without a word."""
+    hub.repository.files()[".gitignore"] = b"*.json"
+    with pytest.raises(RecipeError, match="has a .gitignore"):
+        send(a_published(tmp_path / "a"), ADDRESS)
+
+
+def test_only_what_a_variant_needs(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """The runtime gets the manifest, the tokenizer and one variant from the Hub's cache."""
+    send(a_published(tmp_path / "a"), ADDRESS)
+    folder = cached_artifact(ADDRESS, "onnx-int8")
+    assert set(contents(folder)) == {"manifest.json", "tokenizer.json", "onnx/model_qint8_avx2.onnx"}
+
+
+def test_tokens(
+    hub: Hub, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No token, one that may only read, no such repository: the error says what to do, and no token is said or written."""
+    folder, said = a_published(tmp_path / "a"), []
+    for token, wanted in ((None, "the Hub refuses \\(401\\)"), (READ_TOKEN, "the Hub refuses \\(403\\)")):
+        monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
+        with pytest.raises(RecipeError, match=wanted) as caught:
+            send(folder, ADDRESS)
+        said.append(str(caught.value))
+    with pytest.raises(RecipeError, match="the Hub has no org/other, or not for you") as caught:
+        send(folder, "hf://org/other")
+    said.append(str(caught.value))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    said.append(str(send(folder, ADDRESS)))
+    fetch_artifact(ADDRESS, tmp_path / "back")
+    output = capfd.readouterr()
+    files = (path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for text in (*said, output.out, output.err, *map(repr, files), repr(published(hub)), repr(hub.repository.titles)):
+        assert TOKEN not in text
+        assert READ_TOKEN not in text
