@@ -1,0 +1,498 @@
+"""Does a published folder score the same in the libraries that are expected to load it?
+
+Most failures in the field are in the folder, not in the graph: a file that one library wants and nobody wrote, a tokenizer's
+file that cuts pairs at 128 tokens, token types that are dropped, a sigmoid applied twice. So each library loads a copy of the
+folder as its documentation shows, in a process of its own, scores the same pairs, and is held in logits against our own scores of
+the same file. Ours are taken at the engine's own defaults, as everybody else's are; our runtime, which sets the engine otherwise,
+has a row of its own. What a library applies to the logits and what it loses is found from its scores, not taken from its
+documentation.
+
+Pairs are scored one by one on both sides: a score of dynamic int8 depends on the company it is computed in, which is measured
+elsewhere (`BatchEffect`) and is nobody's mistake here.
+
+How each library is loaded stands in `loaders.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from exporter.artifact import Manifest, list_files, write_manifest
+from exporter.errors import RecipeError
+from exporter.export.source import WEIGHTS
+from exporter.machine import Machine, this_machine
+from exporter.publish.layout import FLAT, tei_problems
+from exporter.publish.loaders import CONSUMERS, TRUNCATION, Consumer, Pair, copy_published, score_with
+from exporter.verify.report_text import Table, md_table
+from exporter.verify.worker import ArtifactSpec, Job, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from exporter.artifact import VariantEntry
+    from exporter.progress import Progress
+    from exporter.runtime.engine import Precision
+    from exporter.verify.pairs import PairSet
+
+_Scores: TypeAlias = "NDArray[np.float64]"
+# `loses`: it differs as it does with any folder, and is known to. `keeps its rules`: judged from its sources, not scored.
+Outcome = Literal["agrees", "loses", "differs", "fails", "keeps its rules", "not run"]
+
+CONSUMERS_SCHEMA = 1
+N_PAIRS = 50
+_N_TRUNCATED, _N_LONG = 15, 20
+# A leftover limit of this many tokens in a tokenizer's file is what went wrong most often.
+# Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/blob/main/tokenizer.json (truncation, max_length 128)
+LONG = 128
+_MIN_TRUNCATED = 5
+
+RULE = (
+    f"{N_PAIRS} pairs of the artifact's verify set by their tokens: up to {_N_TRUNCATED} longer than the model reads, then up to "
+    f"{_N_LONG} over {LONG} tokens, the rest from those up to {LONG}, each evenly from the shortest to the longest; where one "
+    f"group has too few the others fill up, and with fewer than {_MIN_TRUNCATED} truncated pairs the longest passages are "
+    "repeated until there are"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The pairs every consumer scores. `n_tokens`: int64[n_pairs], tokens before truncation, special ones counted."""
+
+    pairs: tuple[Pair, ...]
+    n_tokens: NDArray[np.int64]
+    max_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How far, in logits, a consumer may be from us, and why so far."""
+
+    logits: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerRow:
+    """What one consumer made of one file.
+
+    `max_abs_diff` is in logits and over the pairs that can be compared: `n_incomparable` of them came through a sigmoid so near
+    to 1 that float32 does not hold the logit to within the bound. `activation` is what the consumer applied, `loses` what its
+    scores show to be missing. `why` says why it was not run, or what is wrong.
+    """
+
+    consumer: str
+    version: str | None
+    kind: str
+    file: str
+    outcome: Outcome
+    bound: float | None
+    bound_why: str
+    max_abs_diff: float | None
+    pearson: float | None
+    activation: str
+    n_incomparable: int
+    loses: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerReport:
+    """Every consumer's row; `n_long` of the pairs have over 128 tokens, `n_truncated` more than the model reads."""
+
+    schema: int
+    name: str
+    started_at: str
+    machine: Machine
+    rule: str
+    n_pairs: int
+    n_long: int
+    n_truncated: int
+    rows: tuple[ConsumerRow, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A line for each consumer that scores wrongly or cannot load; not being installed is none."""
+        wrong = [row for row in self.rows if row.outcome in ("differs", "fails")]
+        return tuple(f"{row.consumer}, {row.file}: {row.outcome}: {row.why}" for row in wrong)
+
+
+def check_consumers(
+    folder: Path,
+    manifest: Manifest,
+    pair_set: PairSet,
+    progress: Progress,
+    *,
+    started_at: str,
+    only: Sequence[str] = (),
+    effects: Mapping[str, float] | None = None,
+) -> ConsumerReport:
+    """Let every consumer load a copy of a published folder, and compare its scores with ours.
+
+    Args:
+        folder: the published folder, or one staged to become it; its files were checked against `manifest`.
+        manifest: its manifest, or the one it is to get.
+        pair_set: the artifact's verify set.
+        progress: told how many consumers are done.
+        started_at: now, ISO 8601 in UTC.
+        only: names of consumers, by default all.
+        effects: by kind, what company does to a pair's score in logits, as measured (`BatchEffect.max_delta`).
+
+    Raises:
+        RecipeError: `only` names no consumer.
+        BackendError: our own runtime cannot score, or the disk refuses.
+    """
+    if unknown := [name for name in only if name not in CONSUMERS]:
+        raise RecipeError(f"{unknown[0]!r} is no consumer; they are {', '.join(CONSUMERS)}")
+    probe = pick_pairs(pair_set, folder, manifest.max_length)
+    rows: list[ConsumerRow] = []
+    with progress.stage("consumers", len(only or CONSUMERS)) as step, tempfile.TemporaryDirectory(prefix="exporter-") as scratch:
+        ours = _Ours(folder, manifest, probe, Path(scratch))
+        if not only:
+            rows += [_ourselves(entry, ours, effects or {}) for entry in manifest.variants if entry.engine == "onnxruntime"]
+        for done, name in enumerate(only or CONSUMERS, 1):
+            rows += _checked(CONSUMERS[name], folder, manifest, ours, effects or {})
+            step(done)
+    return ConsumerReport(
+        schema=CONSUMERS_SCHEMA,
+        name=manifest.name,
+        started_at=started_at,
+        machine=this_machine(),
+        rule=RULE,
+        n_pairs=len(probe.pairs),
+        n_long=int((probe.n_tokens > LONG).sum()),
+        n_truncated=int((probe.n_tokens > probe.max_length).sum()),
+        rows=tuple(rows),
+    )
+
+
+def _checked(
+    consumer: Consumer, folder: Path, manifest: Manifest, ours: _Ours, effects: Mapping[str, float]
+) -> Iterator[ConsumerRow]:
+    """Give a consumer's rows: one per file it can load."""
+    if consumer.engine == "rules":
+        yield _by_rules(consumer, folder, manifest)
+        return
+    files = {file: kind for file in consumer.files(manifest) if (kind := _kind_of(manifest, file))}
+    if not files:
+        return
+    if (lacking := consumer.lacking) is not None:
+        yield _not_run(consumer, "", "", "not run", lacking)
+        return
+    found = score_with(consumer, folder, tuple(files), ours.probe.pairs, manifest.max_length)
+    for file, kind in files.items():
+        theirs = found[file]
+        if isinstance(theirs, str):
+            yield _not_run(consumer, kind, file, "fails", theirs)
+        else:
+            entry = manifest.variant(kind)
+            yield replace(_compared(consumer, entry, theirs, ours, bound_of(consumer.engine, kind, effects.get(kind))), file=file)
+
+
+def _ourselves(entry: VariantEntry, ours: _Ours, effects: Mapping[str, float]) -> ConsumerRow:
+    """Say how far our runtime is from the engine's own defaults, at which everybody else loads the file."""
+    runtime = Consumer("exporter", "exporter", "another onnxruntime", "", lambda _: (entry.model,), None)
+    bound = bound_of("ours", entry.kind, effects.get(entry.kind))
+    return _compared(runtime, entry, ours.scores(entry.kind, "stated").tolist(), ours, bound)
+
+
+def _by_rules(consumer: Consumer, folder: Path, manifest: Manifest) -> ConsumerRow:
+    """Judge text-embeddings-inference by the rules in its sources; a folder without the file it opens is not meant for it."""
+    if not (folder / FLAT).is_file():
+        return _not_run(consumer, "", "", "not run", f"it opens {FLAT} only; publish one variant with --profile flat")
+    problems = tei_problems(folder)
+    outcome: Outcome = "fails" if problems else "keeps its rules"
+    return _not_run(consumer, _kind_of(manifest, FLAT) or "", FLAT, outcome, "; ".join(problems) or "the program was not run")
+
+
+def _not_run(consumer: Consumer, kind: str, file: str, outcome: Outcome, why: str) -> ConsumerRow:
+    return ConsumerRow(consumer.name, consumer.version, kind, file, outcome, None, "", None, None, "", 0, (), why)
+
+
+def _kind_of(manifest: Manifest, file: str) -> str | None:
+    """Name the variant a file is, also under a second name; the reference's weights are compared with the exact export."""
+    if file == WEIGHTS:
+        return next((entry.kind for entry in manifest.variants if entry.kind == "onnx"), None)
+    hashes = {listed.path: listed.sha256 for listed in manifest.files}
+    if file not in hashes:
+        return None
+    return next((entry.kind for entry in manifest.variants if hashes.get(entry.model) == hashes[file]), None)
+
+
+# --- pairs ---
+
+
+def pick_pairs(pair_set: PairSet, folder: Path, max_length: int) -> Probe:
+    """Pick the pairs every consumer scores, by `RULE`; the same for the same set, tokenizer and limit."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(pairs: Sequence[Pair]) -> NDArray[np.int64]:
+        return np.array([len(encoding) for encoding in tokenizer.encode_batch(list(pairs))], np.int64)
+
+    n_tokens = count(pair_set.pairs)
+    groups = (n_tokens > max_length, (n_tokens > LONG) & (n_tokens <= max_length), (n_tokens <= LONG) & (n_tokens <= max_length))
+    picked: list[int] = []
+    for group, wanted in zip(groups, (_N_TRUNCATED, _N_TRUNCATED + _N_LONG, N_PAIRS), strict=True):
+        picked += _evenly(np.flatnonzero(group), n_tokens, wanted - len(picked))
+    picked += _evenly(np.setdiff1d(np.arange(len(n_tokens)), picked), n_tokens, N_PAIRS - len(picked))
+    picked.sort()
+    pairs = [pair_set.pairs[i] for i in picked]
+    lacking = _MIN_TRUNCATED - int(groups[0].sum())
+    for at in sorted(range(len(pairs)), key=lambda i: -n_tokens[picked[i]])[: max(lacking, 0)]:
+        pairs[at] = _lengthened(pairs[at], lambda pair: int(count([pair])[0]), max_length)
+    return Probe(tuple(pairs), count(pairs), max_length)
+
+
+def _evenly(positions: NDArray[np.int64], n_tokens: NDArray[np.int64], wanted: int) -> list[int]:
+    """Pick positions evenly by tokens, both ends among them."""
+    order = positions[np.argsort(n_tokens[positions], kind="stable")]
+    at = np.linspace(0, len(order) - 1, min(max(wanted, 0), len(order))).astype(np.int64)
+    return [int(i) for i in order[at]]
+
+
+def _lengthened(pair: Pair, count: Callable[[Pair], int], max_length: int) -> Pair:
+    query, passage = pair
+    text = passage.strip() or query
+    while text and count((query, passage)) <= max_length:
+        passage = f"{passage} {text}"
+        text = passage
+    return query, passage
+
+
+# --- our own scores ---
+
+
+class _Ours:
+    """Our own scores of the probe's pairs, each pair alone; computed when first asked for."""
+
+    def __init__(self, folder: Path, manifest: Manifest, probe: Probe, scratch: Path) -> None:
+        self.probe = probe
+        self._manifest = manifest
+        self._folders = {False: scratch / "ours", True: scratch / "typeless"}
+        self._known: dict[tuple[str, Precision, bool], _Scores] = {}
+        for copy in self._folders.values():
+            copy_published(folder, copy)
+        self._has_typeless = _drop_types(self._folders[True] / "tokenizer.json")
+        for copy in self._folders.values():  # a staged folder may have no manifest yet
+            write_manifest(replace(manifest, files=list_files(copy)), copy)
+
+    def scores(self, kind: str, precision: Precision) -> _Scores:
+        """Give a variant's, float64[n_pairs], raw logits."""
+        return self._scored(kind, precision, typeless=False)
+
+    def typeless_scores(self, kind: str, precision: Precision) -> _Scores | None:
+        """Give them with every token's type 0, as a consumer that drops the types has them; None where that cannot be had."""
+        if not self._has_typeless or "token_type_ids" not in self._manifest.variant(kind).inputs:
+            return None
+        return self._scored(kind, precision, typeless=True)
+
+    def _scored(self, kind: str, precision: Precision, *, typeless: bool) -> _Scores:
+        key = (kind, precision, typeless)
+        if key not in self._known:
+            # A budget of one token: every pair is a batch of its own.
+            n_cores = this_machine().n_cores
+            spec = ArtifactSpec(str(self._folders[typeless]), kind, 1, n_cores, 1, precision=precision)
+            _, scores = run_job(Job("score", (spec,), self.probe.pairs))
+            assert scores is not None
+            self._known[key] = scores.astype(np.float64)
+        return self._known[key]
+
+
+def _drop_types(path: Path) -> bool:
+    """Make a tokenizer give every token type 0; false where its file does not say which types it gives."""
+    content = json.loads(path.read_bytes())
+    template = (content.get("post_processor") or {}).get("pair")
+    if not isinstance(template, list):
+        return False
+    for part in template:
+        for piece in part.values():
+            piece["type_id"] = 0
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return True
+
+
+# --- what scores say ---
+
+
+# Logits, for the same weights in float32. On the tests' small model seven libraries were off by 4.2e-7 at most (onnxruntime 1.32,
+# OpenVINO 2026.4); a trained model's logits are sums of more, and larger.
+_FLOAT32 = 1e-4
+
+
+def bound_of(engine: str, kind: str, effect: float | None) -> Bound:
+    """Say how far a consumer may be from us.
+
+    Args:
+        engine: the consumer's, as in `Consumer.engine`; `ours` for our own runtime.
+        kind: the variant's.
+        effect: what company does to a pair's score of this variant, in logits, as measured; None where it was not. It bounds
+            int8 where rounding is not the same: in another onnxruntime, or in ours with other fusions.
+    """
+    if engine == "openvino":
+        return Bound(_FLOAT32, "the same file in the same OpenVINO, at its own default precision on both sides")
+    if engine == "onnxruntime":
+        return Bound(_FLOAT32, "the same file in the same onnxruntime, at its own defaults on both sides")
+    whose = {"torch": "in PyTorch", "another onnxruntime": "in an onnxruntime of its own", "ours": "with other fusions"}[engine]
+    if "int8" in kind and effect is not None and effect > _FLOAT32:
+        why = f"int8 {whose}: a sum that rounds otherwise may end a step away, as it does in another batch, which was measured"
+        return Bound(effect, why)
+    return Bound(_FLOAT32, f"the same weights {whose}: only the order of sums differs")
+
+
+def _compared(consumer: Consumer, entry: VariantEntry, theirs: Sequence[float], ours: _Ours, bound: Bound) -> ConsumerRow:
+    precision: Precision = "stated" if consumer.engine == "torch" else "own"
+    wanted = ours.scores(entry.kind, precision)
+    activation, logits, resolution = undo_activation(np.array(theirs, np.float64), wanted)
+    comparable = resolution <= bound.logits
+    off = ~(np.abs(logits - wanted) <= bound.logits) & comparable  # true for NaN, as it must be
+    typeless = ours.typeless_scores(entry.kind, precision)
+    lost = losses(logits, wanted, typeless, ours.probe, np.where(comparable, bound.logits, np.inf))
+    if activation == "two sigmoids":
+        lost = ("one sigmoid too many", *lost)
+    diff = float(np.abs(logits - wanted)[comparable].max()) if comparable.any() else math.nan
+    outcome: Outcome = "agrees" if comparable.any() and not off.any() and not lost else "differs"
+    if lost and set(lost) <= set(consumer.own_losses):
+        outcome = "loses"
+    return ConsumerRow(
+        consumer=consumer.name,
+        version=consumer.version,
+        kind=entry.kind,
+        file=entry.model,
+        outcome=outcome,
+        bound=bound.logits,
+        bound_why=bound.why,
+        max_abs_diff=diff if math.isfinite(diff) else None,
+        pearson=_pearson(logits[comparable], wanted[comparable]),
+        activation=activation,
+        n_incomparable=int((~comparable).sum()),
+        loses=lost,
+        why="" if outcome == "agrees" else f"{int(off.sum())} of {int(comparable.sum())} pairs are off",
+    )
+
+
+def undo_activation(scores: _Scores, ours: _Scores) -> tuple[str, _Scores, _Scores]:
+    """Find what was applied to the logits by which undoing brings scores nearest to ours, and undo it.
+
+    Args:
+        scores: float64[n_pairs], a consumer's.
+        ours: float64[n_pairs], raw logits of the same pairs.
+
+    Returns:
+        `none`, `sigmoid` or `two sigmoids`; the logits; and how exactly each is known, in logits: a float32 near 1 stands for
+        many of them, and 1 itself for all above 17.
+    """
+    found = [("none", scores, np.zeros(len(scores)))]
+    if ((scores >= 0) & (scores <= 1)).all():
+        once = _logit(scores)
+        found.append(("sigmoid", *once))
+        if ((once[0] >= 0) & (once[0] <= 1)).all():
+            inner, outer = _logit(once[0]), _logit_step(once[0])
+            found.append(("two sigmoids", inner[0], outer * once[1]))
+    return min(found, key=lambda way: _middle(way[1] - ours))
+
+
+def _middle(differences: _Scores) -> float:
+    return float(np.median(np.nan_to_num(np.abs(differences), nan=np.inf)))
+
+
+def _logit(shares: _Scores) -> tuple[_Scores, _Scores]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logits = np.log(shares) - np.log1p(-shares)
+        return logits, _logit_step(shares) * np.spacing(shares.astype(np.float32))
+
+
+def _logit_step(shares: _Scores) -> _Scores:
+    """Give the logit's derivative: how much of it a step of its argument is."""
+    with np.errstate(divide="ignore"):
+        return 1 / (shares * (1 - shares))
+
+
+def losses(logits: _Scores, ours: _Scores, typeless: _Scores | None, probe: Probe, bound: _Scores) -> tuple[str, ...]:
+    """Say what a consumer whose scores are off does not read, from which of them are off.
+
+    Args:
+        logits: float64[n_pairs], the consumer's.
+        ours: float64[n_pairs], of the same pairs.
+        typeless: ours with every token's type 0; None where a model has no types, or they cannot be taken away.
+        probe: the pairs' lengths.
+        bound: float64[n_pairs], how far each may be off.
+
+    Returns:
+        Phrases, most important first; one that says so where nothing explains it. Empty when no score is off.
+    """
+    found = []
+    off = ~(np.abs(logits - ours) <= bound)
+    # By which of the two they are nearer to, since a wide bound would hide it.
+    if typeless is not None and _middle(logits - typeless) < _middle(logits - ours):
+        found.append("token types")
+        off = ~(np.abs(logits - typeless) <= bound)
+    if not off.any():
+        return tuple(found)
+    longest_right = int(probe.n_tokens[~off].max(initial=0))
+    shortest_off = int(probe.n_tokens[off].min())
+    if longest_right > shortest_off or longest_right == 0:
+        return (*found, "something unknown")
+    if longest_right <= probe.max_length < shortest_off:
+        return (*found, TRUNCATION)
+    return (*found, f"what is beyond some {longest_right} tokens")
+
+
+def _pearson(theirs: _Scores, ours: _Scores) -> float | None:
+    if len(theirs) < 2 or not np.isfinite(theirs).all() or theirs.std() == 0 or ours.std() == 0:
+        return None
+    return float(np.corrcoef(theirs, ours)[0, 1])
+
+
+# --- as text ---
+
+
+def table(found: ConsumerReport) -> Table:
+    """Give the rows for people."""
+    titles = ("consumer", "version", "file", "max diff", "bound", "r", "applies", "loses", "outcome")
+    return Table(titles, [_cells(row) for row in found.rows])
+
+
+def _cells(row: ConsumerRow) -> tuple[str, ...]:
+    return (
+        row.consumer,
+        row.version or "",
+        row.file,
+        "" if row.max_abs_diff is None else f"{row.max_abs_diff:.2g}",
+        "" if row.bound is None else f"{row.bound:.2g}",
+        "" if row.pearson is None else f"{row.pearson:.6f}",
+        row.activation if not row.n_incomparable else f"{row.activation}, {row.n_incomparable} too near 1 to compare",
+        ", ".join(row.loses),
+        f"{row.outcome}: {row.why}" if row.why else row.outcome,
+    )
+
+
+def markdown(found: ConsumerReport) -> str:
+    """Write the table and what it is made of."""
+    bounds = dict.fromkeys(f"{row.bound:.2g}: {row.bound_why}" for row in found.rows if row.bound is not None)
+    return "\n".join(
+        [
+            f"# {found.name} in the libraries that load it",
+            "",
+            f"{found.started_at}, {found.machine.cpu}, {found.machine.isa}. {found.n_pairs} pairs, {found.n_long} of them over "
+            f"{LONG} tokens and {found.n_truncated} truncated, scored one by one; differences from our own scores of the same "
+            "file, at the engine's own defaults, are in logits.",
+            "",
+            *md_table(*table(found)),
+            "",
+            f"Pairs: {found.rule}.",
+            "",
+            *(f"Bound {bound}.  " for bound in bounds),
+        ]
+    )
