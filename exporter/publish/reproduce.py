@@ -1,0 +1,339 @@
+"""Build an artifact again from its manifest alone, and compare: is this what that recipe, model and those pairs give?
+
+What the manifest says is enough: the resolved recipe, the model's digest and commit, the pair sets' digests, the packages. The
+folders and pair files of the machine it was built on are elsewhere, or not here at all; what stands in for them must have the
+recorded digest. Nothing is taken from the cache of earlier builds, which may be the very build in question.
+
+`compare` is pure; a difference is a value here, and no verdict.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from exporter.artifact import MANIFEST, check_files, list_files, read_manifest, write_manifest
+from exporter.errors import IntegrityError, RecipeError
+from exporter.export.build import build_variants, tools
+from exporter.export.source import find_source, write_config_and_tokenizer
+from exporter.machine import cores_allowed, this_isa, this_platform
+from exporter.publish.layout import CARD, PLOTS
+from exporter.recipe import Model, OnnxInt8Static, OpenVinoInt8, Recipe
+from exporter.runtime import Reranker, choose_plan
+from exporter.verify.pairs import load_pairs
+from exporter.verify.throughput import spread_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from exporter.artifact import FileEntry, Manifest, VariantEntry
+    from exporter.export.source import Source
+    from exporter.progress import Progress
+    from exporter.verify.pairs import PairSet
+
+# Pairs of all lengths on which two builds are compared where their bytes differ: seconds, and a changed weight shows on most.
+N_PAIRS = 200
+
+# `only recorded`: the manifest has it, building does not give it. `only rebuilt`: the other way round, which happens to tokenizer
+# files with other versions and to layouts that leave one out. `not built`: publishing wrote it, a model card for one.
+FileOutcome = Literal["same", "differs", "only recorded", "only rebuilt", "not built"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDifference:
+    """A package whose version here is not the recorded one; None where it is not installed, or was not."""
+
+    name: str
+    recorded: str | None
+    here: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileComparison:
+    """A file of the manifest beside its rebuilt counterpart; `kind` is the variant it belongs to, None if all share it."""
+
+    path: str
+    kind: str | None
+    outcome: FileOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreComparison:
+    """How far the scores of two builds of a kind, whose files differ, are apart on the same pairs, in logits."""
+
+    kind: str
+    n_pairs: int
+    max_abs_diff: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What came out of building an artifact again."""
+
+    name: str
+    tools: tuple[ToolDifference, ...]
+    files: tuple[FileComparison, ...]
+    scores: tuple[ScoreComparison, ...] = ()
+
+    @property
+    def same(self) -> bool:
+        """Tell whether every file but those publishing wrote is what building gives, byte by byte."""
+        return not any(file.outcome in ("differs", "only recorded") for file in self.files)
+
+    @property
+    def kinds_that_differ(self) -> tuple[str, ...]:
+        """Name the variants with a file that differs, in the manifest's order."""
+        return tuple(dict.fromkeys(file.kind for file in self.files if file.kind and file.outcome == "differs"))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What an artifact is built from, found here: its recipe with the variants it still has, the model, the pair sets."""
+
+    recipe: Recipe
+    source: Source
+    verify: PairSet
+    calibrate: PairSet | None
+
+
+def reproduce(
+    folder: Path,
+    progress: Progress,
+    *,
+    n_proof_pairs: int,
+    model: str | None = None,
+    verify_pairs: Path | None = None,
+    calibrate_pairs: Path | None = None,
+    n_pairs: int = N_PAIRS,
+) -> Reproduction:
+    """Build an artifact again in a scratch folder and compare files, and scores where files differ.
+
+    Args:
+        folder: the artifact or a published copy.
+        progress: told what is going on.
+        n_proof_pairs: pairs of the verify set on which a rewritten graph is held against the exported one, as in `build`.
+        model: a folder or Hub id in place of the recorded one; must be the same model.
+        verify_pairs: a file in place of the recorded one; must hold the same pairs.
+        calibrate_pairs: the same for the pairs that static int8 was calibrated on.
+        n_pairs: of the verify set, to compare scores on.
+
+    Raises:
+        RecipeError: the folder is no artifact, or its model or a pair set is not here; says what to pass.
+        IntegrityError: its files are not what its manifest says, or model or pairs found are not the recorded ones.
+        BackendMissing: a package that builds one of its kinds is not installed.
+        BackendError: a library fails, or the disk is full.
+    """
+    manifest = read_manifest(folder)
+    check_files(manifest, folder)
+    with progress.stage("model"):
+        inputs = find_inputs(manifest, folder, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs)
+    with tempfile.TemporaryDirectory(prefix="exporter-reproduce-") as scratch:
+        rebuilt = Path(scratch, "rebuilt")
+        rebuilt.mkdir()
+        with _own_cache(Path(scratch, "cache")):
+            variants = rebuild(inputs, rebuilt, progress, n_proof_pairs=n_proof_pairs)
+        found = compare(manifest, variants, list_files(rebuilt), tools())
+        platform = tool_differences([("platform", manifest.platform)], [("platform", this_platform())])
+        found = replace(found, tools=(*found.tools, *platform))
+        if kinds := found.kinds_that_differ:
+            _write_rebuilt_manifest(manifest, variants, rebuilt)
+            pairs = spread_out(inputs.verify, n_pairs)
+            with progress.stage("scores", len(kinds)) as step:
+                scores = []
+                for done, kind in enumerate(kinds, 1):
+                    scores.append(_compare_scores(folder, rebuilt, manifest.variant(kind), pairs))
+                    step(done)
+            found = replace(found, scores=tuple(scores))
+    return found
+
+
+def compare(
+    manifest: Manifest,
+    rebuilt: Sequence[VariantEntry],
+    files: Sequence[FileEntry],
+    tools_here: Sequence[tuple[str, str]],
+) -> Reproduction:
+    """Hold the files of a manifest against those of a second build. Pure.
+
+    A variant's files are told apart by their suffix and not by their name: a published copy may call them as a consumer does. It
+    may also hold one twice, under a name of no variant; that is the same if any file built has its bytes.
+
+    Args:
+        manifest: of the artifact.
+        rebuilt: the variants built again.
+        files: all that was built again, hashed.
+        tools_here: the packages it was built with.
+    """
+    hashes = {file.path: file.sha256 for file in files}
+    rows = []
+    for entry in manifest.variants:
+        again = {
+            PurePosixPath(path).suffix: hashes[path] for other in rebuilt if other.kind == entry.kind for path in other.files
+        }
+        rows += [
+            FileComparison(file.path, entry.kind, _outcome(file.sha256, again.get(PurePosixPath(file.path).suffix)))
+            for file in manifest.files
+            if file.path in entry.files
+        ]
+    of_variants = {path for entry in (*manifest.variants, *rebuilt) for path in entry.files}
+    shared = {file.path: file.sha256 for file in manifest.files if file.path not in of_variants}
+    again = {path: sha256 for path, sha256 in hashes.items() if path not in of_variants}
+    for path in sorted(shared | again):
+        copied = shared.get(path) in hashes.values()
+        written = path == CARD or PurePosixPath(path).parts[0] == PLOTS
+        outcome = "same" if copied else "not built" if written else _outcome(shared.get(path), again.get(path))
+        rows.append(FileComparison(path, None, outcome))
+    return Reproduction(manifest.name, tool_differences(manifest.tools, tools_here), tuple(rows))
+
+
+def tool_differences(recorded: Sequence[tuple[str, str]], here: Sequence[tuple[str, str]]) -> tuple[ToolDifference, ...]:
+    """Name the packages whose versions are not the same, in the order recorded; pure."""
+    was, now = dict(recorded), dict(here)
+    names = dict.fromkeys((*was, *now))
+    return tuple(ToolDifference(name, was.get(name), now.get(name)) for name in names if was.get(name) != now.get(name))
+
+
+def find_inputs(
+    manifest: Manifest,
+    place: Path,
+    *,
+    model: str | None = None,
+    verify_pairs: Path | None = None,
+    calibrate_pairs: Path | None = None,
+) -> Inputs:
+    """Find what an artifact was built from, where it stands or where the caller says, and check that it is that.
+
+    Args:
+        manifest: of the artifact.
+        place: the artifact's folder, for errors.
+        model: see `reproduce`.
+        verify_pairs: see `reproduce`.
+        calibrate_pairs: see `reproduce`.
+
+    Raises:
+        RecipeError: the model or a pair set is not here.
+        IntegrityError: one is here and not the recorded one; or the manifest's recipe is none.
+    """
+    try:
+        recipe = Recipe.model_validate_json(manifest.recipe)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(step) for step in problem["loc"])
+        raise IntegrityError(
+            f"{place / MANIFEST}: its recipe is none that this exporter reads: {where}: {problem['msg']}"
+        ) from None
+    kinds = {entry.kind for entry in manifest.variants}
+    recipe = recipe.model_copy(update={"variants": tuple(v for v in recipe.variants if v.kind in kinds)})
+    source = _find_model(recipe, manifest, model, place)
+    verify = _find_pairs("verify", recipe.pairs.verify, verify_pairs, manifest, place)
+    calibrate = None
+    # A recipe may name pairs that none of the variants left was calibrated on.
+    if recipe.pairs.calibrate and any(isinstance(variant, OnnxInt8Static | OpenVinoInt8) for variant in recipe.variants):
+        calibrate = _find_pairs("calibrate", recipe.pairs.calibrate, calibrate_pairs, manifest, place)
+    return Inputs(recipe, source, verify, calibrate)
+
+
+def rebuild(inputs: Inputs, into: Path, progress: Progress, *, n_proof_pairs: int) -> tuple[VariantEntry, ...]:
+    """Build the files of an artifact into a folder, without plans, manifest or report.
+
+    Raises:
+        BackendMissing: a package that builds one of the kinds is not installed.
+        BackendError: a library refuses, or the disk is full.
+        RecipeError: a variant asks for what the graph does not have.
+    """
+    variants = build_variants(
+        inputs.recipe,
+        inputs.source,
+        calibrate=inputs.calibrate.pairs if inputs.calibrate else (),
+        proof=spread_out(inputs.verify, n_proof_pairs),
+        into=into,
+        progress=progress,
+    )
+    write_config_and_tokenizer(inputs.source, inputs.recipe.model.max_length, into)
+    return variants
+
+
+def text(found: Reproduction) -> str:
+    """Word a reproduction for people: other versions first, then each file, then the scores."""
+    lines = [f"{d.name}: built with {d.recorded or 'none'}, here {d.here or 'none'}" for d in found.tools]
+    width = max((len(file.path) for file in found.files), default=0)
+    lines += [f"{file.path:{width}}  {file.outcome}{f' ({file.kind})' if file.kind else ''}" for file in found.files]
+    lines += [f"{s.kind}: scores of {s.n_pairs} pairs differ by at most {s.max_abs_diff:.3g} logits" for s in found.scores]
+    n_same = sum(file.outcome == "same" for file in found.files)
+    said = "reproduced" if found.same else "not reproduced"
+    return "\n".join((*lines, f"{found.name}: {said}, {n_same} of {len(found.files)} files are the same"))
+
+
+def _outcome(recorded: str | None, rebuilt: str | None) -> FileOutcome:
+    if recorded is None:
+        return "only rebuilt"
+    if rebuilt is None:
+        return "only recorded"
+    return "same" if recorded == rebuilt else "differs"
+
+
+def _find_model(recipe: Recipe, manifest: Manifest, given: str | None, place: Path) -> Source:
+    name = given or recipe.model.source
+    if given and (Path(given).is_dir() or given.startswith((".", "/", "~"))):
+        name = str(Path(given).expanduser().resolve())
+    wanted = f"the model {manifest.source.digest[:12]}"
+    if not given and Path(name).is_absolute() and not Path(name).is_dir():
+        raise RecipeError(f"{place} was built from {wanted} in {name}, which is not here; pass --model FOLDER, a copy of it")
+    local = name == "sample" or Path(name).is_absolute()
+    revision = None if local else manifest.source.revision
+    source = find_source(Model(source=name, revision=revision, max_length=recipe.model.max_length))
+    if source.digest != manifest.source.digest:
+        raise IntegrityError(
+            f"{name} is model {source.digest[:12]}, {place} was built from {wanted}; pass --model FOLDER with it"
+        )
+    return source
+
+
+def _find_pairs(role: str, name: str, given: Path | None, manifest: Manifest, place: Path) -> PairSet:
+    option = f"--{role}-pairs FILE"
+    digest = next((used.digest for used in manifest.pairs if used.role == role), None)
+    if digest is None:
+        raise IntegrityError(f"{place / MANIFEST}: its recipe needs {role} pairs, and it names none")
+    if given is None and not name.startswith("sample/") and not Path(name).is_file():
+        raise RecipeError(
+            f"{place} was built with the {role} pairs {digest[:12]} in {name}, which is not here; pass {option}, a copy of it"
+        )
+    pairs = load_pairs(str(given) if given else name)
+    if pairs.digest != digest:
+        raise IntegrityError(
+            f"{pairs.name} holds pairs {pairs.digest[:12]}, {place} was built with {digest[:12]}; pass {option} with those"
+        )
+    return pairs
+
+
+def _write_rebuilt_manifest(manifest: Manifest, variants: Sequence[VariantEntry], rebuilt: Path) -> None:
+    """Make the rebuilt folder one that the runtime loads."""
+    write_manifest(replace(manifest, tools=tools(), variants=tuple(variants), files=list_files(rebuilt)), rebuilt)
+
+
+def _compare_scores(folder: Path, rebuilt: Path, entry: VariantEntry, pairs: Sequence[tuple[str, str]]) -> ScoreComparison:
+    """Score the same pairs with both builds, by one plan, since int8 scores depend on the batch."""
+    plan = choose_plan(entry.plans, this_isa(), cores_allowed())
+    ours, theirs = (Reranker.load(place, entry.kind, plan=plan).score(pairs) for place in (rebuilt, folder))
+    return ScoreComparison(entry.kind, len(pairs), float(np.abs(ours - theirs).max()))
+
+
+@contextmanager
+def _own_cache(folder: Path) -> Iterator[None]:
+    """Have every step of a build made anew: its cache is an empty one."""
+    before = os.environ.get("EXPORTER_CACHE")
+    os.environ["EXPORTER_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["EXPORTER_CACHE"]
+        else:
+            os.environ["EXPORTER_CACHE"] = before

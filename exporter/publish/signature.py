@@ -1,0 +1,494 @@
+"""Sign a folder, and check who signed it and that nothing in it changed since; with OpenSSF model-signing.
+
+A signature covers every file of the folder but itself, whatever the files are: manifest with its recipe, report, attestation,
+card. The library verifies; its yes is not enough here, for two things are checked again: that no file is left out (by default it
+passes over `.gitattributes` and the like, and over whatever the signature says was passed over), and that certificates are valid
+today. A signature made with a key or a certificate carries no time that anybody else vouches for, so one from before its
+certificate expired cannot be told from one made after; sigstore's log is for signatures that must outlive their certificate.
+Source: https://github.com/sigstore/model-transparency/issues/663
+
+Private keys are read, never copied to a disk. A password comes from the environment or from whoever is asked, and stands in no
+message.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, assert_never
+
+from exporter.artifact import SIGNATURE, plain_file, sha256_file
+from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.x509 import Certificate
+    from model_signing import hashing, signing
+
+PASSWORD_VARIABLE = "EXPORTER_KEY_PASSWORD"  # noqa: S105 # the name of a variable, not what is in it
+# A line of a few hundred bytes a file; sigstore's proof of inclusion is of tens of kilobytes.
+_MAX_BYTES = 4 << 20
+_MAX_KEY_BYTES = 1 << 20
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
+# What a signature's verification material is called, and how people know it.
+_METHODS = {"publicKey": "a key", "x509CertificateChain": "a certificate", "certificate": "sigstore"}
+
+
+@dataclass(frozen=True, slots=True)
+class KeySigner:
+    """Sign with an elliptic-curve private key, a PEM file."""
+
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSigner:
+    """Sign with a private key and the certificate of its public key; `chain` leads from there to a root, without the root."""
+
+    key: Path
+    certificate: Path
+    chain: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SigstoreSigner:
+    """Sign as the identity this process has, on a CI service for example, else as who logs in in a browser. Needs a network.
+
+    The signature, with the identity, goes into a public log.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVerifier:
+    """Expect the signature of the private key that belongs to this public one, a PEM file."""
+
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateVerifier:
+    """Expect a certificate that leads to one of these roots, PEM files."""
+
+    roots: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SigstoreVerifier:
+    """Expect this identity, vouched for by this OpenID Connect issuer. Needs a network."""
+
+    identity: str
+    issuer: str
+
+
+Signer: TypeAlias = KeySigner | CertificateSigner | SigstoreSigner
+Verifier: TypeAlias = KeyVerifier | CertificateVerifier | SigstoreVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Who signed a folder, and the files it was signed with, sorted by path."""
+
+    by: str
+    files: tuple[str, ...]
+
+
+def sign(folder: Path, signer: Signer, *, ask: Callable[[str], str] | None = None) -> Path:
+    """Sign every file of a folder as it is now, and give the signature's path; an older signature is replaced.
+
+    Args:
+        folder: to be signed.
+        signer: with what.
+        ask: called with a prompt for the password of an encrypted key, if the environment does not have it.
+
+    Raises:
+        RecipeError: there is no such folder; a key or certificate is missing, is none, or they do not belong together; the
+            certificate is not valid today; the password is wrong or not known; the key lies in the folder.
+        IntegrityError: the folder holds a link or special file.
+        BackendMissing: model-signing is not installed.
+        BackendError: sigstore cannot be reached or refuses; the disk refuses.
+    """
+    _need_library()
+    from model_signing import signing
+
+    folder = _resolved(folder)
+    if not _hashes(folder):
+        raise RecipeError(f"{folder} has no files to sign")
+    if not isinstance(signer, SigstoreSigner) and signer.key.resolve().is_relative_to(folder):
+        raise RecipeError(f"{signer.key} lies in the folder it is to sign, and would be published; keep it elsewhere")
+    config = signing.Config().set_hashing_config(_every_file(folder))
+    path = folder / SIGNATURE
+    scratch = path.with_name(f".{SIGNATURE}.{os.getpid()}")
+    try:
+        with _set_up(config, signer, ask), _sigstore_errors(signer):
+            config.sign(folder, scratch)
+        scratch.replace(path)
+    except OSError as error:
+        raise BackendError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def verify_signature(folder: Path, verifier: Verifier) -> Signed:
+    """Check that a folder holds exactly the files that were signed, and that the expected one signed them.
+
+    Raises:
+        RecipeError: there is no such folder; a key or certificate to check with is missing or is none.
+        IntegrityError: the folder is not signed, or by somebody else, or the certificate is not valid today or not trusted;
+            a file changed, is missing or was added since. The files are named.
+        BackendMissing: model-signing is not installed.
+        BackendError: sigstore cannot be reached.
+    """
+    _need_library()
+    folder = _resolved(folder)
+    path = folder / SIGNATURE
+    content = _read_signature(path)
+    material = _object(content, "verificationMaterial")
+    method = next((method for method in _METHODS if material.get(method)), None)
+    wanted = {KeyVerifier: "publicKey", CertificateVerifier: "x509CertificateChain", SigstoreVerifier: "certificate"}[
+        type(verifier)
+    ]
+    if method != wanted:
+        found = _METHODS[method] if method else "something unknown"
+        raise IntegrityError(f"{path} was made with {found}, not with {_METHODS[wanted]}; verify it the way it was signed")
+    by = _signed_by(verifier, material, path)
+    on_disk = _hashes(folder)
+    mismatch = _library_verifies(folder, path, verifier)
+    signed = _signed_hashes(content, path)
+    if mismatch or signed != on_disk:
+        raise IntegrityError(f"{folder} is not as it was signed: {_difference(signed, on_disk) or mismatch}")
+    return Signed(by, tuple(sorted(signed)))
+
+
+def _need_library() -> None:
+    try:
+        import model_signing  # noqa: F401
+    except ImportError:
+        raise BackendMissing("signatures need model-signing; pip install 'exporter[sign]'") from None
+
+
+def _resolved(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise RecipeError(f"{folder}: no such folder; publish one with `exporter publish ARTIFACT FOLDER`")
+    return folder.resolve()
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Hash every file of a folder but its signature.
+
+    Raises:
+        IntegrityError: something in it is a link, no plain file, or has control characters in its name.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise IntegrityError(f"{path}: a link or special file; only plain files can be signed")
+        if not str(path.relative_to(folder)).isprintable():
+            raise IntegrityError(f"{folder}: {path.name!r}: a name with control characters, which no artifact has")
+        if path.is_file() and path != folder / SIGNATURE:
+            found[path.relative_to(folder).as_posix()] = sha256_file(path)
+    return found
+
+
+def _every_file(folder: Path) -> hashing.Config:
+    from model_signing import hashing
+
+    return hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
+
+
+@contextmanager
+def _set_up(config: signing.Config, signer: Signer, ask: Callable[[str], str] | None) -> Iterator[None]:
+    """Tell the library what to sign with, for as long as it may read the key."""
+    match signer:
+        case KeySigner():
+            private, encrypted = _private_key(signer.key, ask)
+            with _readable(signer.key, private, encrypted=encrypted) as key:
+                config.use_elliptic_key_signer(private_key=key)
+                yield
+        case CertificateSigner():
+            private, encrypted = _private_key(signer.key, ask)
+            _check_certificate(signer, private)
+            # The library cannot read a chain of no certificates; the signer's own once more adds nothing to trust.
+            chain = signer.chain or (signer.certificate,)
+            with _readable(signer.key, private, encrypted=encrypted) as key:
+                config.use_certificate_signer(private_key=key, signing_certificate=signer.certificate, certificate_chain=chain)
+                yield
+        case SigstoreSigner():
+            with _sigstore_errors(signer):
+                config.use_sigstore_signer(use_ambient_credentials=True)
+            yield
+        case _:
+            assert_never(signer)
+
+
+def _private_key(path: Path, ask: Callable[[str], str] | None) -> tuple[EllipticCurvePrivateKey, bool]:
+    """Read a private key, and say whether it was encrypted."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    raw = _read(path, "a private key")
+    encrypted = False
+    try:
+        try:
+            key = load_pem_private_key(raw, None)
+        except TypeError:  # encrypted
+            encrypted = True
+            key = load_pem_private_key(raw, _password(path, ask).encode())
+    except (ValueError, UnsupportedAlgorithm):
+        if encrypted:
+            raise RecipeError(f"{path}: wrong password") from None
+        raise RecipeError(f"{path} is no private key in PEM; make one with `{_MAKE_KEY}`") from None
+    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
+        raise RecipeError(f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}, make it with `{_MAKE_KEY}`")
+    return key, encrypted
+
+
+def _password(path: Path, ask: Callable[[str], str] | None) -> str:
+    if password := os.environ.get(PASSWORD_VARIABLE):
+        return password
+    if ask is None:
+        raise RecipeError(f"{path} is encrypted; set {PASSWORD_VARIABLE} to its password")
+    return ask(f"password of {path}")
+
+
+@contextmanager
+def _readable(path: Path, key: EllipticCurvePrivateKey, *, encrypted: bool) -> Iterator[Path]:
+    """Give a path at which the library finds a key without a password; a decrypted one is in memory, at no other process's.
+
+    The library takes no password together with a certificate.
+    Source: https://github.com/sigstore/model-transparency/blob/main/src/model_signing/signing.py
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    if not encrypted:
+        yield path
+        return
+    with os.fdopen(os.memfd_create("key", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        yield Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def _check_certificate(signer: CertificateSigner, key: EllipticCurvePrivateKey) -> None:
+    """Stop unless a certificate can sign today, with this key; the library would find out when somebody verifies."""
+    from cryptography import x509
+
+    for path in (signer.certificate, *signer.chain):
+        for certificate in _certificates(path):
+            if problem := _expired(certificate):
+                raise RecipeError(f"{path}: {problem}; ask who issued it for a new one")
+    certificate = _certificates(signer.certificate)[0]
+    if certificate.public_key() != key.public_key():
+        raise RecipeError(f"{signer.certificate} is not the certificate of {signer.key}")
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        usage = None
+    if usage is None or not usage.digital_signature:
+        raise RecipeError(f"{signer.certificate} is not for signing; wanted keyUsage=digitalSignature in it")
+
+
+def _certificates(path: Path) -> list[Certificate]:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificates(_read(path, "a certificate"))
+    except ValueError:
+        raise RecipeError(f"{path} is no certificate in PEM") from None
+
+
+def _expired(certificate: Certificate) -> str:
+    """Say why a certificate is not valid now; empty when it is."""
+    now = datetime.now(UTC)
+    if now > certificate.not_valid_after_utc:
+        return f"the certificate of {_name(certificate)} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    if now < certificate.not_valid_before_utc:
+        return f"the certificate of {_name(certificate)} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
+    return ""
+
+
+def _name(certificate: Certificate) -> str:
+    return certificate.subject.rfc4514_string()
+
+
+def _public_key(path: Path) -> EllipticCurvePublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    raw = _read(path, "a public key")
+    try:
+        key = load_pem_public_key(raw)
+    except (ValueError, UnsupportedAlgorithm):
+        found = "a private key" if b"PRIVATE KEY" in raw else "no public key in PEM"
+        raise RecipeError(f"{path} is {found}; get the public one with `openssl ec -in key.pem -pubout -out key.pub`") from None
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise RecipeError(f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}")
+    return key
+
+
+def _kind_of(key: object) -> str:
+    curve = getattr(getattr(key, "curve", None), "name", None)
+    return f"a key of the curve {curve}" if curve else f"a key of another kind ({type(key).__name__.lstrip('_')})"
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_KEY_BYTES:
+            raise RecipeError(f"{path}: larger than {_MAX_KEY_BYTES >> 20} MiB, which {what} is not")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file; wanted {what} in PEM") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}; wanted {what} in PEM") from None
+
+
+def _read_signature(path: Path) -> dict[str, object]:
+    """Read a signature as JSON; nothing of it is believed yet."""
+    if not os.path.lexists(path):
+        raise IntegrityError(f"{path.parent} is not signed, it has no {SIGNATURE}; `exporter publish --sign-key FILE` signs")
+    plain_file(path.parent, path.name)
+    if path.stat().st_size > _MAX_BYTES:
+        raise IntegrityError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, which no signature is")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{path} is no signature, which is a JSON object")
+    return content
+
+
+def _object(content: Mapping[str, object], key: str) -> dict[str, object]:
+    found = content.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _signed_by(verifier: Verifier, material: Mapping[str, object], path: Path) -> str:
+    """Name the signer a signature claims, if it is the expected one; that it signed is for the library to find."""
+    match verifier:
+        case KeyVerifier():
+            ours = _fingerprint(_public_key(verifier.key))
+            if (theirs := _object(material, "publicKey").get("hint")) != ours:
+                raise IntegrityError(f"{path} was made with another key: {str(theirs)[:16]}, {verifier.key} is {ours[:16]}")
+            return f"key {ours[:16]}"
+        case CertificateVerifier():
+            roots = [certificate for root in verifier.roots for certificate in _certificates(root)]
+            chain = _chain(material, path)
+            if problem := next((found for found in map(_expired, chain) if found), "") or _distrust(chain, roots):
+                raise IntegrityError(f"{path}: {problem}; trusted are {', '.join(map(_name, roots)) or 'none'}")
+            return _name(chain[0])
+        case SigstoreVerifier():
+            return f"{verifier.identity} ({verifier.issuer})"
+    assert_never(verifier)
+
+
+def _fingerprint(key: EllipticCurvePublicKey) -> str:
+    """Give the hash by which the library notes a key in a signature."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _chain(material: Mapping[str, object], path: Path) -> list[Certificate]:
+    """Give the signing certificate, and those it came with."""
+    from cryptography import x509
+
+    listed = _object(material, "x509CertificateChain").get("certificates")
+    try:
+        each_of = listed if isinstance(listed, list) else []
+        chain = [x509.load_der_x509_certificate(base64.b64decode(each["rawBytes"])) for each in each_of]
+    except (TypeError, KeyError, ValueError):
+        chain = []
+    if not chain:
+        raise IntegrityError(f"{path} holds no certificates that can be read")
+    return chain
+
+
+def _distrust(chain: Sequence[Certificate], roots: Sequence[Certificate]) -> str:
+    """Say why a chain does not lead to a root today; empty when it does."""
+    from OpenSSL import crypto
+
+    store = crypto.X509Store()
+    for root in roots:
+        store.add_cert(crypto.X509.from_cryptography(root))
+    leaf, *between = (crypto.X509.from_cryptography(certificate) for certificate in chain)
+    try:
+        crypto.X509StoreContext(store, leaf, between).verify_certificate()
+    except crypto.X509StoreContextError as error:
+        return f"the certificate of {_name(error.certificate.to_cryptography())} is not trusted: {error}"
+    return ""
+
+
+def _library_verifies(folder: Path, path: Path, verifier: Verifier) -> str:
+    """Have the library verify; gives its words where the signature holds and the files differ, empty where all is well."""
+    from model_signing import verifying
+
+    config = verifying.Config().set_hashing_config(_every_file(folder))
+    match verifier:
+        case KeyVerifier():
+            config.use_elliptic_key_verifier(public_key=verifier.key)
+        case CertificateVerifier():
+            config.use_certificate_verifier(certificate_chain=verifier.roots)
+        case SigstoreVerifier():
+            with _sigstore_errors(verifier):
+                config.use_sigstore_verifier(identity=verifier.identity, oidc_issuer=verifier.issuer)
+        case _:
+            assert_never(verifier)
+    try:
+        with redirect_stdout(io.StringIO()):  # it prints warnings
+            config.verify(folder, path)
+    except Exception as error:  # noqa: BLE001 # whatever a stranger's file makes three libraries raise, it is not verified
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, ValueError) and said.startswith("Signature mismatch"):
+            return said
+        raise IntegrityError(f"{path}: the signature is not by that signer or was changed: {said}") from None
+    return ""
+
+
+def _signed_hashes(content: Mapping[str, object], path: Path) -> dict[str, str]:
+    """Give the files and their hashes that a signature is about."""
+    try:
+        envelope = _object(content, "dsseEnvelope")
+        predicate = json.loads(base64.b64decode(str(envelope["payload"])))["predicate"]
+        resources = predicate["resources"]
+        if {resource["algorithm"] for resource in resources} != {"sha256"} or predicate["serialization"]["method"] != "files":
+            raise IntegrityError(
+                f"{path} is about parts of files, or hashes other than sha256; wanted what `exporter publish` signs"
+            )
+        return {str(resource["name"]): str(resource["digest"]) for resource in resources}
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise IntegrityError(f"{path} says not of which files it is") from None
+
+
+def _difference(signed: Mapping[str, str], on_disk: Mapping[str, str]) -> str:
+    parts = {
+        "changed": {name for name in signed.keys() & on_disk.keys() if signed[name] != on_disk[name]},
+        "missing": signed.keys() - on_disk.keys(),
+        "not signed": on_disk.keys() - signed.keys(),
+    }
+    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in parts.items() if names)
+
+
+@contextmanager
+def _sigstore_errors(party: Signer | Verifier) -> Iterator[None]:
+    """Turn what sigstore's client raises of its network, logs and log-ins into a line."""
+    try:
+        yield
+    except ExporterError:
+        raise
+    except Exception as error:
+        if not isinstance(party, SigstoreSigner | SigstoreVerifier):
+            raise
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BackendError(f"sigstore cannot be used: {said}; sign and verify with a key where there is no network") from error
