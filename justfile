@@ -2,6 +2,7 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 python := env("PYTHON", "python3")
+transformers_js := "4.3.1"
 
 # List the recipes
 default:
@@ -19,13 +20,17 @@ verify NAME *FLAGS: _setup
 gate NAME *FLAGS: _setup
     @.venv/bin/exporter gate recipes/{{ NAME }}.yaml {{ FLAGS }}
 
-# Copy what passed of recipes/NAME.yaml to the folder DEST
-publish NAME DEST *FLAGS: _setup
-    @.venv/bin/exporter publish recipes/{{ NAME }}.yaml {{ DEST }} {{ FLAGS }}
+# Deliver what passed of recipes/NAME.yaml to PLACE: a folder, hf://org/name, oci://registry/name:tag, s3://bucket/prefix
+publish NAME PLACE *FLAGS: _setup
+    @.venv/bin/exporter publish recipes/{{ NAME }}.yaml {{ PLACE }} {{ FLAGS }}
+
+# Load the published folder DIR in every library of requirements-peers.lock, and in transformers.js where there is node
+check-consumers DIR *FLAGS: _setup _peers
+    @if command -v npm >/dev/null; then npm install --silent --ignore-scripts --prefix .venv @huggingface/transformers@{{ transformers_js }}; fi
+    @.venv/bin/exporter check-consumers {{ DIR }} {{ FLAGS }}
 
 # Time every ONNX kind beside the libraries of requirements-peers.lock: --lengths, --scaling, --peer NAME
-bench *FLAGS: _setup
-    @cmp -s requirements-peers.lock .venv/peers.lock || (.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock && cp requirements-peers.lock .venv/peers.lock)
+bench *FLAGS: _setup _peers
     @.venv/bin/exporter export recipes/bench.yaml --build-only
     @.venv/bin/exporter bench recipes/bench.yaml {{ FLAGS }}
 
@@ -59,6 +64,9 @@ lock:
 
 _setup:
     @cmp -s requirements.lock .venv/installed.lock || {{ just_executable() }} _install
+
+_peers:
+    @cmp -s requirements-peers.lock .venv/peers.lock || (.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock && cp requirements-peers.lock .venv/peers.lock)
 
 _install:
     @{{ python }} -c 'import sys; sys.exit(sys.version_info < (3, 11) and "exporter needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from exporter import __version__
-from exporter.errors import ExporterError, GateRefused, NoVerdict
+from exporter.errors import BackendError, ExporterError, GateRefused, IntegrityError, NoVerdict, RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from exporter.publish.layout import Profile as Layout
+    from exporter.publish.signature import Signer, Verifier
     from exporter.recipe import Recipe
     from exporter.verify.compare import Finding
     from exporter.verify.profile import Profile
@@ -41,6 +43,12 @@ ModelName = Annotated[str | None, typer.Option("--model", help="Use this model: 
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+VerifyKey = Annotated[Path | None, typer.Option(help="The public key it must be signed with, PEM.")]
+Roots = Annotated[
+    list[Path] | None, typer.Option(help="A certificate that must have issued the signer's, PEM; may be given again.")
+]
+Identity = Annotated[str | None, typer.Option(help="Who must have signed it with sigstore.")]
+Issuer = Annotated[str | None, typer.Option(help="Who vouches for that identity, a URL.")]
 ARTIFACTS = Path("artifacts")
 
 
@@ -143,10 +151,11 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
     with _exit_codes():
         folder = _folder(target, out)
         from exporter import pipeline
-        from exporter.artifact import REPORT, check_files, read_manifest
+        from exporter.artifact import REPORT, read_manifest
+        from exporter.runtime.inspect import check_artifact
 
         manifest = read_manifest(folder)
-        check_files(manifest, folder)
+        check_artifact(manifest, folder)
         report = pipeline.gate(folder) if (folder / REPORT).is_file() else None
         if as_json:
             from exporter.artifact import manifest_json
@@ -295,20 +304,150 @@ def gpu_check(
 @app.command()
 def publish(
     target: Target,
-    dest: Annotated[Path, typer.Argument(help="The folder to become the published copy.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, hf://org/name[@branch], oci://registry/name:tag, or s3://bucket/prefix.", show_default=False
+        ),
+    ],
     *,
     out: Out = ARTIFACTS,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Only this kind; may be given again. By default all that passed.")
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="hub: every variant under its name. flat: one ONNX variant as onnx/model.onnx.")
+    ] = "hub",
+    sign_key: Annotated[Path | None, typer.Option(help="Sign with this private key, PEM.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="The key's certificate, PEM.")] = None,
+    chain: Annotated[list[Path] | None, typer.Option(help="A certificate on the way to the root; may be given again.")] = None,
+    sigstore: Annotated[bool, typer.Option("--sigstore", help="Sign as the identity of this CI job, or who logs in.")] = False,
+    builder: Annotated[str, typer.Option(help="Who built it, for the provenance; a URI.")] = "urn:exporter:builder:local",
+    consumers: Annotated[
+        bool, typer.Option("--consumers", help="Load it in other libraries first; their scores go into the card.")
+    ] = False,
+    pull_request: Annotated[bool, typer.Option("--pull-request", help="Open a pull request on the Hub instead.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an artifact that stands there.")] = False,
 ) -> None:
-    """Copy the variants that passed to a folder, and refuse the rest."""
+    """Deliver the variants that passed, with their card and proof, and refuse the rest."""
     with _exit_codes():
         folder = _folder(target, out)
+        signer = _signer(sign_key, certificate, chain or [], sigstore=sigstore)
         from exporter import pipeline
 
-        left = pipeline.publish(folder, dest, replace_dest=replace)
-        typer.echo(dest)
-        if left:
-            _say(f"left behind, did not pass: {', '.join(left)}")
+        with _Terminal() as progress:
+            done = pipeline.publish(
+                folder,
+                to,
+                progress,
+                started_at=_now(),
+                kinds=variant or (),
+                layout=_profile(profile),
+                signer=signer,
+                ask=_ask,
+                builder=builder,
+                with_consumers=consumers,
+                pull_request=pull_request,
+                replace_there=replace,
+            )
+        typer.echo(done.sent.reference)
+        _say(str(done.sent))
+        if done.left:
+            _say(f"left behind: {', '.join(done.left)}")
+
+
+@app.command()
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="hf://org/name[@branch], oci://registry/name:tag, s3://bucket/prefix, or a folder.", show_default=False
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="The folder to become the copy.", show_default=False)],
+    *,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an artifact that stands there.")] = False,
+    key: VerifyKey = None,
+    root: Roots = None,
+    identity: Identity = None,
+    issuer: Issuer = None,
+) -> None:
+    """Fetch a published artifact, check every file, and its signature if told whose; what is wrong never appears."""
+    with _exit_codes():
+        verifier = _verifier(key, root or [], identity, issuer)
+        from exporter import pipeline
+        from exporter.remote import fetch_artifact
+
+        check = None if verifier is None else (lambda fetched: pipeline.check_signature(fetched, verifier))
+        fetched, version = fetch_artifact(source, folder, replace=replace, check=check)
+        typer.echo(f"{fetched} ({version})")
+
+
+@app.command()
+def verify_signature(
+    folder: Annotated[Path, typer.Argument(help="A published folder.", show_default=False)],
+    *,
+    key: VerifyKey = None,
+    root: Roots = None,
+    identity: Identity = None,
+    issuer: Issuer = None,
+) -> None:
+    """Check who signed a published folder, and that no file changed, came or went since."""
+    with _exit_codes():
+        verifier = _verifier(key, root or [], identity, issuer)
+        if verifier is None:
+            raise RecipeError("whose signature? pass --key FILE, --root FILE, or --identity NAME with --issuer URL")
+        from exporter import pipeline
+
+        signed = pipeline.check_signature(folder, verifier)
+        typer.echo(f"{folder}: signed by {signed.by}, {len(signed.files)} files")
+
+
+@app.command()
+def check_consumers(
+    folder: Annotated[Path, typer.Argument(help="A published folder, or an artifact.", show_default=False)],
+    *,
+    only: Annotated[list[str] | None, typer.Option(help="Only this consumer; may be given again. By default all.")] = None,
+    to: Annotated[Path | None, typer.Option(help="A file for the table, Markdown.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a folder in the libraries that are expected to load it, and compare their scores. Exits 1 if one is wrong."""
+    with _exit_codes():
+        from pydantic import TypeAdapter
+
+        from exporter import pipeline
+        from exporter.publish.consumers import ConsumerReport, markdown
+
+        with _Terminal() as progress:
+            found = pipeline.consumers(folder, progress, started_at=_now(), only=only or ())
+        if to:
+            _write(to, markdown(found))
+        typer.echo(TypeAdapter(ConsumerReport).dump_json(found, indent=1) if as_json else markdown(found))
+        if found.problems:
+            raise GateRefused("; ".join(found.problems))
+
+
+@app.command()
+def reproduce(
+    folder: Annotated[Path, typer.Argument(help="An artifact, or a published copy.", show_default=False)],
+    *,
+    model: Annotated[str | None, typer.Option(help="A copy of the model, where the recorded folder is not here.")] = None,
+    verify_pairs: Annotated[Path | None, typer.Option(help="A copy of the verify pairs.")] = None,
+    calibrate_pairs: Annotated[Path | None, typer.Option(help="A copy of the calibration pairs.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build an artifact again from its manifest alone, and compare hashes, and scores where they differ. Exits 4 if they do."""
+    with _exit_codes():
+        from pydantic import TypeAdapter
+
+        from exporter import pipeline
+        from exporter.publish.reproduce import Reproduction, text
+
+        with _Terminal() as progress:
+            found = pipeline.reproduce(folder, progress, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs)
+        typer.echo(TypeAdapter(Reproduction).dump_json(found, indent=1) if as_json else text(found))
+        if not found.same:
+            raise typer.Exit(IntegrityError.exit_code)
 
 
 @app.command()
@@ -379,6 +518,54 @@ def _folder(target: Path, out: Path) -> Path:
     return out / _load(target, None, None).name if target.suffix in (".yaml", ".yml") else target
 
 
+def _profile(text: str) -> Layout:
+    from exporter.publish.layout import PROFILES
+
+    for known in PROFILES:
+        if text == known:
+            return known
+    raise RecipeError(f"--profile {text!r}: known are {', '.join(PROFILES)}")
+
+
+def _signer(key: Path | None, certificate: Path | None, chain: Sequence[Path], *, sigstore: bool) -> Signer | None:
+    from exporter.publish.signature import CertificateSigner, KeySigner, SigstoreSigner
+
+    if sigstore and (key or certificate):
+        raise RecipeError("--sigstore needs no key; pass one or the other")
+    if (certificate and not key) or (chain and not certificate):
+        raise RecipeError("--certificate belongs to a --sign-key, and --chain to a --certificate")
+    if sigstore:
+        return SigstoreSigner()
+    if key and certificate:
+        return CertificateSigner(key, certificate, tuple(chain))
+    return KeySigner(key) if key else None
+
+
+def _verifier(key: Path | None, roots: Sequence[Path], identity: str | None, issuer: str | None) -> Verifier | None:
+    from exporter.publish.signature import CertificateVerifier, KeyVerifier, SigstoreVerifier
+
+    if bool(key) + bool(roots) + bool(identity or issuer) > 1:
+        raise RecipeError("one way to verify, please: --key, --root, or --identity with --issuer")
+    if bool(identity) != bool(issuer):
+        raise RecipeError("--identity and --issuer belong together: a name is worth what vouches for it")
+    if key:
+        return KeyVerifier(key)
+    if roots:
+        return CertificateVerifier(tuple(roots))
+    return SigstoreVerifier(identity, issuer) if identity and issuer else None
+
+
+def _ask(prompt: str) -> str:
+    return str(typer.prompt(prompt, hide_input=True, err=True))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BackendError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -387,13 +574,18 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def _shown(text: str) -> str:
+    """Write characters that move a terminal's cursor, or change what it shows, as escapes: names and reports come from others."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
 @contextmanager
 def _exit_codes() -> Iterator[None]:
     """Errors raised on purpose become a line and their own exit code; others keep their traceback, they are our bugs."""
     try:
         yield
     except ExporterError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        typer.secho(f"error: {_shown(str(error))}", err=True, fg="red")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         typer.secho("stopped; what was finished is kept, nothing is half-written", err=True, fg="red")
@@ -418,18 +610,20 @@ def _print_table(report: Report) -> None:
     """Print the summary, and the checks of every variant."""
     from rich.box import SIMPLE
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from exporter.verify.report_text import table
 
     titles, rows = table(report)
     machine = report.machine
-    summary = Table(title=f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores", box=SIMPLE, pad_edge=False)
+    title = f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores"
+    summary = Table(title=escape(_shown(title)), box=SIMPLE, pad_edge=False)
     for i, title in enumerate(titles):
         summary.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
     colours = {"PASS": "green", "FAIL": "red", "INVALID": "yellow"}
     for cells in rows:
-        summary.add_row(*cells, style=colours.get(cells[-1]))
+        summary.add_row(*(escape(_shown(cell)) for cell in cells), style=colours.get(cells[-1]))
     console = Console()
     console.width = max(console.width, 100)  # a log or a pipe has no width; a narrow terminal wraps, which beats losing digits
     console.print(summary)
@@ -437,7 +631,7 @@ def _print_table(report: Report) -> None:
         for check in row.checks:
             why = f" ({check.why})" if check.why else ""
             console.print(
-                f"  {row.kind}: {check.outcome.upper():7s} {check.name} {check.observed:.4g}, bar {check.bar}{why}",
+                _shown(f"  {row.kind}: {check.outcome.upper():7s} {check.name} {check.observed:.4g}, bar {check.bar}{why}"),
                 style=colours[check.outcome.upper()],
                 markup=False,
                 highlight=False,
@@ -447,6 +641,7 @@ def _print_table(report: Report) -> None:
 def _print_findings(found: Sequence[Finding]) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=SIMPLE, pad_edge=False)
@@ -455,7 +650,8 @@ def _print_findings(found: Sequence[Finding]) -> None:
     colours = {"better": "green", "worse": "red", "unknown": "yellow"}
     for row in found:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
-        table.add_row(row.kind, row.what, old, new, row.change, row.said, style=colours.get(row.change))
+        cells = (row.kind, row.what, old, new, row.change, row.said)
+        table.add_row(*(escape(_shown(cell)) for cell in cells), style=colours.get(row.change))
     console = Console()
     console.width = max(console.width, 100)
     console.print(table)

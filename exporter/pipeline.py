@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
 from exporter import __version__
 from exporter.artifact import (
     MANIFEST_SCHEMA,
     REPORT,
     Manifest,
+    PairsEntry,
     SourceEntry,
     VariantEntry,
-    check_files,
     list_files,
     read_manifest,
     staged,
@@ -26,10 +26,18 @@ from exporter.artifact import (
 from exporter.errors import IntegrityError, RecipeError
 from exporter.export.build import build_variants, tools
 from exporter.export.source import Source, find_source, write_config_and_tokenizer, write_reference
-from exporter.machine import Machine, package_version, this_machine
-from exporter.publish.folder import publish_to_folder
+from exporter.machine import Machine, package_version, this_machine, this_platform
+from exporter.publish.attest import LOCAL_BUILDER, read_statements
+from exporter.publish.card import licence_of
+from exporter.publish.consumers import ConsumerReport, check_consumers
+from exporter.publish.destinations import destination, send
+from exporter.publish.folder import make_publication, passed_kinds
+from exporter.publish.reproduce import Reproduction
+from exporter.publish.reproduce import reproduce as build_again
+from exporter.publish.signature import sign, verify_signature
 from exporter.recipe import Model, Onnx, OnnxInt8, Recipe
 from exporter.runtime import Reranker, choose_plan
+from exporter.runtime.inspect import check_artifact
 from exporter.verify.bench import (
     BENCH_SCHEMA,
     N_QUALITY_QUERIES,
@@ -81,9 +89,12 @@ from exporter.verify.throughput import (
 from exporter.verify.worker import PEAK_DTYPES, ArtifactSpec, PeakSpec, Run, Spec, TorchSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from exporter.progress import Progress
+    from exporter.publish.difference import Sent
+    from exporter.publish.layout import Profile as Layout
+    from exporter.publish.signature import Signed, Signer, Verifier
     from exporter.recipe import Bars
 
 # Pairs of all lengths, on which a rewritten graph is held against the exported one.
@@ -92,6 +103,14 @@ N_PROOF_PAIRS = 64
 N_MUTANT_QUERIES = 100
 # The kind that stands for us in a benchmark.
 OURS_KIND = "onnx-int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was delivered, and the kinds left behind because they did not pass or were not asked for."""
+
+    sent: Sent
+    left: tuple[str, ...]
 
 
 def export(recipe: Recipe, out: Path, progress: Progress, *, started_at: str, replace_old: bool = False) -> Report:
@@ -129,8 +148,9 @@ def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = 
     verify_set, calibrate_set = load_pair_sets(recipe)
     with progress.stage("model"):
         source = find_source(recipe.model)
-    if final.exists() and not replace_old and _is_current(final, recipe, source):
-        progress.note(f"build: {final} reused, recipe, model and tools have not changed")
+    pairs = _pair_entries(verify_set, calibrate_set)
+    if final.exists() and not replace_old and _is_current(final, recipe, source, pairs):
+        progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
         return final
     with staged(final, replace=replace_old) as scratch:
         variants = build_variants(
@@ -148,6 +168,8 @@ def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = 
             recipe_digest=recipe.digest,
             recipe=recipe.model_dump_json(),
             source=SourceEntry(source.name, source.revision, source.digest, source.weights_bytes),
+            pairs=pairs,
+            platform=this_platform(),
             max_length=recipe.model.max_length,
             pad_id=source.pad_id,
             tools=tools(),
@@ -266,20 +288,131 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
         IntegrityError: files, manifest or report are not what they were.
     """
     manifest = read_manifest(folder)
-    check_files(manifest, folder)
-    recipe = TypeAdapter(Recipe).validate_json(manifest.recipe)
+    check_artifact(manifest, folder)
+    recipe = _recipe(manifest, folder)
     return rejudge(read_report(folder, manifest), bars or _bars(recipe))
 
 
-def publish(folder: Path, dest: Path, *, replace_dest: bool = False) -> tuple[str, ...]:
-    """Copy the variants that passed to a folder and give the kinds left behind.
+def publish(
+    folder: Path,
+    address: str,
+    progress: Progress,
+    *,
+    started_at: str,
+    kinds: Sequence[str] = (),
+    layout: Layout = "hub",
+    signer: Signer | None = None,
+    ask: Callable[[str], str] | None = None,
+    builder: str = LOCAL_BUILDER,
+    with_consumers: bool = False,
+    pull_request: bool = False,
+    replace_there: bool = False,
+) -> Published:
+    """Lay out what passed with its card and its proof, sign it, and deliver it; nothing is seen there before it is whole.
+
+    Args:
+        folder: the artifact.
+        address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC.
+        kinds: the variants, by default all that passed.
+        layout: `hub` or `flat`.
+        signer: what to sign with.
+        ask: called with a prompt for a key's password.
+        builder: who built it, a URI.
+        with_consumers: first load the folder in other libraries, and put what comes of it into the card.
+        pull_request: open a pull request on the Hub instead of committing.
+        replace_there: over another artifact.
 
     Raises:
-        GateRefused, NoVerdict: no variant passed.
-        RecipeError, IntegrityError: see `gate`; or `dest` stands in the way.
+        GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores wrongly.
+        RecipeError: the address is none, another artifact is there, or the recipe demands a signature.
+        IntegrityError: files, manifest or report are not what they were.
+        BackendError, BackendMissing: the place, the disk or a library failed.
     """
+    place = destination(address, pull_request=pull_request)
+    if place.kind == "dir" and Path(place.where).resolve().is_relative_to(folder.resolve()):
+        raise RecipeError(f"{place.where} lies in the artifact {folder} itself; choose another folder")
     report = gate(folder)
-    return publish_to_folder(folder, read_manifest(folder), report, dest, replace_dest=replace_dest)
+    manifest = read_manifest(folder)
+    recipe = _recipe(manifest, folder)
+    if recipe.publish.signed and signer is None:
+        raise RecipeError(f"{folder}: its recipe demands a signature (publish.signed); sign it, for example with --sign-key FILE")
+    chosen = passed_kinds(folder, report, kinds)
+
+    def check(staged: Path, published: Manifest) -> ConsumerReport:
+        pair_set, _ = load_pair_sets(recipe)
+        effects = _company_effects(recipe, report)
+        return check_consumers(staged, published, pair_set, progress, started_at=started_at, effects=effects)
+
+    with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
+        staged_copy = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in
+        staged_copy.mkdir()
+        make_publication(
+            folder,
+            manifest,
+            report,
+            staged_copy,
+            kinds=chosen,
+            profile=layout,
+            licence=licence_of(manifest.source),
+            repo_id=place.where if place.kind == "hf" else None,
+            builder=builder,
+            check=check if with_consumers else None,
+        )
+        if signer:
+            sign(staged_copy, signer, ask=ask)
+        sent = send(staged_copy, address, progress, replace=replace_there, pull_request=pull_request)
+    return Published(sent, tuple(entry.kind for entry in manifest.variants if entry.kind not in chosen))
+
+
+def consumers(folder: Path, progress: Progress, *, started_at: str, only: Sequence[str] = ()) -> ConsumerReport:
+    """Load a published folder in the libraries that are expected to load it, and compare their scores with ours.
+
+    Raises:
+        RecipeError: the folder is no artifact, its pairs are gone, or there is no such consumer.
+        IntegrityError: its files are not what its manifest says.
+        BackendError: our own runtime cannot score.
+    """
+    manifest = read_manifest(folder)
+    check_artifact(manifest, folder)
+    recipe = _recipe(manifest, folder)
+    pair_set, _ = load_pair_sets(recipe)
+    report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
+    effects = _company_effects(recipe, report)
+    return check_consumers(folder, manifest, pair_set, progress, started_at=started_at, only=only, effects=effects)
+
+
+def check_signature(folder: Path, verifier: Verifier) -> Signed:
+    """Check who signed a published folder, that nothing in it changed since, and that its statements say what its report says.
+
+    Raises:
+        RecipeError: it is no published artifact, or what to check with is missing.
+        IntegrityError: it is not signed, by somebody else, or changed since.
+        BackendMissing: model-signing is not installed.
+    """
+    signed = verify_signature(folder, verifier)
+    read_statements(folder)
+    return signed
+
+
+def reproduce(
+    folder: Path,
+    progress: Progress,
+    *,
+    model: str | None = None,
+    verify_pairs: Path | None = None,
+    calibrate_pairs: Path | None = None,
+) -> Reproduction:
+    """Build an artifact again from its manifest, and compare files and, where they differ, scores; see `publish.reproduce`."""
+    return build_again(
+        folder,
+        progress,
+        n_proof_pairs=N_PROOF_PAIRS,
+        model=model,
+        verify_pairs=verify_pairs,
+        calibrate_pairs=calibrate_pairs,
+    )
 
 
 def profile(folder: Path, kind: str | None = None) -> Profile:
@@ -290,8 +423,8 @@ def profile(folder: Path, kind: str | None = None) -> Profile:
         IntegrityError: its files are not what its manifest says.
     """
     manifest = read_manifest(folder)
-    check_files(manifest, folder)
-    pair_set, _ = load_pair_sets(TypeAdapter(Recipe).validate_json(manifest.recipe))
+    check_artifact(manifest, folder)
+    pair_set, _ = load_pair_sets(_recipe(manifest, folder))
     return profile_variant(folder, kind, spread_out(pair_set, N_TIMED_PAIRS))
 
 
@@ -473,14 +606,26 @@ def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: boo
 def _checked(folder: Path, progress: Progress) -> tuple[Manifest, Recipe, PairSet, Source]:
     """Read an artifact, check its files, and find the pairs and the model it is measured against."""
     manifest = read_manifest(folder)
-    check_files(manifest, folder)
-    recipe = TypeAdapter(Recipe).validate_json(manifest.recipe)
+    check_artifact(manifest, folder)
+    recipe = _recipe(manifest, folder)
     pair_set, _ = load_pair_sets(recipe)
     with progress.stage("model"):
         source = find_source(recipe.model.model_copy(update={"revision": manifest.source.revision}))
     if source.digest != manifest.source.digest:
         raise IntegrityError(f"{source.name} is not the model {folder} was built from; build it again with --replace")
     return manifest, recipe, pair_set, source
+
+
+def _recipe(manifest: Manifest, folder: Path) -> Recipe:
+    """Give the recipe an artifact was built from.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    try:
+        return Recipe.model_validate_json(manifest.recipe)
+    except ValidationError as error:
+        raise IntegrityError(f"{folder}: its manifest's recipe is none: {error.errors()[0]['msg']}") from None
 
 
 def _report_of(place: Path) -> Report:
@@ -493,7 +638,14 @@ def _spec(folder: Path, entry: VariantEntry, machine: Machine) -> ArtifactSpec:
     return ArtifactSpec(str(folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
 
 
-def _is_current(folder: Path, recipe: Recipe, source: Source) -> bool:
+def _pair_entries(verify_set: PairSet, calibrate_set: PairSet | None) -> tuple[PairsEntry, ...]:
+    verify_entry = PairsEntry("verify", verify_set.name, verify_set.digest, len(verify_set.pairs))
+    if calibrate_set is None:
+        return (verify_entry,)
+    return (verify_entry, PairsEntry("calibrate", calibrate_set.name, calibrate_set.digest, len(calibrate_set.pairs)))
+
+
+def _is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsEntry, ...]) -> bool:
     """Tell whether an artifact is what this recipe would build here and now.
 
     Raises:
@@ -504,11 +656,12 @@ def _is_current(folder: Path, recipe: Recipe, source: Source) -> bool:
     for what, old, new in (
         ("another recipe", manifest.recipe_digest, recipe.digest),
         ("another model", manifest.source.digest, source.digest),
+        ("other pairs", manifest.pairs, pairs),
         ("other package versions", manifest.tools, tools()),
     ):
         if old != new:
             raise RecipeError(f"{folder} already exists, built from {what}; pass --replace to build it again")
-    check_files(manifest, folder)
+    check_artifact(manifest, folder)
     return True
 
 
@@ -548,6 +701,12 @@ def _buckets(folder: Path, manifest: Manifest, pair_set: PairSet) -> dict[str, l
 
 def _bars(recipe: Recipe) -> dict[str, Bars]:
     return {variant.kind: variant.bars for variant in recipe.variants}
+
+
+def _company_effects(recipe: Recipe, report: Report | None) -> dict[str, float]:
+    """Say by kind what company may do to a score, in logits: as measured, or, where nothing was, up to the recipe's bar."""
+    bars = {kind: bars.max_batch_delta for kind, bars in _bars(recipe).items() if bars.max_batch_delta is not None}
+    return bars | {row.kind: row.fidelity.batches.max_delta for row in (report.variants if report else ())}
 
 
 def _pairs_info(pair_set: PairSet) -> PairSetInfo:

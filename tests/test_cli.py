@@ -160,9 +160,36 @@ def test_show_prints_files_and_verdict(verified: Path) -> None:
 
 
 def test_publish_says_where(verified: Path, tmp_path: Path) -> None:
-    """`publish` copies what passed and prints the folder; a second time it needs --replace."""
+    """`publish` copies what passed and prints the folder; a second time it says that it is there; another needs --replace."""
     done = run("publish", verified, tmp_path / "copy")
     assert (done.exit_code, done.stdout.strip()) == (0, str(tmp_path / "copy"))
     assert run("gate", tmp_path / "copy").exit_code == 0
-    assert run("publish", verified, tmp_path / "copy").exit_code == 2
-    assert run("publish", verified, tmp_path / "copy", "--replace").exit_code == 0
+    again = run("publish", verified, tmp_path / "copy")
+    assert (again.exit_code, again.stdout.strip()) == (0, str(tmp_path / "copy"))
+    assert "already holds this artifact, nothing was sent" in again.stderr
+    assert run("publish", verified, tmp_path / "copy", "--variant", "onnx").exit_code == 2  # another artifact
+    assert run("publish", verified, tmp_path / "copy", "--variant", "onnx", "--replace").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("publish", "a", "b", "--profile", "flatt"), "--profile 'flatt': known are hub, flat"),
+        (("publish", "a", "b", "--certificate", "c.pem"), "--certificate belongs to a --sign-key"),
+        (("publish", "a", "b", "--sign-key", "k", "--chain", "c.pem"), "--chain to a --certificate"),
+        (("publish", "a", "b", "--sign-key", "k", "--sigstore"), "--sigstore needs no key"),
+        (("publish", "a", "gs://bucket/prefix"), "did you mean s3://bucket/prefix?"),
+        (("publish", "a", "oci://registry.example/name"), "wanted oci://registry/name:tag"),
+        (("pull", "b", "c", "--key", "k", "--root", "r"), "one way to verify, please"),
+        (("pull", "b", "c", "--identity", "me"), "--identity and --issuer belong together"),
+        (("verify-signature", "a"), "whose signature?"),
+        (("reproduce", "a"), "a: no such artifact folder"),
+        (("check-consumers", "a"), "a: no such artifact folder"),
+    ],
+)
+def test_publishing_mistakes_are_one_line(arguments: tuple[str, ...], said: str) -> None:
+    """What cannot be meant is said before anything is built, asked or sent."""
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert len(lines(done)) == 1
+    assert said in done.stderr

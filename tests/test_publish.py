@@ -1,4 +1,4 @@
-"""Publishing: what passed is copied, the rest is refused, and a copy proves itself like the original."""
+"""Publishing: what passed is laid out and delivered, the rest is refused, and a copy proves itself like the original."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact import check_files, list_files, read_manifest, write_manifest
+from exporter.artifact import ATTESTATION, MANIFEST, check_files, list_files, read_manifest, write_manifest
 from exporter.errors import ExporterError, GateRefused, NoVerdict, RecipeError
-from exporter.publish.folder import publish_to_folder
+from exporter.publish.attest import read_statements
+from exporter.publish.card import Licence
+from exporter.publish.destinations import send
+from exporter.publish.folder import make_publication, passed_kinds
+from exporter.publish.layout import CARD, QUANTIZED
 from exporter.verify.gate import Outcome, outcome
 from exporter.verify.report import read_report, write_report
 from tests.factories import FILES, MODELS, a_report, a_variant_report, an_artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from exporter.artifact import Manifest
+    from exporter.publish.layout import Profile
     from exporter.verify.report import Report
+
+# What a publication writes itself.
+MADE = {CARD, "plots/speed.png", "plots/differences.png"}
 
 
 def judged(folder: Path, onnx: Outcome, int8: Outcome) -> tuple[Manifest, Report]:
@@ -30,50 +39,86 @@ def judged(folder: Path, onnx: Outcome, int8: Outcome) -> tuple[Manifest, Report
     return manifest, report
 
 
+def publish(
+    folder: Path, dest: Path, *, kinds: Sequence[str] = (), profile: Profile = "hub", replace: bool = False
+) -> tuple[Manifest, Report]:
+    """Publish an artifact to a folder, and read it there as a stranger would, checking everything."""
+    manifest = read_manifest(folder)
+    report = read_report(folder, manifest)
+    chosen = passed_kinds(folder, report, kinds)
+    staged = dest.with_name(f"{dest.name}-staged")
+    staged.mkdir()
+    try:
+        make_publication(folder, manifest, report, staged, kinds=chosen, profile=profile, licence=Licence())
+        send(staged, str(dest), replace=replace)
+    finally:
+        for path in sorted(staged.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        staged.rmdir()
+    return published(dest)
+
+
 def published(folder: Path) -> tuple[Manifest, Report]:
     """Read a published folder as a stranger would, checking everything."""
     manifest = read_manifest(folder)
     check_files(manifest, folder)
+    read_statements(folder)
     return manifest, read_report(folder, manifest)
 
 
+def names(manifest: Manifest) -> set[str]:
+    """Name the files of a manifest."""
+    return {file.path for file in manifest.files}
+
+
 def test_all_that_passed_is_copied(tmp_path: Path) -> None:
-    """When every variant passed, the copy holds the same files and proves itself."""
-    manifest, report = judged(tmp_path / "tiny", "pass", "pass")
-    left = publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=False)
-    assert left == ()
-    assert published(tmp_path / "out") == (manifest, report)
-    assert list_files(tmp_path / "out") == list_files(tmp_path / "tiny")
+    """When every variant passed, the copy holds the same files, a card, statements, and int8 under a second name, one file."""
+    _, report = judged(tmp_path / "tiny", "pass", "pass")
+    copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
+    assert names(copied) == set(FILES) | MADE | {QUANTIZED}
+    assert (tmp_path / "out" / ATTESTATION).is_file()
+    assert of_copy == dataclasses.replace(report, manifest_root=copied.root)
+    assert (tmp_path / "out" / QUANTIZED).samefile(tmp_path / "out" / MODELS["onnx-int8"])
 
 
 @pytest.mark.parametrize("verdict", ["fail", "invalid"])
 def test_the_rest_stays_behind(tmp_path: Path, verdict: Outcome) -> None:
     """A variant without a pass is in no file of the copy, nor in its manifest or report; the shared files are."""
-    manifest, report = judged(tmp_path / "tiny", verdict, "pass")
-    left = publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=False)
-    assert left == ("onnx",)
-    copied, of_copy = published(tmp_path / "out")
+    judged(tmp_path / "tiny", verdict, "pass")
+    copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
     assert [entry.kind for entry in copied.variants] == ["onnx-int8"]
-    assert {file.path for file in copied.files} == set(FILES) - {"onnx/model.onnx"}
+    assert names(copied) == (set(FILES) - {"onnx/model.onnx"}) | MADE | {QUANTIZED}
     assert [row.kind for row in of_copy.variants] == ["onnx-int8"]
     assert of_copy.verdict == "pass"
-    assert of_copy.manifest_root == copied.root != manifest.root
+
+
+def test_what_is_asked_for_must_have_passed(tmp_path: Path) -> None:
+    """One kind of several may be asked for; one that failed is refused, one that is not there is a mistake."""
+    judged(tmp_path / "tiny", "pass", "fail")
+    copied, _ = publish(tmp_path / "tiny", tmp_path / "out", kinds=("onnx",))
+    assert [entry.kind for entry in copied.variants] == ["onnx"]
+    with pytest.raises(GateRefused, match="onnx-int8: fail"):
+        publish(tmp_path / "tiny", tmp_path / "two", kinds=("onnx", "onnx-int8"))
+    with pytest.raises(RecipeError, match="has no openvino; it has onnx, onnx-int8"):
+        publish(tmp_path / "tiny", tmp_path / "two", kinds=("openvino",))
+
+
+def test_flat_has_one_variant_under_the_one_name(tmp_path: Path) -> None:
+    """For a server that cannot choose a file, the variant asked for is onnx/model.onnx, and runs as such."""
+    judged(tmp_path / "tiny", "pass", "pass")
+    copied, _ = publish(tmp_path / "tiny", tmp_path / "out", kinds=("onnx-int8",), profile="flat")
+    assert [(entry.kind, entry.model) for entry in copied.variants] == [("onnx-int8", "onnx/model.onnx")]
+    int8 = (tmp_path / "tiny" / MODELS["onnx-int8"]).read_bytes()
+    assert (tmp_path / "out/onnx/model.onnx").read_bytes() == int8
 
 
 def test_original_is_not_touched(tmp_path: Path) -> None:
     """Publishing leaves the artifact as it was."""
-    manifest, report = judged(tmp_path / "tiny", "fail", "pass")
-    publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=False)
-    assert published(tmp_path / "tiny") == (manifest, report)
-
-
-@pytest.mark.parametrize("dest", [".", "out"])
-def test_dest_is_not_the_artifact_itself(tmp_path: Path, dest: str) -> None:
-    """A copy over or inside the artifact would change the artifact, and is refused."""
-    manifest, report = judged(tmp_path / "tiny", "fail", "pass")
-    with pytest.raises(RecipeError):
-        publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "tiny" / dest, replace_dest=True)
-    assert published(tmp_path / "tiny") == (manifest, report)
+    before = judged(tmp_path / "tiny", "fail", "pass")
+    publish(tmp_path / "tiny", tmp_path / "out")
+    manifest = read_manifest(tmp_path / "tiny")
+    check_files(manifest, tmp_path / "tiny")
+    assert (manifest, read_report(tmp_path / "tiny", manifest)) == before
 
 
 @pytest.mark.parametrize(
@@ -87,29 +132,33 @@ def test_dest_is_not_the_artifact_itself(tmp_path: Path, dest: str) -> None:
 )
 def test_nothing_passed(tmp_path: Path, onnx: Outcome, int8: Outcome, refused: type[ExporterError]) -> None:
     """With nothing to copy, a failure is refused; only where measuring again could help is there no verdict."""
-    manifest, report = judged(tmp_path / "tiny", onnx, int8)
-    with pytest.raises(refused, match=f"nothing to publish.*onnx: {onnx}, onnx-int8: {int8}.*report.md"):
-        publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=False)
+    judged(tmp_path / "tiny", onnx, int8)
+    with pytest.raises(refused, match=f"nothing is published.*onnx: {onnx}, onnx-int8: {int8}.*report.md"):
+        publish(tmp_path / "tiny", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_refused_even_over_an_older_copy(tmp_path: Path) -> None:
     """What failed does not replace what was published before."""
-    before = judged(tmp_path / "out", "pass", "pass")
-    manifest, report = judged(tmp_path / "tiny", "fail", "fail")
+    judged(tmp_path / "old", "pass", "pass")
+    before = publish(tmp_path / "old", tmp_path / "out")
+    judged(tmp_path / "tiny", "fail", "fail")
     with pytest.raises(GateRefused):
-        publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=True)
+        publish(tmp_path / "tiny", tmp_path / "out", replace=True)
     assert published(tmp_path / "out") == before
 
 
 def test_dest_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    """An older copy stays unless it is to be replaced, and then it is replaced entirely."""
-    judged(tmp_path / "out", "pass", "pass")
-    manifest, report = judged(tmp_path / "tiny", "pass", "fail")
-    with pytest.raises(RecipeError, match="already exists"):
-        publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=False)
-    publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=True)
-    assert [entry.kind for entry in published(tmp_path / "out")[0].variants] == ["onnx"]
+    """Another artifact stays unless it is to be replaced, and then it is replaced entirely; the same one is no other."""
+    judged(tmp_path / "old", "pass", "pass")
+    before = publish(tmp_path / "old", tmp_path / "out")
+    assert publish(tmp_path / "old", tmp_path / "out") == before
+    judged(tmp_path / "tiny", "pass", "fail")
+    with pytest.raises(RecipeError, match="holds another artifact"):
+        publish(tmp_path / "tiny", tmp_path / "out")
+    assert published(tmp_path / "out") == before
+    copied, _ = publish(tmp_path / "tiny", tmp_path / "out", replace=True)
+    assert [entry.kind for entry in copied.variants] == ["onnx"]
     assert not (tmp_path / "out" / MODELS["onnx-int8"]).exists()
 
 
@@ -117,18 +166,17 @@ def test_dest_that_is_no_artifact(tmp_path: Path) -> None:
     """A folder of someone else's is not replaced, whatever was asked."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").write_text("years", encoding="utf-8")
-    manifest, report = judged(tmp_path / "tiny", "pass", "pass")
+    judged(tmp_path / "tiny", "pass", "pass")
     with pytest.raises(RecipeError, match="is no artifact"):
-        publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "out", replace_dest=True)
+        publish(tmp_path / "tiny", tmp_path / "out", replace=True)
     assert (tmp_path / "out/thesis.tex").read_text(encoding="utf-8") == "years"
 
 
 def test_published_again(tmp_path: Path) -> None:
     """A copy is an artifact like any other, and may be published itself."""
-    manifest, report = judged(tmp_path / "tiny", "fail", "pass")
-    publish_to_folder(tmp_path / "tiny", manifest, report, tmp_path / "one", replace_dest=False)
-    publish_to_folder(tmp_path / "one", *published(tmp_path / "one"), tmp_path / "two", replace_dest=False)
-    assert published(tmp_path / "two") == published(tmp_path / "one")
+    judged(tmp_path / "tiny", "fail", "pass")
+    one = publish(tmp_path / "tiny", tmp_path / "one")
+    assert publish(tmp_path / "one", tmp_path / "two") == one
 
 
 def test_file_of_two_variants_is_copied(tmp_path: Path) -> None:
@@ -138,10 +186,10 @@ def test_file_of_two_variants_is_copied(tmp_path: Path) -> None:
     (folder / "onnx/weights.bin").write_text("w", encoding="utf-8")
     variants = tuple(dataclasses.replace(entry, files=(*entry.files, "onnx/weights.bin")) for entry in manifest.variants)
     manifest = dataclasses.replace(manifest, variants=variants, files=list_files(folder))
+    (folder / MANIFEST).unlink()
     write_manifest(manifest, folder)
     rows = (a_variant_report("onnx", verdict="fail"), a_variant_report("onnx-int8"))
-    report = a_report(manifest_root=manifest.root, variants=rows, verdict="fail")
-    publish_to_folder(folder, manifest, report, tmp_path / "out", replace_dest=False)
-    copied, _ = published(tmp_path / "out")
+    write_report(a_report(manifest_root=manifest.root, variants=rows, verdict="fail"), folder)
+    copied, _ = publish(folder, tmp_path / "out")
     for entry in copied.variants:
-        assert set(entry.files) <= {file.path for file in copied.files}
+        assert set(entry.files) <= names(copied)

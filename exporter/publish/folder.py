@@ -1,62 +1,98 @@
-"""Copy what passed into a folder, and refuse the rest."""
+"""Make the folder that is published: what passed, laid out for its consumers, with its card and its proof; refuse the rest."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.artifact import staged, write_manifest
+from exporter.artifact import list_files, write_manifest
 from exporter.errors import GateRefused, NoVerdict, RecipeError
+from exporter.publish.attest import LOCAL_BUILDER, write_statements
+from exporter.publish.card import write_card
+from exporter.publish.layout import lay_out, place
 from exporter.verify.gate import outcome
 from exporter.verify.report import write_report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from exporter.artifact import Manifest
+    from exporter.publish.card import Licence
+    from exporter.publish.consumers import ConsumerReport
+    from exporter.publish.layout import Profile
     from exporter.verify.report import Report
 
 
-def publish_to_folder(folder: Path, manifest: Manifest, report: Report, dest: Path, *, replace_dest: bool) -> tuple[str, ...]:
-    """Copy the variants that passed, with the files they share, and a manifest and report of just them.
+def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """Name the variants that may be published: those that passed, or those of them that are asked for.
+
+    Args:
+        folder: the artifact, for errors.
+        report: its report, judged.
+        wanted: kinds asked for, by default all.
+
+    Raises:
+        GateRefused: none passed, or one asked for did not.
+        NoVerdict: the same, but measured again it might.
+        RecipeError: one asked for is not in the report.
+    """
+    verdicts = {row.kind: row.verdict for row in report.variants}
+    if unknown := [kind for kind in wanted if kind not in verdicts]:
+        raise RecipeError(f"{folder} has no {unknown[0]}; it has {', '.join(verdicts)}")
+    passed = tuple(kind for kind, verdict in verdicts.items() if verdict == "pass" and (kind in wanted or not wanted))
+    if not passed or len(passed) < len(set(wanted)):
+        asked = {kind: verdict for kind, verdict in verdicts.items() if (kind in wanted or not wanted) and verdict != "pass"}
+        found = ", ".join(f"{kind}: {verdict}" for kind, verdict in asked.items())
+        refused = GateRefused if "fail" in asked.values() else NoVerdict
+        raise refused(f"{folder}: nothing is published, a variant did not pass ({found}); see {folder}/report.md")
+    return passed
+
+
+def make_publication(
+    folder: Path,
+    manifest: Manifest,
+    report: Report,
+    into: Path,
+    *,
+    kinds: Sequence[str],
+    profile: Profile,
+    licence: Licence,
+    repo_id: str | None = None,
+    builder: str = LOCAL_BUILDER,
+    check: Callable[[Path, Manifest], ConsumerReport] | None = None,
+) -> Manifest:
+    """Write a complete published folder: files, card, manifest, report and statements of just these variants.
 
     Args:
         folder: the artifact, whose files were checked against `manifest`.
         manifest: its manifest.
         report: its report, judged.
-        dest: the folder to become the copy.
-        replace_dest: replace an artifact that stands there.
-
-    Returns:
-        The kinds left behind, because they failed or have no verdict.
+        into: an empty folder.
+        kinds: the variants, see `passed_kinds`.
+        profile: how files are laid out.
+        licence: what the model's source says of it.
+        repo_id: `org/name`, where it goes to the Hub.
+        builder: who built it, for the provenance; a URI.
+        check: loads the folder in other libraries, before the card is written, which has what came of it.
 
     Raises:
-        GateRefused: no variant passed.
-        NoVerdict: none passed, but one might if measured again.
-        RecipeError: `dest` exists and is not to be replaced, is no artifact, or lies in `folder`.
-        BackendError: the disk refuses.
+        GateRefused: another library scores wrongly.
+        RecipeError: the profile cannot hold these variants, or `builder` is no URI.
+        BackendError, BackendMissing: the disk refuses, or a package that writes the card is not installed.
     """
-    if dest.resolve().is_relative_to(folder.resolve()):
-        raise RecipeError(f"{dest} lies in the artifact {folder} itself; choose another folder")
-    passed = {row.kind for row in report.variants if row.verdict == "pass"}
-    if not passed:
-        found = ", ".join(f"{row.kind}: {row.verdict}" for row in report.variants)
-        refused = GateRefused if report.verdict == "fail" else NoVerdict
-        raise refused(f"{folder}: nothing to publish, no variant passed ({found}); see {folder}/report.md")
-    kept = {path for entry in manifest.variants if entry.kind in passed for path in entry.files}
-    left = {path for entry in manifest.variants for path in entry.files} - kept
-    copied = replace(
-        manifest,
-        variants=tuple(entry for entry in manifest.variants if entry.kind in passed),
-        files=tuple(file for file in manifest.files if file.path not in left),
-    )
-    rows = tuple(row for row in report.variants if row.kind in passed)
-    judged = replace(report, manifest_root=copied.root, variants=rows, verdict=outcome(rows))
-    with staged(dest, replace=replace_dest) as scratch:
-        for file in copied.files:
-            (scratch / file.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / file.path, scratch / file.path)
-        write_manifest(copied, scratch)
-        write_report(judged, scratch)
-    return tuple(entry.kind for entry in manifest.variants if entry.kind not in passed)
+    layout = lay_out(manifest, kinds, profile)
+    place(layout, folder, into)
+    rows = tuple(row for row in report.variants if row.kind in kinds)
+    judged = replace(report, variants=rows, verdict=outcome(rows))
+    published = replace(manifest, variants=layout.variants, files=list_files(into))
+    consumers = check(into, published) if check else None
+    if consumers and consumers.problems:
+        raise GateRefused("; ".join(consumers.problems))
+    write_card(into, published, judged, licence, repo_id=repo_id, consumers=consumers)
+    published = replace(published, files=list_files(into))
+    judged = replace(judged, manifest_root=published.root)
+    write_manifest(published, into)
+    write_report(judged, into)
+    write_statements(into, published, judged, builder=builder)
+    return published

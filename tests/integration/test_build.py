@@ -20,7 +20,7 @@ from exporter.progress import Silent
 from exporter.recipe import load_recipe
 from exporter.runtime import Plan, Reranker
 from exporter.verify.pairs import load_pairs
-from tests.support import write_recipe, write_tiny_model
+from tests.support import write_pairs, write_recipe, write_tiny_model
 
 # Largest |difference| in logits to the PyTorch model, whose scores here lie within -2...2.
 BOUNDS = {"onnx": 1e-5, "openvino": 1e-5, "openvino-fp16": 1e-2, "onnx-int8": 0.5, "onnx-int8-static": 0.5, "openvino-int8": 0.8}
@@ -103,6 +103,22 @@ def test_unchanged_recipe_is_reused_and_a_changed_one_refused(tiny: Path, built:
     changed = load_recipe(tiny / "recipe.yaml", changes=["variants.0.opset=17"])
     with pytest.raises(RecipeError, match="already exists, built from another recipe; pass --replace"):
         pipeline.build(changed, built.parent, Silent())
+
+
+def test_other_pairs_under_the_same_name_are_refused(tiny: Path, tmp_path: Path) -> None:
+    """Ranges come from the pairs: an artifact is not reused when their file says something else than it did."""
+    shutil.copytree(tiny / "model", tmp_path / "model")
+    for name, seed in (("pairs.jsonl", 1), ("calibrate.jsonl", 5)):
+        write_pairs(tmp_path / name, seed=seed)
+    recipe = load_recipe(write_recipe(tmp_path, "onnx"))
+    found = read_manifest(pipeline.build(recipe, tmp_path / "artifacts", Silent()))
+    assert [(pairs.role, pairs.digest) for pairs in found.pairs] == [
+        ("verify", load_pairs(str(tmp_path / "pairs.jsonl")).digest),
+        ("calibrate", load_pairs(str(tmp_path / "calibrate.jsonl")).digest),
+    ]
+    write_pairs(tmp_path / "calibrate.jsonl", seed=9)
+    with pytest.raises(RecipeError, match="already exists, built from other pairs; pass --replace"):
+        pipeline.build(recipe, tmp_path / "artifacts", Silent())
 
 
 def test_a_flipped_byte_stops_everything(artifact: Path) -> None:
@@ -252,7 +268,7 @@ def test_models_that_are_no_reranker_are_refused(tiny: Path, tmp_path: Path) -> 
     (code / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Model"}}))
     refused(code, "asks to run code of its own")
     (code / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
-    refused(code, "BertModel is no cross-encoder")
+    refused(code, "'BertModel' is no cross-encoder")
     with pytest.raises(RecipeError, match="max_length is 512, .* has 64 positions"):
         find_source(Model(source=str(tiny / "model"), max_length=512))
 

@@ -11,14 +11,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from exporter import pipeline
 from exporter.artifact import read_manifest, write_manifest
 from exporter.errors import BackendError, BackendMissing, GateRefused, IntegrityError, RecipeError
 from exporter.progress import Silent
+from exporter.publish.signature import KeySigner, KeyVerifier
 from exporter.recipe import Bars, Recipe, load_recipe
 from exporter.runtime import Reranker
 from exporter.verify import worker
@@ -26,6 +30,7 @@ from exporter.verify.pairs import load_pair_sets
 from exporter.verify.report import read_report, to_json
 from exporter.verify.throughput import MIN_ROUNDS
 from exporter.verify.worker import ArtifactSpec, Contestant, Job, run_job
+from tests.conftest import STARTED_AT
 
 
 @pytest.fixture
@@ -121,25 +126,50 @@ def test_report_of_other_files_is_refused(copy: Path, built: Path) -> None:
         pipeline.gate(copy)
 
 
+def publish(folder: Path, dest: Path, **how: Any) -> tuple[str, ...]:
+    """Publish to a folder, and give the kinds left behind."""
+    return pipeline.publish(folder, str(dest), Silent(), started_at=STARTED_AT, **how).left
+
+
 def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_path: Path) -> None:
     """What passed is copied and scores the same; what failed is left out of files, manifest and report."""
     manifest = read_manifest(copy)
     recipe = json.loads(manifest.recipe)
-    assert pipeline.publish(copy, tmp_path / "all") == ()
+    assert publish(copy, tmp_path / "all") == ()
     recipe["variants"][1]["bars"] = {"max_abs_diff": 1e-9}
     write_manifest(replace(manifest, recipe=json.dumps(recipe)), copy)
-    assert pipeline.publish(copy, tmp_path / "passed") == ("onnx-int8",)
+    assert publish(copy, tmp_path / "passed") == ("onnx-int8",)
     assert not list((tmp_path / "passed").rglob("*int8*"))
     assert [row.kind for row in pipeline.gate(tmp_path / "passed").variants] == ["onnx"]
     pairs = [("wing lift", "drag of a wing"), ("heat", "shock layer heat transfer")]
     assert (Reranker.load(tmp_path / "passed").score(pairs) == Reranker.load(copy, "onnx").score(pairs)).all()
-    with pytest.raises(RecipeError, match="already exists; pass --replace"):
-        pipeline.publish(copy, tmp_path / "passed")
+    with pytest.raises(RecipeError, match="holds another artifact"):
+        publish(copy, tmp_path / "all")
     recipe["variants"][0]["bars"] = {"max_size_ratio": 1e-9}
     write_manifest(replace(manifest, recipe=json.dumps(recipe)), copy)
-    with pytest.raises(GateRefused, match="nothing to publish"):
-        pipeline.publish(copy, tmp_path / "none")
+    with pytest.raises(GateRefused, match="nothing is published"):
+        publish(copy, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    with pytest.raises(RecipeError, match="lies in the artifact"):
+        publish(copy, copy / "inside")
+
+
+def test_recipe_demands_a_signature(copy: Path, tmp_path: Path) -> None:
+    """Where the recipe says so nothing is published unsigned; signed, it is checked by its public key, and broken by a byte."""
+    manifest = read_manifest(copy)
+    write_manifest(replace(manifest, recipe=json.dumps({**json.loads(manifest.recipe), "publish": {"signed": True}})), copy)
+    with pytest.raises(RecipeError, match="demands a signature"):
+        publish(copy, tmp_path / "out")
+    private, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    key = ec.generate_private_key(ec.SECP256R1())
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    publish(copy, tmp_path / "out", signer=KeySigner(private))
+    assert "onnx/model.onnx" in pipeline.check_signature(tmp_path / "out", KeyVerifier(public)).files
+    report = tmp_path / "out/report.md"
+    report.write_text(report.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    with pytest.raises(IntegrityError, match="report.md"):
+        pipeline.check_signature(tmp_path / "out", KeyVerifier(public))
 
 
 def test_worker_failures_are_one_error(verified: Path, tmp_path: Path) -> None:
