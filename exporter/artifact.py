@@ -311,7 +311,7 @@ def check_files(manifest: Manifest, folder: Path) -> None:
     if diff := compare_files(manifest, folder):
         parts = {"changed": diff.changed, "missing": diff.missing, "not in the manifest": diff.extra}
         text = "; ".join(f"{word}: {_listing(paths)}" for word, paths in parts.items() if paths)
-        raise IntegrityError(f"{folder} is not what its manifest says: {text}; build it again with --replace")
+        raise IntegrityError(f"{folder} is not what its manifest says: {text}; build it again with --replace, or fetch it again")
     for name in {"config.json", "tokenizer_config.json"} & {file.path for file in manifest.files}:
         config = read_json_object(folder / name)
         if key := foreign_key(config) or ("chat_template" if "chat_template" in config else None):
@@ -518,7 +518,7 @@ def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
         if final.exists() and not replace:
             raise RecipeError(f"{final} already exists; pass --replace to put another in its place")
         if final.exists() and not (final / MANIFEST).is_file():
-            raise RecipeError(f"{final} exists and is no artifact; it is left alone, choose another --out or name")
+            raise RecipeError(f"{final} exists and is no artifact; it is left alone, choose another place")
         scratch = scratch_beside(final)
     except OSError as error:
         raise BackendError(f"{final.parent}: cannot be written: {error.strerror}") from error

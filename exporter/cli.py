@@ -6,6 +6,7 @@ Results go to stdout, progress and errors to stderr, so `exporter show --json AR
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -556,6 +557,10 @@ def _verifier(key: Path | None, roots: Sequence[Path], identity: str | None, iss
 
 
 def _ask(prompt: str) -> str:
+    from exporter.publish.signature import PASSWORD_VARIABLE
+
+    if not sys.stdin.isatty():
+        raise RecipeError(f"{prompt}: there is no terminal to ask at; set {PASSWORD_VARIABLE}")
     return str(typer.prompt(prompt, hide_input=True, err=True))
 
 

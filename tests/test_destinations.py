@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.artifact import MANIFEST, read_manifest, write_manifest
+from exporter.artifact import MANIFEST, SIGNATURE, read_manifest, write_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.publish.destinations import destination, send
 from exporter.remote import cached_artifact, fetch_artifact, is_remote, parse_place
@@ -276,3 +276,32 @@ def test_files_of_a_renamed_artifact(address: str, tmp_path: Path) -> None:
     seal(folder)
     send(folder, address, replace=True)
     assert contents(fetch_artifact(address, tmp_path / "back")[0]) == contents(folder)
+
+
+def test_signature_is_not_dropped(tmp_path: Path) -> None:
+    """An unsigned copy does not take a signed one's place unasked; one that is signed anew does."""
+    folder, there = a_published(tmp_path / "a"), str(tmp_path / "there")
+    (folder / SIGNATURE).write_text("first", encoding="utf-8")
+    send(folder, there)
+    (folder / SIGNATURE).unlink()
+    with pytest.raises(
+        RecipeError, match="there is signed, and this is not; sign it too, with --sign-key FILE, or pass --replace"
+    ):
+        send(folder, there)
+    (folder / SIGNATURE).write_text("second", encoding="utf-8")
+    send(folder, there)
+    assert contents(Path(there)) == contents(folder)
+    (folder / SIGNATURE).unlink()
+    send(folder, there, replace=True)
+    assert contents(Path(there)) == contents(folder)
+
+
+def test_files_of_others_are_not_lost(tmp_path: Path) -> None:
+    """A folder is replaced whole, so what somebody else put into it is named first."""
+    folder, there = a_published(tmp_path / "a"), tmp_path / "there"
+    send(folder, str(there))
+    (there / "notes.txt").write_text("mine", encoding="utf-8")
+    (folder / SIGNATURE).write_text("new", encoding="utf-8")
+    with pytest.raises(RecipeError, match="there has a notes.txt of its own; move it away, or pass --replace to lose it"):
+        send(folder, str(there))
+    assert (there / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import MANIFEST, FileEntry, check_files, read_manifest, sha256_file
+from exporter.artifact import MANIFEST, SIGNATURE, FileEntry, check_files, read_manifest, sha256_file
 from exporter.errors import IntegrityError, RecipeError
 from exporter.remote.fetch import read_published
 from exporter.remote.source import BESIDE, open_source
@@ -98,13 +98,13 @@ def difference(wanted: Delivery, place: Place, *, replace: bool) -> Difference:
     if there is None:
         return Difference(None, None, wanted.files, ())
     changed = tuple(file for file in wanted.files if not there.same(file, wanted.folder / file.path))
-    ours = {MANIFEST, *BESIDE, *(file.path for file in found.files)} if found else set()
+    ours = _own_files(found) if found else set()
     gone = tuple(sorted((ours & there.files.keys()) - {file.path for file in wanted.files}))
     return Difference(there, found, changed, gone)
 
 
 def refuse_another(wanted: Delivery, found: Difference, place: Place) -> None:
-    """Stop if something else is at the place: another artifact, or files of somebody else that would be overwritten.
+    """Stop if something else is at the place: another artifact, a signature, or files of somebody else, that would be lost.
 
     Another artifact is one with other files in its manifest; the same files with another report, card or signature are not.
 
@@ -119,6 +119,15 @@ def refuse_another(wanted: Delivery, found: Difference, place: Place) -> None:
     elif found.found.root != wanted.manifest.root:
         name, root = found.found.name, found.found.root[:12]
         raise RecipeError(f"{place.text} holds another artifact, {name} with root {root}; pass --replace to publish over it")
+    elif SIGNATURE in found.gone:
+        raise RecipeError(f"{place.text} is signed, and this is not; sign it too, with --sign-key FILE, or pass --replace")
+    elif place.kind == "dir" and (others := found.there.files.keys() - _own_files(found.found)):
+        raise RecipeError(f"{place.text} has a {min(others)} of its own; move it away, or pass --replace to lose it")
+
+
+def _own_files(manifest: Manifest) -> set[str]:
+    """Name what belongs to a published artifact."""
+    return {MANIFEST, *BESIDE, *(file.path for file in manifest.files)}
 
 
 def _manifest_there(wanted: Delivery, there: Source, place: Place) -> Manifest | None:

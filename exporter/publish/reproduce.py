@@ -266,9 +266,11 @@ def text(found: Reproduction) -> str:
     width = max((len(file.path) for file in found.files), default=0)
     lines += [f"{file.path:{width}}  {file.outcome}{f' ({file.kind})' if file.kind else ''}" for file in found.files]
     lines += [f"{s.kind}: scores of {s.n_pairs} pairs differ by at most {s.max_abs_diff:.3g} logits" for s in found.scores]
-    n_same = sum(file.outcome == "same" for file in found.files)
+    compared = [file for file in found.files if file.outcome != "not built"]
+    n_same, n_written = sum(file.outcome == "same" for file in compared), len(found.files) - len(compared)
     said = "reproduced" if found.same else "not reproduced"
-    return "\n".join((*lines, f"{found.name}: {said}, {n_same} of {len(found.files)} files are the same"))
+    beside = f"; {n_written} more were written when it was published" if n_written else ""
+    return "\n".join((*lines, f"{found.name}: {said}, {n_same} of {len(compared)} files are the same{beside}"))
 
 
 def _outcome(recorded: str | None, rebuilt: str | None) -> FileOutcome:

@@ -125,14 +125,14 @@ def _copy_files(source: Source, manifest: Manifest, wanted: tuple[str, ...], fol
     """Copy files that the manifest names, in the sizes and with the hashes that it names."""
     entries = {file.path: file for file in manifest.files}
     if missing := [path for path in wanted if path not in entries or path not in source.files]:
-        raise IntegrityError(f"{', '.join(missing)}: not there, or not in the manifest; publish the artifact again")
+        raise IntegrityError(f"{', '.join(missing)}: not there, or not in the manifest; tell who published it")
     n_bytes, n_free = sum(entries[path].size_bytes for path in wanted), shutil.disk_usage(folder).free
     if n_bytes > n_free:
         raise BackendError(f"{folder.parent}: {n_bytes / 1e9:.1f} GB are to be fetched and {n_free / 1e9:.1f} GB are free")
     for path in wanted:
         _copy(source, path, folder, entries[path].size_bytes)
         if sha256_file(folder / path) != entries[path].sha256:
-            raise IntegrityError(f"{path}: not the file that the manifest names; publish the artifact again")
+            raise IntegrityError(f"{path}: not the file that the manifest names; tell who published it")
 
 
 def _copy(source: Source, path: str, folder: Path, limit_bytes: int) -> None:
