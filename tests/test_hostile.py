@@ -471,7 +471,7 @@ def test_artifact_of_a_stranger(folder: Path, change: Change, words: str, where:
         refused(lambda: check_artifact(read_manifest(folder), folder), IntegrityError, 4, words)
 
 
-@pytest.mark.parametrize(("change", "words"), [row.values[:2] for row in (*FILES, *NUMBERS, *MODELS)])  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("change", "words"), [row.values[:2] for row in (*FILES, *NUMBERS, *MODELS)])  # type: ignore[attr-defined] # pytest has no public type for a row
 def test_command_on_the_artifact_of_a_stranger(folder: Path, change: Change, words: str) -> None:
     """`exporter show` ends with 4 and one line on stderr."""
     tried(change, folder)

@@ -93,16 +93,18 @@ def open_bucket(place: Place) -> tuple[AbstractFileSystem, str]:
     Raises:
         BackendMissing: fsspec or s3fs is not installed.
     """
+    options = {}
     try:
         from fsspec.core import url_to_fs
 
         if place.protocol == "s3":
             import s3fs  # noqa: F401 # fsspec's own message names no version, and comes late
 
-            return url_to_fs(place.url, use_listings_cache=False, skip_instance_cache=True)  # type: ignore[no-any-return]
-        return url_to_fs(place.url)  # type: ignore[no-any-return]
+            options = {"use_listings_cache": False, "skip_instance_cache": True}
+        bucket, prefix = url_to_fs(place.url, **options)
     except ImportError as error:
         raise BackendMissing(f"{place.text} needs {error.name}: pip install 'exporter[s3]'") from None
+    return bucket, str(prefix)
 
 
 def bucket_source(place: Place) -> BucketSource | None:
