@@ -41,7 +41,7 @@ selftest NAME="int8" *FLAGS: _setup
 
 # All GPU checks, with the report under docs/measurements; the machine needs torch, sentence-transformers and a CUDA device
 gpu-check *FLAGS:
-    @{{ python }} -m exporter.cli gpu-check recipes/int8.yaml --to docs/measurements {{ FLAGS }}
+    @{{ python }} -m exporter gpu-check recipes/int8.yaml --to docs/measurements {{ FLAGS }}
 
 # Run the tests
 test *FLAGS: _setup

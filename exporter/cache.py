@@ -13,11 +13,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import clear_left_over, list_files, read_sealed, scratch_beside, write_sealed
+from exporter.artifact.files import list_files, read_sealed, write_sealed
+from exporter.artifact.staging import clear_left_over, scratch_beside
 from exporter.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
 
 _SUMS = "manifest.json"  # not listed by `list_files`, like an artifact's
 
@@ -51,10 +53,14 @@ def cached(step: str, key: Mapping[str, object], make: Callable[[Path], None]) -
         clear_left_over(final)
         scratch = scratch_beside(final)
     except OSError as error:
-        raise BackendError(f"{final.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE") from error
+        raise BackendError(
+            f"{final.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE"
+        ) from error
     try:
         make(scratch)
-        write_sealed(scratch / _SUMS, {"key": dict(key), "files": [[f.path, f.sha256] for f in list_files(scratch)]})
+        write_sealed(
+            scratch / _SUMS, {"key": dict(key), "files": [[f.path, f.sha256] for f in list_files(scratch)]}
+        )
         if final.exists():
             shutil.rmtree(final)
         scratch.rename(final)
@@ -62,7 +68,9 @@ def cached(step: str, key: Mapping[str, object], make: Callable[[Path], None]) -
         if error.errno is None:  # a library's own OSError, not the disk's
             raise
         if not _is_whole(final):  # else another process was faster, with the same result
-            raise BackendError(f"{scratch.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE") from error
+            raise BackendError(
+                f"{scratch.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE"
+            ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return final, False

@@ -6,17 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from exporter.verify.fidelity import TRUNCATED
-from exporter.verify.saturation import LARGEST_SUM
-from exporter.verify.throughput import MIN_ROUNDS
+from exporter.measure.lengths import TRUNCATED
+from exporter.measure.saturation import LARGEST_SUM
+from exporter.measure.speed import MIN_ROUNDS, speedup
+from exporter.worker.job import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from exporter.recipe import Bars
-    from exporter.verify.fidelity import Fidelity
-    from exporter.verify.parity import Quality
-    from exporter.verify.throughput import Ratio
+    from exporter.measure.fidelity import Fidelity
+    from exporter.measure.quality import Quality
+    from exporter.measure.speed import Ratio
+    from exporter.recipe.schema import Bars
+
 
 Outcome = Literal["pass", "fail", "invalid"]
 
@@ -92,7 +94,11 @@ def doubts(ratio: Ratio) -> tuple[str, ...]:
         found.append(f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
     for value, most, said in (  # NaN is not below a limit either
         (ratio.spread, MAX_SPREAD, "rounds spread by {:.1%}"),
-        (ratio.crowding, MAX_CROWDING, f"others had {{:.1%}} of the cores meanwhile, the host {ratio.steal:.1%} of it"),
+        (
+            ratio.crowding,
+            MAX_CROWDING,
+            f"others had {{:.1%}} of the cores meanwhile, the host {ratio.steal:.1%} of it",
+        ),
         (abs(ratio.drift), MAX_DRIFT, "the speed-up drifted by {:.1%}"),
         (ratio.clock, MAX_CLOCK_CHANGE, "the CPU's clock changed by {:.1%}"),
     ):
@@ -137,12 +143,19 @@ def _soundness(found: Fidelity) -> list[Check]:
     checks = [
         _at_most("scores off the reference's scale", parity.relative_rms, MAX_RELATIVE_RMS),
         _at_most(
-            "one query's scores off", parity.worst_query_relative_rms, MAX_QUERY_RELATIVE_RMS, f"query {parity.farthest_query}"
+            "one query's scores off",
+            parity.worst_query_relative_rms,
+            MAX_QUERY_RELATIVE_RMS,
+            f"query {parity.farthest_query}",
         ),
     ]
     if found.lengths:
         farthest = max(found.lengths, key=lambda bucket: bucket.relative_rms)
-        where = f"{farthest.n_pairs} pairs of {farthest.name} tokens" if farthest.name != TRUNCATED else "truncated pairs"
+        where = (
+            f"{farthest.n_pairs} pairs of {farthest.name} tokens"
+            if farthest.name != TRUNCATED
+            else "truncated pairs"
+        )
         checks.append(_at_most("one length's scores off", farthest.relative_rms, MAX_RELATIVE_RMS, where))
     checks.append(_at_most("scores off in company", found.batches.relative_rms, MAX_RELATIVE_RMS))
     contents = found.contents
@@ -163,7 +176,9 @@ def _quality(found: Quality | None, bar: float) -> Check:
     name, wanted = "nDCG@10 retained, lower bound", f"≥ {bar:g}"
     if found is None:
         return Check(name, 0.0, wanted, "invalid", "the pairs have no labels")
-    if not found.ndcg_retained_low < bar or not found.ndcg_retained > bar:  # NaN is no matter of too few queries
+    if (
+        not found.ndcg_retained_low < bar or not found.ndcg_retained > bar
+    ):  # NaN is no matter of too few queries
         return _at_least(name, found.ndcg_retained_low, bar)
     # An interval narrows with the square root of the number of queries.
     reach = (found.ndcg_retained - found.ndcg_retained_low) / (found.ndcg_retained - bar)
@@ -179,3 +194,13 @@ def _at_most(name: str, observed: float, bar: float, where: str = "") -> Check:
 
 def _at_least(name: str, observed: float, bar: float) -> Check:
     return Check(name, observed, f"≥ {bar:g}", "pass" if observed >= bar else "fail")
+
+
+def unsettled(runs: dict[str, list[Run]], bars: Mapping[str, Bars], precision: float) -> frozenset[str]:
+    """Name the sides to measure on: variants with a speed bar whose speed-up is not known well enough, and what it is over."""
+    going = set()
+    for kind in (kind for kind, of_kind in bars.items() if of_kind.min_speedup is not None):
+        ratio = speedup(runs[kind], runs["torch tuned"])
+        if doubts(ratio) or (ratio.high - ratio.low) / 2 > precision * ratio.value:
+            going |= {kind, "torch tuned"}
+    return frozenset(going)

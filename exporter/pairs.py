@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from exporter.recipe import Recipe
+    from exporter.recipe.schema import Recipe
 
-_SAMPLE_DIR = Path(__file__).parent.parent / "sample"
+
+_SAMPLE_DIR = Path(__file__).parent / "sample"
 _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
 _MAX_LINE = 1 << 24  # characters of a pair; far more than any model reads
 _COLUMNS = ("query", "passage", "label", "query_id", "passage_id")
@@ -45,7 +46,9 @@ class PairSet:
     @property
     def digest(self) -> str:
         """One sha256 over texts, labels and grouping."""
-        rows = zip(self.pairs, self.labels if self.labels is not None else self.query_of, self.query_of, strict=True)
+        rows = zip(
+            self.pairs, self.labels if self.labels is not None else self.query_of, self.query_of, strict=True
+        )
         text = "".join(json.dumps([*pair, int(label), int(q)]) + "\n" for pair, label, q in rows)
         return hashlib.sha256(f"{self.labels is not None}\n{text}".encode()).hexdigest()
 
@@ -71,7 +74,10 @@ def whole_queries(pair_set: PairSet, n_queries: int) -> list[int]:
     # The middles of as many equal parts: the shortest and the longest query of all stand for nobody.
     n_queries = min(n_queries, len(order))
     picked = {int(order[int((i + 0.5) * len(order) / n_queries)]) for i in range(n_queries)}
-    return sorted((i for i, q in enumerate(pair_set.query_of.tolist()) if q in picked), key=lambda i: (pair_set.query_of[i], i))
+    return sorted(
+        (i for i, q in enumerate(pair_set.query_of.tolist()) if q in picked),
+        key=lambda i: (pair_set.query_of[i], i),
+    )
 
 
 def load_pairs(name: str) -> PairSet:
@@ -115,7 +121,9 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
             "ranking is judged over queries, give at least two with two passages each"
         )
     if verify.labels is None and any(variant.bars.min_ndcg_retained for variant in recipe.variants):
-        raise RecipeError(f"pairs {verify.name}: no labels, which bar min_ndcg_retained needs; add labels or take the bar out")
+        raise RecipeError(
+            f"pairs {verify.name}: no labels, which bar min_ndcg_retained needs; add labels or take the bar out"
+        )
     if verify.labels is not None and (n_judged := len(set(verify.query_of[verify.labels > 0].tolist()))) < 2:
         raise RecipeError(
             f"pairs {verify.name}: {n_judged} queries have a passage labelled above 0; nDCG's interval is over queries, give two"
@@ -153,23 +161,32 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
     while line := file.readline(_MAX_LINE + 1):
         number += 1
         if len(line) > _MAX_LINE:
-            raise RecipeError(f"{path}:{number}: a line of more than {_MAX_LINE} characters, which no pair has")
+            raise RecipeError(
+                f"{path}:{number}: a line of more than {_MAX_LINE} characters, which no pair has"
+            )
         yield line
 
 
 def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with path.open(encoding="utf-8", newline="") as file:
         columns: tuple[str, ...] = _COLUMNS
-        for number, cells in enumerate(csv.reader(_lines(file, path), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+        for number, cells in enumerate(
+            csv.reader(_lines(file, path), delimiter="\t", quoting=csv.QUOTE_NONE), 1
+        ):
             if number == 1 and cells and cells[0] == "query":
                 columns = tuple(cells)
                 if unknown := set(columns) - set(_COLUMNS):
-                    raise RecipeError(f"{path}:1: unknown column {', '.join(sorted(unknown))}; known are {', '.join(_COLUMNS)}")
+                    raise RecipeError(
+                        f"{path}:1: unknown column {', '.join(sorted(unknown))}; known are {', '.join(_COLUMNS)}"
+                    )
                 continue
             if len(cells) > len(columns):
                 raise RecipeError(f"{path}:{number}: {len(cells)} columns, wanted at most {len(columns)}")
             if cells:
-                yield number, {k: v for k, v in zip(columns, cells, strict=False) if v or k in ("query", "passage")}
+                yield (
+                    number,
+                    {k: v for k, v in zip(columns, cells, strict=False) if v or k in ("query", "passage")},
+                )
 
 
 def _grouped(name: str, path: Path, rows: list[tuple[int, dict[str, object]]]) -> PairSet:
@@ -188,7 +205,9 @@ def _grouped(name: str, path: Path, rows: list[tuple[int, dict[str, object]]]) -
             labels.append(_label(row["label"], f"{path}:{line}"))
         if labels and len(labels) != i + 1:
             raise RecipeError(f"{path}:{line}: labels stand on some rows only; give all or none")
-    return PairSet(name, tuple(pairs), np.array(labels, np.int64) if labels else None, query_of, tuple(numbers))
+    return PairSet(
+        name, tuple(pairs), np.array(labels, np.int64) if labels else None, query_of, tuple(numbers)
+    )
 
 
 def _label(value: object, where: str) -> int:
@@ -199,3 +218,18 @@ def _label(value: object, where: str) -> int:
     if not 0 <= number <= _MAX_LABEL or not number.is_integer():
         raise RecipeError(f"{where}: label {value!r}, wanted a whole number from 0 to {_MAX_LABEL}")
     return int(number)
+
+
+# Real lengths, few enough that a run takes seconds.
+N_TIMED_PAIRS = 48
+
+
+def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:
+    """Pick `n` pairs evenly from the set sorted by passage length: the same mix of lengths, the same every time."""
+    return tuple(pair_set.pairs[i] for i in spread_out_positions(pair_set, n))
+
+
+def spread_out_positions(pair_set: PairSet, n: int) -> list[int]:
+    """Give the positions of the pairs that `spread_out` picks, ascending."""
+    order = sorted(range(len(pair_set.pairs)), key=lambda i: (len(pair_set.pairs[i][1]), i))
+    return sorted({order[int(i)] for i in np.linspace(0, len(order) - 1, min(n, len(order)))})

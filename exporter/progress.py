@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import io
+import logging
+import warnings
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -34,3 +37,15 @@ class Silent:
     def note(self, text: str) -> None:
         """Drop the line."""
         del text
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence libraries while they build: stdout is for results, and what matters they raise."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -19,24 +19,26 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from exporter.artifact import MANIFEST, check_files, list_files, read_manifest, write_manifest
+from exporter.artifact.files import CARD, MANIFEST, PLOTS, list_files
+from exporter.artifact.manifest import check_files, read_manifest, write_manifest
 from exporter.errors import IntegrityError, RecipeError
-from exporter.export.build import build_variants, tools
-from exporter.export.source import find_source, write_config_and_tokenizer
+from exporter.export.build import N_PROOF_PAIRS, build_variants, tools
+from exporter.export.folder import write_config_and_tokenizer
+from exporter.export.source import find_source
 from exporter.machine import cores_allowed, this_isa, this_platform
-from exporter.publish.layout import CARD, PLOTS
-from exporter.recipe import Model, OnnxInt8Static, OpenVinoInt8, Recipe
+from exporter.pairs import load_pairs, spread_out
+from exporter.recipe.schema import Model, OnnxInt8Static, OpenVinoInt8, Recipe
 from exporter.runtime import Reranker, choose_plan
-from exporter.verify.pairs import load_pairs
-from exporter.verify.throughput import spread_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from exporter.artifact import FileEntry, Manifest, VariantEntry
+    from exporter.artifact.files import FileEntry
+    from exporter.artifact.manifest import Manifest, VariantEntry
     from exporter.export.source import Source
+    from exporter.pairs import PairSet
     from exporter.progress import Progress
-    from exporter.verify.pairs import PairSet
+
 
 # Pairs of all lengths on which two builds are compared where their bytes differ: seconds, and a changed weight shows on most.
 N_PAIRS = 200
@@ -90,7 +92,9 @@ class Reproduction:
     @property
     def kinds_that_differ(self) -> tuple[str, ...]:
         """Name the variants with a file that differs, in the manifest's order."""
-        return tuple(dict.fromkeys(file.kind for file in self.files if file.kind and file.outcome == "differs"))
+        return tuple(
+            dict.fromkeys(file.kind for file in self.files if file.kind and file.outcome == "differs")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,6 @@ def reproduce(
     folder: Path,
     progress: Progress,
     *,
-    n_proof_pairs: int,
     model: str | None = None,
     verify_pairs: Path | None = None,
     calibrate_pairs: Path | None = None,
@@ -118,7 +121,6 @@ def reproduce(
     Args:
         folder: the artifact or a published copy.
         progress: told what is going on.
-        n_proof_pairs: pairs of the verify set on which a rewritten graph is held against the exported one, as in `build`.
         model: a folder or Hub id in place of the recorded one; must be the same model.
         verify_pairs: a file in place of the recorded one; must hold the same pairs.
         calibrate_pairs: the same for the pairs that static int8 was calibrated on.
@@ -133,12 +135,14 @@ def reproduce(
     manifest = read_manifest(folder)
     check_files(manifest, folder)
     with progress.stage("model"):
-        inputs = find_inputs(manifest, folder, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs)
+        inputs = find_inputs(
+            manifest, folder, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
+        )
     with tempfile.TemporaryDirectory(prefix="exporter-reproduce-") as scratch:
         rebuilt = Path(scratch, "rebuilt")
         rebuilt.mkdir()
         with _own_cache(Path(scratch, "cache")):
-            variants = rebuild(inputs, rebuilt, progress, n_proof_pairs=n_proof_pairs)
+            variants = rebuild(inputs, rebuilt, progress)
         found = compare(manifest, variants, list_files(rebuilt), tools())
         platform = tool_differences([("platform", manifest.platform)], [("platform", this_platform())])
         found = replace(found, tools=(*found.tools, *platform))
@@ -175,10 +179,15 @@ def compare(
     rows = []
     for entry in manifest.variants:
         again = {
-            PurePosixPath(path).suffix: hashes[path] for other in rebuilt if other.kind == entry.kind for path in other.files
+            PurePosixPath(path).suffix: hashes[path]
+            for other in rebuilt
+            if other.kind == entry.kind
+            for path in other.files
         }
         rows += [
-            FileComparison(file.path, entry.kind, _outcome(file.sha256, again.get(PurePosixPath(file.path).suffix)))
+            FileComparison(
+                file.path, entry.kind, _outcome(file.sha256, again.get(PurePosixPath(file.path).suffix))
+            )
             for file in manifest.files
             if file.path in entry.files
         ]
@@ -188,16 +197,22 @@ def compare(
     for path in sorted(shared | again):
         copied = shared.get(path) in hashes.values()
         written = path == CARD or PurePosixPath(path).parts[0] == PLOTS
-        outcome = "same" if copied else "not built" if written else _outcome(shared.get(path), again.get(path))
+        outcome = (
+            "same" if copied else "not built" if written else _outcome(shared.get(path), again.get(path))
+        )
         rows.append(FileComparison(path, None, outcome))
     return Reproduction(manifest.name, tool_differences(manifest.tools, tools_here), tuple(rows))
 
 
-def tool_differences(recorded: Sequence[tuple[str, str]], here: Sequence[tuple[str, str]]) -> tuple[ToolDifference, ...]:
+def tool_differences(
+    recorded: Sequence[tuple[str, str]], here: Sequence[tuple[str, str]]
+) -> tuple[ToolDifference, ...]:
     """Name the packages whose versions are not the same, in the order recorded; pure."""
     was, now = dict(recorded), dict(here)
     names = dict.fromkeys((*was, *now))
-    return tuple(ToolDifference(name, was.get(name), now.get(name)) for name in names if was.get(name) != now.get(name))
+    return tuple(
+        ToolDifference(name, was.get(name), now.get(name)) for name in names if was.get(name) != now.get(name)
+    )
 
 
 def find_inputs(
@@ -235,12 +250,16 @@ def find_inputs(
     verify = _find_pairs("verify", recipe.pairs.verify, verify_pairs, manifest, place)
     calibrate = None
     # A recipe may name pairs that none of the variants left was calibrated on.
-    if recipe.pairs.calibrate and any(isinstance(variant, OnnxInt8Static | OpenVinoInt8) for variant in recipe.variants):
+    if recipe.pairs.calibrate and any(
+        isinstance(variant, OnnxInt8Static | OpenVinoInt8) for variant in recipe.variants
+    ):
         calibrate = _find_pairs("calibrate", recipe.pairs.calibrate, calibrate_pairs, manifest, place)
     return Inputs(recipe, source, verify, calibrate)
 
 
-def rebuild(inputs: Inputs, into: Path, progress: Progress, *, n_proof_pairs: int) -> tuple[VariantEntry, ...]:
+def rebuild(
+    inputs: Inputs, into: Path, progress: Progress
+) -> tuple[VariantEntry, ...]:
     """Build the files of an artifact into a folder, without plans, manifest or report.
 
     Raises:
@@ -252,7 +271,7 @@ def rebuild(inputs: Inputs, into: Path, progress: Progress, *, n_proof_pairs: in
         inputs.recipe,
         inputs.source,
         calibrate=inputs.calibrate.pairs if inputs.calibrate else (),
-        proof=spread_out(inputs.verify, n_proof_pairs),
+        proof=spread_out(inputs.verify, N_PROOF_PAIRS),
         into=into,
         progress=progress,
     )
@@ -264,13 +283,20 @@ def text(found: Reproduction) -> str:
     """Word a reproduction for people: other versions first, then each file, then the scores."""
     lines = [f"{d.name}: built with {d.recorded or 'none'}, here {d.here or 'none'}" for d in found.tools]
     width = max((len(file.path) for file in found.files), default=0)
-    lines += [f"{file.path:{width}}  {file.outcome}{f' ({file.kind})' if file.kind else ''}" for file in found.files]
-    lines += [f"{s.kind}: scores of {s.n_pairs} pairs differ by at most {s.max_abs_diff:.3g} logits" for s in found.scores]
+    lines += [
+        f"{file.path:{width}}  {file.outcome}{f' ({file.kind})' if file.kind else ''}" for file in found.files
+    ]
+    lines += [
+        f"{s.kind}: scores of {s.n_pairs} pairs differ by at most {s.max_abs_diff:.3g} logits"
+        for s in found.scores
+    ]
     compared = [file for file in found.files if file.outcome != "not built"]
     n_same, n_written = sum(file.outcome == "same" for file in compared), len(found.files) - len(compared)
     said = "reproduced" if found.same else "not reproduced"
     beside = f"; {n_written} more were written when it was published" if n_written else ""
-    return "\n".join((*lines, f"{found.name}: {said}, {n_same} of {len(compared)} files are the same{beside}"))
+    return "\n".join(
+        (*lines, f"{found.name}: {said}, {n_same} of {len(compared)} files are the same{beside}")
+    )
 
 
 def _outcome(recorded: str | None, rebuilt: str | None) -> FileOutcome:
@@ -287,7 +313,9 @@ def _find_model(recipe: Recipe, manifest: Manifest, given: str | None, place: Pa
         name = str(Path(given).expanduser().resolve())
     wanted = f"the model {manifest.source.digest[:12]}"
     if not given and Path(name).is_absolute() and not Path(name).is_dir():
-        raise RecipeError(f"{place} was built from {wanted} in {name}, which is not here; pass --model FOLDER, a copy of it")
+        raise RecipeError(
+            f"{place} was built from {wanted} in {name}, which is not here; pass --model FOLDER, a copy of it"
+        )
     local = name == "sample" or Path(name).is_absolute()
     revision = None if local else manifest.source.revision
     source = find_source(Model(source=name, revision=revision, max_length=recipe.model.max_length))
@@ -317,10 +345,14 @@ def _find_pairs(role: str, name: str, given: Path | None, manifest: Manifest, pl
 
 def _write_rebuilt_manifest(manifest: Manifest, variants: Sequence[VariantEntry], rebuilt: Path) -> None:
     """Make the rebuilt folder one that the runtime loads."""
-    write_manifest(replace(manifest, tools=tools(), variants=tuple(variants), files=list_files(rebuilt)), rebuilt)
+    write_manifest(
+        replace(manifest, tools=tools(), variants=tuple(variants), files=list_files(rebuilt)), rebuilt
+    )
 
 
-def _compare_scores(folder: Path, rebuilt: Path, entry: VariantEntry, pairs: Sequence[tuple[str, str]]) -> ScoreComparison:
+def _compare_scores(
+    folder: Path, rebuilt: Path, entry: VariantEntry, pairs: Sequence[tuple[str, str]]
+) -> ScoreComparison:
     """Score the same pairs with both builds, by one plan, since int8 scores depend on the batch."""
     plan = choose_plan(entry.plans, this_isa(), cores_allowed())
     ours, theirs = (Reranker.load(place, entry.kind, plan=plan).score(pairs) for place in (rebuilt, folder))

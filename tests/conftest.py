@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.measure import rounds as throughput
 from exporter.progress import Silent
-from exporter.verify import throughput
 from tests.support import write_pairs, write_recipe, write_tiny_model
 
 STARTED_AT = "2026-01-01T00:00:00Z"
@@ -29,7 +29,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "model")
     write_pairs(folder / "pairs.jsonl")
     write_pairs(folder / "calibrate.jsonl", seed=5)
-    write_recipe(folder, "onnx", "onnx-int8", "onnx-int8-static", "openvino", "openvino-fp16", "openvino-int8")
+    write_recipe(
+        folder, "onnx", "onnx-int8", "onnx-int8-static", "openvino", "openvino-fp16", "openvino-int8"
+    )
     return folder
 
 
@@ -37,7 +39,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(tiny: Path) -> Path:
     """The tiny model's artifact with every kind, not verified. Read it, do not write it."""
     from exporter import pipeline
-    from exporter.recipe import load_recipe
+    from exporter.recipe.load import load_recipe
 
     return pipeline.build(load_recipe(tiny / "recipe.yaml"), tiny / "artifacts", Silent())
 
@@ -52,7 +54,7 @@ def artifact(built: Path, tmp_path: Path) -> Path:
 def verified(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny artifact of two kinds, verified for real. Read it, do not write it."""
     from exporter import pipeline
-    from exporter.recipe import load_recipe
+    from exporter.recipe.load import load_recipe
 
     out = tmp_path_factory.mktemp("verified")
     # Nothing here asserts a speed: the fewest rounds, the shortest runs.
@@ -68,6 +70,8 @@ def write_recipe_beside(source: Path, folder: Path) -> Path:
     """Write a two-kind recipe into `folder` that uses the model and pairs of `source`."""
     path = write_recipe(folder, "onnx", "onnx-int8")
     text = path.read_text(encoding="utf-8").replace("./model", str(source / "model"))
-    text = text.replace("pairs.jsonl", str(source / "pairs.jsonl")).replace("calibrate.jsonl", str(source / "calibrate.jsonl"))
+    text = text.replace("pairs.jsonl", str(source / "pairs.jsonl")).replace(
+        "calibrate.jsonl", str(source / "calibrate.jsonl")
+    )
     path.write_text(text, encoding="utf-8")
     return path

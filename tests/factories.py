@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from exporter.artifact import (
+from exporter.artifact.files import list_files
+from exporter.artifact.manifest import (
     MANIFEST_SCHEMA,
     Manifest,
     PairsEntry,
@@ -16,20 +17,22 @@ from exporter.artifact import (
     SweepRow,
     VariantEntry,
     Work,
-    list_files,
     write_manifest,
 )
+from exporter.gate import Check
 from exporter.machine import Machine
-from exporter.recipe import Bars, Recipe
-from exporter.verify.contents import Contents
-from exporter.verify.fidelity import BatchEffect, Fidelity, LengthBucket, PairScore
-from exporter.verify.gate import Check
-from exporter.verify.pairs import PairSet
-from exporter.verify.parity import Parity, Quality
-from exporter.verify.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
-from exporter.verify.saturation import Saturation
-from exporter.verify.throughput import Arithmetic, Latency, LengthSpeed, Ratio, Throughput
-from exporter.verify.worker import Run
+from exporter.measure.batch_invariance import BatchEffect
+from exporter.measure.contents import Contents
+from exporter.measure.fidelity import Fidelity
+from exporter.measure.lengths import LengthBucket, PairScore
+from exporter.measure.parity import Parity
+from exporter.measure.quality import Quality
+from exporter.measure.saturation import Saturation
+from exporter.measure.speed import Arithmetic, Latency, LengthSpeed, Ratio, Throughput
+from exporter.pairs import PairSet
+from exporter.recipe.schema import Bars, Recipe
+from exporter.report.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
+from exporter.worker.job import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +61,9 @@ def bars(**limits: float) -> Bars:
 def a_recipe(**changes: object) -> Recipe:
     """Give a recipe for `onnx` and `onnx-int8` of the sample."""
     variants = [{"kind": kind, "bars": {"min_kendall_tau": 0.5}} for kind in MODELS]
-    return Recipe.model_validate({"name": "tiny", "model": {"source": "sample"}, "variants": variants, **changes})
+    return Recipe.model_validate(
+        {"name": "tiny", "model": {"source": "sample"}, "variants": variants, **changes}
+    )
 
 
 def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[int] | None = None) -> PairSet:
@@ -71,7 +76,9 @@ def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[int] | None = Non
 
 def a_machine(**changes: object) -> Machine:
     """Give a machine with AVX2 and two cores."""
-    return _changed(Machine("Some CPU", "avx2", 2, 8, "Linux x86_64", "3.11.0", (("numpy", "2.0.0"),)), changes)
+    return _changed(
+        Machine("Some CPU", "avx2", 2, 8, "Linux x86_64", "3.11.0", (("numpy", "2.0.0"),)), changes
+    )
 
 
 def a_run(**changes: object) -> Run:
@@ -114,7 +121,17 @@ def a_throughput(**changes: object) -> Throughput:
 
 def a_ratio(**changes: object) -> Ratio:
     """Give a speed-up of 2, between 1.9 and 2.1, of six rounds."""
-    ratio = Ratio(value=2.0, low=1.9, high=2.1, spread=0.02, n_rounds=6, crowding=0.02, steal=0.01, drift=0.01, clock=0.02)
+    ratio = Ratio(
+        value=2.0,
+        low=1.9,
+        high=2.1,
+        spread=0.02,
+        n_rounds=6,
+        crowding=0.02,
+        steal=0.01,
+        drift=0.01,
+        clock=0.02,
+    )
     return _changed(ratio, changes)
 
 
@@ -179,12 +196,16 @@ def a_fidelity(**changes: object) -> Fidelity:
         isa=None,
         size_bytes=100,
         size_ratio=0.25,
-        contents=Contents((("MatMul", 10),), (("float32", 100),), n_products=10, int8_share=0.0, fp16_share=0.0),
+        contents=Contents(
+            (("MatMul", 10),), (("float32", 100),), n_products=10, int8_share=0.0, fp16_share=0.0
+        ),
         saturation=None,
         parity=a_parity(),
         quality=a_quality(),
         lengths=(a_bucket(),),
-        batches=BatchEffect(n_pairs=4, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_orders=12, n_flips=0),
+        batches=BatchEffect(
+            n_pairs=4, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_orders=12, n_flips=0
+        ),
         repeat_diff=0.0,
         worst_query="a query",
         worst_pairs=(a_pair_score(),),
@@ -220,9 +241,13 @@ def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
 
 def an_int8_fidelity(**changes: object) -> Fidelity:
     """Give an int8 candidate for AVX2 whose sums cannot saturate."""
-    contents = Contents((("MatMulInteger", 10),), (("int8", 25),), n_products=10, int8_share=0.95, fp16_share=0.0)
+    contents = Contents(
+        (("MatMulInteger", 10),), (("int8", 25),), n_products=10, int8_share=0.95, fp16_share=0.0
+    )
     sums = Saturation(10, "layer.1, n 2, k 3 and 4: 64 and 64", 32_640, -32_640, unsaturated_diff=0.0)
-    return a_fidelity(**{"kind": "onnx-int8", "isa": "avx2", "contents": contents, "saturation": sums, **changes})
+    return a_fidelity(
+        **{"kind": "onnx-int8", "isa": "avx2", "contents": contents, "saturation": sums, **changes}
+    )
 
 
 def a_report(**changes: object) -> Report:
@@ -244,7 +269,9 @@ def a_report(**changes: object) -> Report:
         recipe_digest="1" * 64,
         started_at="2026-01-01T00:00:00Z",
         machine=a_machine(),
-        pairs=PairSetInfo("made up", "2" * 64, 4, 2, query_ids=("a", "b"), query_of=(0, 0, 1, 1), labels=(1, 0, 0, 1)),
+        pairs=PairSetInfo(
+            "made up", "2" * 64, 4, 2, query_ids=("a", "b"), query_of=(0, 0, 1, 1), labels=(1, 0, 0, 1)
+        ),
         reference=reference,
         variants=tuple(a_variant_report(kind) for kind in MODELS),
         verdict="pass",

@@ -51,7 +51,13 @@ class Repository:
 
     def commit(self, parent: str, files: dict[str, bytes], title: str) -> str:
         """Add a commit and give its hash."""
-        text = repr([parent, title, sorted((path, hashlib.sha256(content).hexdigest()) for path, content in files.items())])
+        text = repr(
+            [
+                parent,
+                title,
+                sorted((path, hashlib.sha256(content).hexdigest()) for path, content in files.items()),
+            ]
+        )
         sha = hashlib.sha1(text.encode()).hexdigest()
         self.commits[sha], self.titles[sha] = files, title
         return sha
@@ -94,7 +100,9 @@ def serve(folder: Path | None, repo_id: str) -> Iterator[Hub]:
     files = {".gitattributes": b"*.onnx filter=lfs diff=lfs merge=lfs -text\n"}
     if folder:
         paths = [path for path in folder.rglob("*") if path.is_file()]
-        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths} | {"pytorch_model.bin": b"pickle"}
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths} | {
+            "pytorch_model.bin": b"pickle"
+        }
     repository = Repository(repo_id, {COMMIT: files}, {"main": COMMIT})
 
     class Handler(_Handler):
@@ -123,7 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as refused:
             status, headers, content = refused.status, refused.headers, b"{}"
         self.send_response(status)
-        for key, value in {"Content-Type": "application/json", **headers, "Content-Length": str(len(content))}.items():
+        for key, value in {
+            "Content-Type": "application/json",
+            **headers,
+            "Content-Length": str(len(content)),
+        }.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -131,7 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815
 
-    def _route(self, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, dict[str, str], bytes]:  # noqa: C901, PLR0911
+    def _route(
+        self, path: str, query: dict[str, list[str]], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
         api, name = "/api/models/", self.repo.name
         if path == "/api/validate-yaml":
             return _json({"errors": [], "warnings": []})
@@ -153,7 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._preupload(rest, json.loads(body))
             case "commit":
                 self._may_write()
-                return self._commit(rest, [json.loads(line) for line in body.splitlines()], request="create_pr" in query)
+                return self._commit(
+                    rest, [json.loads(line) for line in body.splitlines()], request="create_pr" in query
+                )
             case "branch":
                 self._may_write()
                 if rest in self.repo.branches:
@@ -161,7 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.repo.branches[rest] = self._sha(json.loads(body or b"{}").get("startingPoint", "main"))
                 return _json({})
             case "discussions":
-                return _json({"discussions": self.repo.requests, "count": len(self.repo.requests), "start": 0})
+                return _json(
+                    {"discussions": self.repo.requests, "count": len(self.repo.requests), "start": 0}
+                )
         raise _Refused(404)
 
     def _may_write(self) -> None:
@@ -182,10 +200,17 @@ class _Handler(BaseHTTPRequestHandler):
         if with_blobs:
             for sibling, (path, content) in zip(siblings, self.repo.files(sha).items(), strict=True):
                 large = _is_large(path, content)
-                sibling |= {"size": len(content), "blobId": _git_hash(_pointer(content) if large else content)}
+                sibling |= {
+                    "size": len(content),
+                    "blobId": _git_hash(_pointer(content) if large else content),
+                }
                 if large:
                     sha256 = hashlib.sha256(content).hexdigest()
-                    sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": len(_pointer(content))}
+                    sibling["lfs"] = {
+                        "sha256": sha256,
+                        "size": len(content),
+                        "pointerSize": len(_pointer(content)),
+                    }
         return _json({"id": self.repo.name, "sha": sha, "siblings": siblings})
 
     def _resolve(self, rest: str) -> tuple[int, dict[str, str], bytes]:
@@ -196,14 +221,18 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.repo.files(sha)[path]
         return 200, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": sha}, content
 
-    def _preupload(self, revision: str, asked: dict[str, list[dict[str, object]]]) -> tuple[int, dict[str, str], bytes]:
+    def _preupload(
+        self, revision: str, asked: dict[str, list[dict[str, object]]]
+    ) -> tuple[int, dict[str, str], bytes]:
         there = self.repo.files(self._sha(revision))
         answers = []
         for wanted in asked["files"]:
             path = str(wanted["path"])
             large = any(fnmatch(path, pattern) for pattern in _LFS)
             oid = _oid(path, there[path]) if path in there else None
-            answers.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid})
+            answers.append(
+                {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid}
+            )
         return _json({"files": answers})
 
     def _batch(self, asked: dict[str, list[dict[str, object]]]) -> tuple[int, dict[str, str], bytes]:
@@ -216,7 +245,10 @@ class _Handler(BaseHTTPRequestHandler):
                 upload: dict[str, object] = {"href": f"{base}/whole/{oid}"}
                 if size > _PART_BYTES:
                     urls = {str(i + 1): f"{base}/part/{oid}/{i + 1}" for i in range(-(-size // _PART_BYTES))}
-                    upload = {"href": f"{base}/join/{oid}", "header": {"chunk_size": str(_PART_BYTES), **urls}}
+                    upload = {
+                        "href": f"{base}/join/{oid}",
+                        "header": {"chunk_size": str(_PART_BYTES), **urls},
+                    }
                 answer["actions"] = {"upload": upload}
             objects.append(answer)
         return _json({"transfer": "basic", "objects": objects})
@@ -235,7 +267,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.repo.store[oid] = body
         return _json({})
 
-    def _commit(self, branch: str, lines: list[dict[str, dict[str, str]]], *, request: bool) -> tuple[int, dict[str, str], bytes]:
+    def _commit(
+        self, branch: str, lines: list[dict[str, dict[str, str]]], *, request: bool
+    ) -> tuple[int, dict[str, str], bytes]:
         repo, header = self.repo, lines[0]["value"]
         head = self._sha(branch)
         if header.get("parentCommit", head) != head and not request:
@@ -261,7 +295,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             repo.branches[branch] = sha
         base = f"http://{self.headers['Host']}/{repo.name}"
-        urls = {"commitUrl": f"{base}/commit/{sha}", "pullRequestUrl": f"{base}/discussions/{number}" if request else None}
+        urls = {
+            "commitUrl": f"{base}/commit/{sha}",
+            "pullRequestUrl": f"{base}/discussions/{number}" if request else None,
+        }
         return _json({"success": True, "commitOid": sha, **urls})
 
     def handle_one_request(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from exporter.publish.destinations import send
+from exporter.remote.send import send
 from tests.hub_stand_in import hub_settings
 from tests.published import contents
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 When = Literal["before", "after"]
 # Its processes have the clients' libraries loaded, so that each starts in milliseconds.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["pytest", "tests.killing_proxy", "oras.provider", "s3fs", "huggingface_hub.file_download"])
+_FORKS.set_forkserver_preload(
+    ["pytest", "tests.killing_proxy", "oras.provider", "s3fs", "huggingface_hub.file_download"]
+)
 
 
 @dataclass
@@ -97,8 +99,15 @@ class Proxy:
         send(old, address("count"))
         assert self.run(new, address("count")) == 0
         n_asked, n_there = len(self.asked), 0
-        moments = {(k, when) for k in range(1, n_asked + 1) for when in ("before", "after") if (k + (when == "after")) % 4 == 0}
-        for kill_at, when in sorted(moments | {(k, when) for k in (n_asked - 1, n_asked) for when in ("before", "after")}):
+        moments = {
+            (k, when)
+            for k in range(1, n_asked + 1)
+            for when in ("before", "after")
+            if (k + (when == "after")) % 4 == 0
+        }
+        for kill_at, when in sorted(
+            moments | {(k, when) for k in (n_asked - 1, n_asked) for when in ("before", "after")}
+        ):
             place = address(f"at-{kill_at}-{when}")
             send(old, place)
             assert self.run(new, place, kill_at=kill_at, when=when) == -signal.SIGKILL
@@ -133,7 +142,11 @@ def proxy_of(upstream: str) -> Iterator[Proxy]:  # noqa: C901
             if doomed and proxy.when == "before":
                 self._end()
                 return
-            kept = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect", "connection")}
+            kept = {
+                k: v
+                for k, v in self.headers.items()
+                if k.lower() not in ("transfer-encoding", "expect", "connection")
+            }
             connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=30)
             connection.request(self.command, self.path, body, {**kept, "Content-Length": str(len(body))})
             answer = connection.getresponse()

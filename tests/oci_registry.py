@@ -28,7 +28,9 @@ def oci_registry(folder: Path, *, login: bool = False) -> Iterator[str]:
     """Run a registry that keeps its files in `folder` and give its address; with `login` it asks for USER and PASSWORD."""
     program = shutil.which("docker-registry")
     if program is None and not os.environ.get(ALL_TESTS):
-        pytest.skip("docker-registry is not installed, and this is a test against a real one: apt-get install docker-registry")
+        pytest.skip(
+            "docker-registry is not installed, and this is a test against a real one: apt-get install docker-registry"
+        )
     assert program, f"${ALL_TESTS} is set and docker-registry is not installed"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.artifact import REPORT, REPORT_MD, list_files, write_manifest, write_sealed
+from exporter.artifact.files import REPORT, REPORT_MD, list_files, write_sealed
+from exporter.artifact.manifest import write_manifest
 from tests.factories import a_manifest, an_artifact
 
 
@@ -28,4 +29,6 @@ def seal(folder: Path, name: str = "tiny") -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Read a folder whole."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }

@@ -22,7 +22,9 @@ def s3_server(*buckets: str) -> Iterator[str]:
     server.start()
     try:
         url = "http://{}:{}".format(*server.get_host_and_port())
-        client = boto3.client("s3", "us-east-1", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key=KEY)
+        client = boto3.client(
+            "s3", "us-east-1", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key=KEY
+        )
         for bucket in buckets:
             client.create_bucket(Bucket=bucket)
         yield url

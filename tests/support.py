@@ -78,7 +78,9 @@ def write_tiny_model(folder: Path, *, seed: int = 0, n_labels: int = 1) -> Path:
     return folder
 
 
-def write_pairs(path: Path, *, n_queries: int = 12, n_passages: int = 6, seed: int = 1, labels: bool = True) -> Path:
+def write_pairs(
+    path: Path, *, n_queries: int = 12, n_passages: int = 6, seed: int = 1, labels: bool = True
+) -> Path:
     """Write a pair set of random words; passages that share words with the query are labelled relevant."""
     rng = np.random.default_rng(seed)
     with path.open("w", encoding="utf-8") as out:
@@ -105,5 +107,7 @@ LOOSE_BARS = "{min_kendall_tau: 0.3, max_abs_diff: 5}"
 def write_recipe(folder: Path, *kinds: str, bars: str = LOOSE_BARS, file: str = "recipe.yaml") -> Path:
     """Write a recipe beside a tiny model and its pairs."""
     path = folder / file
-    path.write_text(RECIPE + "".join(f"  - {{kind: {kind}, bars: {bars}}}\n" for kind in kinds), encoding="utf-8")
+    path.write_text(
+        RECIPE + "".join(f"  - {{kind: {kind}, bars: {bars}}}\n" for kind in kinds), encoding="utf-8"
+    )
     return path

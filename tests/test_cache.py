@@ -42,7 +42,8 @@ def test_order_of_the_key_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "key"), [("fuse", {"opset": 17}), ("quantize", {"opset": 18}), ("fuse", {"opset": 18, "isa": "avx2"})]
+    ("step", "key"),
+    [("fuse", {"opset": 17}), ("quantize", {"opset": 18}), ("fuse", {"opset": 18, "isa": "avx2"})],
 )
 def test_made_again_for_another_key(step: str, key: dict[str, object]) -> None:
     """Another step, or anything else in the key, gives another folder."""
@@ -92,7 +93,9 @@ def test_harmed_is_made_again(harm: object) -> None:
     assert cached("fuse", {}, refuse) == (folder, True)
 
 
-@pytest.mark.parametrize("failure", [RecipeError("no"), ValueError("no"), OSError("no"), KeyboardInterrupt("no")])
+@pytest.mark.parametrize(
+    "failure", [RecipeError("no"), ValueError("no"), OSError("no"), KeyboardInterrupt("no")]
+)
 def test_failure_leaves_nothing(failure: BaseException) -> None:
     """A step that fails leaves nothing in the cache, and its own exception is the one that is seen."""
 

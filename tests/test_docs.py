@@ -10,13 +10,16 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from exporter.cli import app
-from exporter.recipe import KINDS, Bars, Measure, Model, load_recipe
-from exporter.verify.report import json_schema
+from exporter.cli.app import app
+from exporter.recipe.load import load_recipe
+from exporter.recipe.schema import KINDS, Bars, Measure, Model
+from exporter.report.report import json_schema
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands]
+COMMANDS = [
+    command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -26,7 +29,14 @@ def test_command_is_documented_and_has_help(command: str) -> None:
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 
-FIELDS = (*Bars.model_fields, *Model.model_fields, *Measure.model_fields, *KINDS, "keep_fp32", "quantize_embeddings")
+FIELDS = (
+    *Bars.model_fields,
+    *Model.model_fields,
+    *Measure.model_fields,
+    *KINDS,
+    "keep_fp32",
+    "quantize_embeddings",
+)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -57,5 +67,9 @@ def test_workflow_is_yaml() -> None:
 
 def test_readme_names_only_justfile_recipes() -> None:
     """Whatever the README tells people to `just`, just knows."""
-    known = set(re.findall(r"^([a-z-]+)(?: [^:\n]*)?:(?!=)", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE))
+    known = set(
+        re.findall(
+            r"^([a-z-]+)(?: [^:\n]*)?:(?!=)", (ROOT / "justfile").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     assert set(re.findall(r"just ([a-z-]+)", README)) <= known

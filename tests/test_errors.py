@@ -30,7 +30,9 @@ def test_docstring_draws_the_classes() -> None:
         path[depth:] = [name]
         drawn[name] = path[depth - 1] if depth else "Exception"
     classes = {
-        name: cls.__bases__[0].__name__ for name, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, Exception)
+        name: cls.__bases__[0].__name__
+        for name, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, Exception)
     }
     assert drawn == classes
 
@@ -44,7 +46,14 @@ def test_docstring_gives_the_exit_codes() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(GateRefused, 1), (RecipeError, 2), (BackendError, 3), (BackendMissing, 3), (IntegrityError, 4), (NoVerdict, 5)],
+    [
+        (GateRefused, 1),
+        (RecipeError, 2),
+        (BackendError, 3),
+        (BackendMissing, 3),
+        (IntegrityError, 4),
+        (NoVerdict, 5),
+    ],
 )
 def test_exit_code(error: type[ExporterError], code: int) -> None:
     """Each branch has the exit code that CI scripts rely on."""

@@ -11,17 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.recipe import Bars
-from exporter.verify.fidelity import BatchEffect
-from exporter.verify.gate import MAX_CLOCK_CHANGE, MAX_CROWDING, MAX_DRIFT, MAX_SPREAD, Check, Outcome, judge, outcome
-from exporter.verify.saturation import Saturation
-from exporter.verify.throughput import MIN_ROUNDS
+from exporter.gate import (
+    MAX_CLOCK_CHANGE,
+    MAX_CROWDING,
+    MAX_DRIFT,
+    MAX_SPREAD,
+    Check,
+    Outcome,
+    judge,
+    outcome,
+)
+from exporter.measure.batch_invariance import BatchEffect
+from exporter.measure.saturation import Saturation
+from exporter.measure.speed import MIN_ROUNDS
+from exporter.recipe.schema import Bars
 from tests.factories import a_bucket, a_fidelity, a_parity, a_quality, a_ratio, an_int8_fidelity, bars
 
 if TYPE_CHECKING:
-    from exporter.verify.fidelity import Fidelity
-    from exporter.verify.parity import Parity
-    from exporter.verify.throughput import Ratio
+    from exporter.measure.fidelity import Fidelity
+    from exporter.measure.parity import Parity
+    from exporter.measure.speed import Ratio
 
 SOUND = (
     "non-finite scores",
@@ -35,7 +44,11 @@ SOUND = (
 
 
 def judged(
-    limits: Bars, parity: Parity | None = None, ratio: Ratio | None = None, fidelity: Fidelity | None = None, **changes: object
+    limits: Bars,
+    parity: Parity | None = None,
+    ratio: Ratio | None = None,
+    fidelity: Fidelity | None = None,
+    **changes: object,
 ) -> tuple[Outcome, dict[str, Check]]:
     """Judge a fp32 variant with something changed, and give the verdict with the checks by name."""
     found = fidelity or a_fidelity(parity=parity or a_parity(), **changes)
@@ -97,7 +110,10 @@ def test_any_nonfinite_score_fails() -> None:
 
 def test_quality_is_held_at_the_lower_bound() -> None:
     """It is the interval's lower end that must meet the bar; an estimate below it fails, however wide the interval."""
-    assert judged(bars(min_ndcg_retained=0.98), quality=a_quality(ndcg_retained=0.99, ndcg_retained_low=0.98))[0] == "pass"
+    assert (
+        judged(bars(min_ndcg_retained=0.98), quality=a_quality(ndcg_retained=0.99, ndcg_retained_low=0.98))[0]
+        == "pass"
+    )
     low = a_quality(ndcg_retained=0.979, ndcg_retained_low=0.9, ndcg_retained_high=1.0)
     assert judged(bars(min_ndcg_retained=0.98), quality=low)[0] == "fail"
 
@@ -159,7 +175,11 @@ def test_nan_speed_never_passes(field: str) -> None:
     [
         (a_fidelity(parity=a_parity(relative_rms=0.9)), "scores off the reference's scale", ""),
         (a_fidelity(parity=a_parity(worst_query_relative_rms=1.0)), "one query's scores off", "query q7"),
-        (a_fidelity(lengths=(a_bucket("65 to 128", 0.9),)), "one length's scores off", "4 pairs of 65 to 128 tokens"),
+        (
+            a_fidelity(lengths=(a_bucket("65 to 128", 0.9),)),
+            "one length's scores off",
+            "4 pairs of 65 to 128 tokens",
+        ),
         (a_fidelity(lengths=(a_bucket("truncated", 0.9),)), "one length's scores off", "truncated pairs"),
         (
             a_fidelity(batches=BatchEffect(4, 1.0, 1.0, relative_rms=0.9, n_orders=9, n_flips=3)),
@@ -209,10 +229,21 @@ def test_speed_that_was_not_measured() -> None:
         (a_ratio(crowding=0.5), "others had 50.0% of the cores meanwhile, the host 1.0% of it, 5% allowed"),
         (a_ratio(drift=-0.2), "the speed-up drifted by 20.0%, 10% allowed"),
         (a_ratio(clock=0.3), "the CPU's clock changed by 30.0%, 15% allowed"),
-        (a_ratio(spread=0.2, drift=0.2), "rounds spread by 20.0%, 10% allowed; the speed-up drifted by 20.0%, 10% allowed"),
+        (
+            a_ratio(spread=0.2, drift=0.2),
+            "rounds spread by 20.0%, 10% allowed; the speed-up drifted by 20.0%, 10% allowed",
+        ),
         (a_ratio(low=1.4, high=2.6), "the interval 1.40-2.60 holds the bar"),
     ],
-    ids=["too few rounds", "too much spread", "a busy machine", "drift", "another clock", "two doubts", "interval holds the bar"],
+    ids=[
+        "too few rounds",
+        "too much spread",
+        "a busy machine",
+        "drift",
+        "another clock",
+        "two doubts",
+        "interval holds the bar",
+    ],
 )
 def test_doubtful_speed_is_invalid(ratio: Ratio, why: str) -> None:
     """A speed that cannot be trusted is neither passed nor failed, and the reason has both numbers."""
@@ -228,12 +259,20 @@ def test_doubtful_speed_is_invalid(ratio: Ratio, why: str) -> None:
 )
 def test_interval_and_bar(low: float, high: float, verdict: Outcome) -> None:
     """Only an interval that lies wholly on one side of the bar, 1.5, gives a verdict."""
-    assert judged(bars(min_speedup=1.5), ratio=a_ratio(low=low, value=(low + high) / 2, high=high))[0] == verdict
+    assert (
+        judged(bars(min_speedup=1.5), ratio=a_ratio(low=low, value=(low + high) / 2, high=high))[0] == verdict
+    )
 
 
 def test_limits_of_doubt() -> None:
     """Just enough rounds, just the spread and just the neighbours allowed are no doubt."""
-    just = a_ratio(n_rounds=MIN_ROUNDS, spread=MAX_SPREAD, crowding=MAX_CROWDING, drift=-MAX_DRIFT, clock=MAX_CLOCK_CHANGE)
+    just = a_ratio(
+        n_rounds=MIN_ROUNDS,
+        spread=MAX_SPREAD,
+        crowding=MAX_CROWDING,
+        drift=-MAX_DRIFT,
+        clock=MAX_CLOCK_CHANGE,
+    )
     assert judged(bars(min_speedup=1.5), ratio=just)[0] == "pass"
 
 
@@ -242,7 +281,9 @@ def test_doubt_without_a_speed_bar() -> None:
     assert judged(bars(min_kendall_tau=0.5), ratio=a_ratio(n_rounds=1, spread=9.0))[0] == "pass"
 
 
-@pytest.mark.parametrize("ratio", [a_ratio(), a_ratio(n_rounds=1), a_ratio(spread=1.0), a_ratio(low=0.5, high=9.0)])
+@pytest.mark.parametrize(
+    "ratio", [a_ratio(), a_ratio(n_rounds=1), a_ratio(spread=1.0), a_ratio(low=0.5, high=9.0)]
+)
 def test_noise_cannot_mend_a_wrong_model(ratio: Ratio) -> None:
     """A model that ranks wrongly fails, whatever is known about its speed."""
     assert judged(bars(min_kendall_tau=0.99, min_speedup=1.5), ratio=ratio)[0] == "fail"

@@ -27,21 +27,24 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
-from exporter.artifact import MANIFEST, Manifest, list_files, read_manifest, read_sealed, write_manifest, write_sealed
-from exporter.cli import app
+from exporter.artifact.files import MANIFEST, list_files, read_sealed, write_sealed
+from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
+from exporter.cli.app import app
 from exporter.errors import ExporterError, IntegrityError, RecipeError
 from exporter.export.source import find_source
-from exporter.recipe import Model, load_recipe
+from exporter.gate import Check
+from exporter.pairs import load_pairs
+from exporter.recipe.load import load_recipe
+from exporter.recipe.schema import Model
+from exporter.report.html import html
+from exporter.report.report import read_report
+from exporter.report.write import write_report
 from exporter.runtime import Reranker
-from exporter.runtime.inspect import DOMAINS, check_artifact, read_onnx
-from exporter.verify.gate import Check
-from exporter.verify.pairs import load_pairs
-from exporter.verify.report import read_report, write_report
-from exporter.verify.report_html import html
+from exporter.runtime.model_file import DOMAINS, check_artifact, read_onnx
 from tests.factories import a_manifest, a_report, a_variant_report
 
 if TYPE_CHECKING:
-    from exporter.artifact import VariantEntry
+    from exporter.artifact.manifest import VariantEntry
 
 Change = Callable[[Path], object]
 MAX_LENGTH = 16
@@ -223,7 +226,9 @@ def sparse(path: str, n_bytes: int, *, listed: bool = False) -> Change:
         os.truncate(folder / path, n_bytes)
         if listed:
             content = read_sealed(folder / MANIFEST)
-            files = [{**file, "size_bytes": n_bytes} if file["path"] == path else file for file in content["files"]]  # type: ignore[attr-defined] # JSON
+            files = [
+                {**file, "size_bytes": n_bytes} if file["path"] == path else file for file in content["files"]
+            ]  # type: ignore[attr-defined] # JSON
             write_sealed(folder / MANIFEST, {**content, "files": files})
 
     return change
@@ -263,29 +268,91 @@ def attack(name: str, change: Change, words: str, where: frozenset[str] = EVERYW
 
 
 FILES = [
-    attack("link to a file", replaced("tokenizer.json", lambda p: p.symlink_to(moved_aside(p))), "tokenizer.json: a link"),
-    attack("link to a folder", replaced("onnx", lambda p: p.symlink_to(moved_aside(p))), "a link or special file"),
-    attack("link to /etc/passwd", lambda f: (f / "vocab.txt").symlink_to("/etc/passwd"), "vocab.txt: a link", CHECK),
+    attack(
+        "link to a file",
+        replaced("tokenizer.json", lambda p: p.symlink_to(moved_aside(p))),
+        "tokenizer.json: a link",
+    ),
+    attack(
+        "link to a folder", replaced("onnx", lambda p: p.symlink_to(moved_aside(p))), "a link or special file"
+    ),
+    attack(
+        "link to /etc/passwd",
+        lambda f: (f / "vocab.txt").symlink_to("/etc/passwd"),
+        "vocab.txt: a link",
+        CHECK,
+    ),
     attack("link to nowhere", lambda f: (f / "vocab.txt").symlink_to("nowhere"), "vocab.txt: a link", CHECK),
     attack("link to itself", lambda f: (f / "vocab.txt").symlink_to("vocab.txt"), "vocab.txt: a link", CHECK),
-    attack("link to a device", replaced("tokenizer.json", lambda p: p.symlink_to("/dev/zero")), "tokenizer.json: a link"),
+    attack(
+        "link to a device",
+        replaced("tokenizer.json", lambda p: p.symlink_to("/dev/zero")),
+        "tokenizer.json: a link",
+    ),
     attack("pipe", replaced("tokenizer.json", os.mkfifo), "tokenizer.json: a link or special file"),
-    attack("manifest is a link", replaced(MANIFEST, lambda p: p.symlink_to(moved_aside(p))), "manifest.json: a link"),
+    attack(
+        "manifest is a link",
+        replaced(MANIFEST, lambda p: p.symlink_to(moved_aside(p))),
+        "manifest.json: a link",
+    ),
     attack("manifest is a pipe", replaced(MANIFEST, os.mkfifo), "manifest.json: a link or special file"),
-    attack("report is a link", replaced("report.json", lambda p: p.symlink_to(moved_aside(p))), "report.json: a link", CHECK),
-    attack("report is a pipe", replaced("report.html", os.mkfifo), "report.html: a link or special file", CHECK),
+    attack(
+        "report is a link",
+        replaced("report.json", lambda p: p.symlink_to(moved_aside(p))),
+        "report.json: a link",
+        CHECK,
+    ),
+    attack(
+        "report is a pipe", replaced("report.html", os.mkfifo), "report.html: a link or special file", CHECK
+    ),
     attack("a terabyte", sparse("onnx/model.onnx", 1 << 40), "onnx/model.onnx"),
     attack("a terabyte, honestly", sparse("onnx/model.onnx", 1 << 40, listed=True), "files.1.size_bytes"),
-    attack("tokenizer of 500 MB", sparse("tokenizer.json", 500 << 20, listed=True), "tokenizer.json has 524288000 bytes"),
-    attack("graph of 60 GB in XML", sparse("openvino/openvino_model.xml", 60 << 30, listed=True), "openvino_model.xml has"),
+    attack(
+        "tokenizer of 500 MB",
+        sparse("tokenizer.json", 500 << 20, listed=True),
+        "tokenizer.json has 524288000 bytes",
+    ),
+    attack(
+        "graph of 60 GB in XML",
+        sparse("openvino/openvino_model.xml", 60 << 30, listed=True),
+        "openvino_model.xml has",
+    ),
     attack("manifest of 500 MB", sparse(MANIFEST, 500 << 20), "manifest.json: 524288000 bytes"),
-    attack("manifest nested deep", lambda f: (f / MANIFEST).write_text("[" * 100_000, encoding="utf-8"), "manifest.json: cannot"),
-    attack("an infinite number", in_manifest('"pairs_per_s": 40.0', '"pairs_per_s": 1e999'), "manifest.json: changed"),
-    attack("a number of 5000 digits", in_manifest('"pad_id": 0', f'"pad_id": {"9" * 5000}'), "has more than 64 bits"),
-    attack("a number of 100 digits", in_manifest('"pad_id": 0', f'"pad_id": {"9" * 100}'), "has more than 64 bits"),
-    attack("name that clears the screen", lambda f: (f / ESC).write_text("", encoding="utf-8"), r"'\x1b[2Jowned'", CHECK),
-    attack("name that is no text", lambda f: (f / "\udcff").write_text("", encoding="utf-8"), r"'\udcff'", CHECK),
-    attack("name of another alphabet", lambda f: (f / "сonfig.json").write_text("", encoding="utf-8"), r"'\u0441onfig", CHECK),
+    attack(
+        "manifest nested deep",
+        lambda f: (f / MANIFEST).write_text("[" * 100_000, encoding="utf-8"),
+        "manifest.json: cannot",
+    ),
+    attack(
+        "an infinite number",
+        in_manifest('"pairs_per_s": 40.0', '"pairs_per_s": 1e999'),
+        "manifest.json: changed",
+    ),
+    attack(
+        "a number of 5000 digits",
+        in_manifest('"pad_id": 0', f'"pad_id": {"9" * 5000}'),
+        "has more than 64 bits",
+    ),
+    attack(
+        "a number of 100 digits",
+        in_manifest('"pad_id": 0', f'"pad_id": {"9" * 100}'),
+        "has more than 64 bits",
+    ),
+    attack(
+        "name that clears the screen",
+        lambda f: (f / ESC).write_text("", encoding="utf-8"),
+        r"'\x1b[2Jowned'",
+        CHECK,
+    ),
+    attack(
+        "name that is no text", lambda f: (f / "\udcff").write_text("", encoding="utf-8"), r"'\udcff'", CHECK
+    ),
+    attack(
+        "name of another alphabet",
+        lambda f: (f / "сonfig.json").write_text("", encoding="utf-8"),
+        r"'\u0441onfig",
+        CHECK,
+    ),
     attack("a name too long", with_file("a/" * 200 + "x"), "no name for a file"),
     attack("way out by ..", with_file("onnx/../../x"), "'onnx/../../x' leaves the artifact's folder"),
     attack("absolute path", with_file("/etc/passwd"), "'/etc/passwd' leaves"),
@@ -303,20 +370,56 @@ FILES = [
     attack("a file of negative size", with_file("x.txt", size_bytes=-1), "size_bytes"),
     attack("no hash", with_file("x.txt", sha256="x"), "sha256"),
     attack("Python", with_text("modeling.py", "import os"), "modeling.py is no file an artifact needs"),
-    attack("pickled weights", with_text("pytorch_model.bin", "x"), "pytorch_model.bin is no file an artifact needs"),
+    attack(
+        "pickled weights",
+        with_text("pytorch_model.bin", "x"),
+        "pytorch_model.bin is no file an artifact needs",
+    ),
     attack("pickle as a variant's", pickled_variant, "pytorch_model.bin is no file an artifact needs"),
     attack("pickle", with_text("scaler.PKL", "x"), "scaler.PKL is no file an artifact needs"),
     attack("library of operators", with_text("onnx/ops.so", "x"), "onnx/ops.so is no file an artifact needs"),
     attack("archive", with_text("more.zip", "x"), "more.zip is no file an artifact needs"),
-    attack("template", with_text("chat_template.jinja", "{{ x }}"), "chat_template.jinja is no file an artifact needs"),
     attack(
-        "code of the config's", with_text("config.json", '{"auto_map": {"AutoModel": "x.Y"}}'), "config.json: auto_map", CHECK
+        "template",
+        with_text("chat_template.jinja", "{{ x }}"),
+        "chat_template.jinja is no file an artifact needs",
     ),
-    attack("kernels", with_text("config.json", '{"attn_implementation": "me/kernel"}'), "attn_implementation", CHECK),
-    attack("template in the config", with_text("tokenizer_config.json", '{"chat_template": "x"}'), "chat_template", CHECK),
-    attack("code of the tokenizer's", with_text("tokenizer_config.json", '{"auto_map": {"x": 1}}'), "auto_map brings", CHECK),
-    attack("vocabulary elsewhere", with_text("tokenizer_config.json", '{"vocab_file": "/etc/passwd"}'), "vocab_file", CHECK),
-    attack("config nested deep", with_text("config.json", "[" * 100_000), "config.json: cannot be read as JSON", CHECK),
+    attack(
+        "code of the config's",
+        with_text("config.json", '{"auto_map": {"AutoModel": "x.Y"}}'),
+        "config.json: auto_map",
+        CHECK,
+    ),
+    attack(
+        "kernels",
+        with_text("config.json", '{"attn_implementation": "me/kernel"}'),
+        "attn_implementation",
+        CHECK,
+    ),
+    attack(
+        "template in the config",
+        with_text("tokenizer_config.json", '{"chat_template": "x"}'),
+        "chat_template",
+        CHECK,
+    ),
+    attack(
+        "code of the tokenizer's",
+        with_text("tokenizer_config.json", '{"auto_map": {"x": 1}}'),
+        "auto_map brings",
+        CHECK,
+    ),
+    attack(
+        "vocabulary elsewhere",
+        with_text("tokenizer_config.json", '{"vocab_file": "/etc/passwd"}'),
+        "vocab_file",
+        CHECK,
+    ),
+    attack(
+        "config nested deep",
+        with_text("config.json", "[" * 100_000),
+        "config.json: cannot be read as JSON",
+        CHECK,
+    ),
 ]
 
 NUMBERS = [
@@ -340,7 +443,11 @@ NUMBERS = [
     attack("a name that leads away", with_field(name="../x"), "name: '../x' is no name of an artifact"),
     attack("text turned around", with_field(name="a\u202eb"), "name"),
     attack("model that is not hashed", with_variant(files=["config.json"]), "needs onnx/model.onnx"),
-    attack("model that is not listed", with_variant(model="onnx/x.onnx", files=["onnx/x.onnx"]), "needs onnx/x.onnx"),
+    attack(
+        "model that is not listed",
+        with_variant(model="onnx/x.onnx", files=["onnx/x.onnx"]),
+        "needs onnx/x.onnx",
+    ),
     attack("a kind twice", with_variant(kind="openvino"), "a kind is there twice"),
 ]
 
@@ -353,7 +460,9 @@ def an_operator(domain: str, op: str = "Evil") -> onnx.ModelProto:
 def in_a_branch(node: onnx.NodeProto) -> onnx.ModelProto:
     """Give a graph with a node in a branch of a branch."""
     for _ in range(2):
-        branch = helper.make_graph([node], "b", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        branch = helper.make_graph(
+            [node], "b", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+        )
         node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
     return a_model([node])
 
@@ -384,44 +493,110 @@ EVIL = helper.make_node("Evil", [], ["y"], domain="ai.onnx.contrib")
 DOCTYPE = '<!DOCTYPE net [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><net '
 XXE = '<!DOCTYPE net [<!ENTITY x SYSTEM "file:///etc/passwd">]><net '
 MODELS = [
-    attack("operator of a library", with_onnx(lambda: an_operator("ai.onnx.contrib")), "model.onnx: runs 'ai.onnx.contrib.Evil'"),
+    attack(
+        "operator of a library",
+        with_onnx(lambda: an_operator("ai.onnx.contrib")),
+        "model.onnx: runs 'ai.onnx.contrib.Evil'",
+    ),
     attack("operator in a branch", with_onnx(lambda: in_a_branch(EVIL)), "runs 'ai.onnx.contrib.Evil'"),
     attack("operator with an escape", with_onnx(lambda: an_operator(ESC)), r"runs '\x1b[2Jowned.Evil'"),
     attack("function", with_onnx(a_function), "model.onnx: holds a function"),
-    attack("data of /etc/passwd", with_onnx(lambda: external("/etc/passwd")), "reads '/etc/passwd', which is no file of this"),
-    attack("data by ..", with_onnx(lambda: external("../../../etc/passwd")), "which is no file of this variant"),
-    attack("data in memory", with_onnx(lambda: external("*/_ORT_MEM_ADDR_/*")), "which is no file of this variant"),
-    attack("data in an attribute", with_onnx(lambda: external("x.data", in_attribute=True)), "reads 'x.data', which is no file"),
-    attack("data of nobody", not_listed, "reads '../config.json', which is no file of this variant"),
-    attack("data behind the end", with_onnx(lambda: external("model.onnx", offset="9" * 9)), "past the end of onnx/model.onnx"),
-    attack("data before the start", with_onnx(lambda: external("model.onnx", offset="-8")), "past the end of onnx/model.onnx"),
     attack(
-        "graph in onnxruntime's format", with_text("onnx/model.onnx", "\x20\0\0\0ORTM" + "\0" * 64), "model.onnx: no ONNX file"
+        "data of /etc/passwd",
+        with_onnx(lambda: external("/etc/passwd")),
+        "reads '/etc/passwd', which is no file of this",
+    ),
+    attack(
+        "data by ..", with_onnx(lambda: external("../../../etc/passwd")), "which is no file of this variant"
+    ),
+    attack(
+        "data in memory",
+        with_onnx(lambda: external("*/_ORT_MEM_ADDR_/*")),
+        "which is no file of this variant",
+    ),
+    attack(
+        "data in an attribute",
+        with_onnx(lambda: external("x.data", in_attribute=True)),
+        "reads 'x.data', which is no file",
+    ),
+    attack("data of nobody", not_listed, "reads '../config.json', which is no file of this variant"),
+    attack(
+        "data behind the end",
+        with_onnx(lambda: external("model.onnx", offset="9" * 9)),
+        "past the end of onnx/model.onnx",
+    ),
+    attack(
+        "data before the start",
+        with_onnx(lambda: external("model.onnx", offset="-8")),
+        "past the end of onnx/model.onnx",
+    ),
+    attack(
+        "graph in onnxruntime's format",
+        with_text("onnx/model.onnx", "\x20\0\0\0ORTM" + "\0" * 64),
+        "model.onnx: no ONNX file",
     ),
     attack("no graph at all", with_text("onnx/model.onnx", "not a graph"), "model.onnx: no ONNX file"),
     attack("empty graph", with_text("onnx/model.onnx", ""), "model.onnx: no ONNX file"),
     attack("another engine", with_variant(engine="tensorrt"), "engine 'tensorrt', this exporter runs"),
-    attack("a graph of the other engine's", with_variant(engine="openvino"), "model.onnx: no file for openvino"),
+    attack(
+        "a graph of the other engine's", with_variant(engine="openvino"), "model.onnx: no file for openvino"
+    ),
     attack("billion laughs", with_ir("<net ", DOCTYPE), "openvino_model.xml: has a document type"),
     attack("external entity", with_ir("<net ", XXE), "openvino_model.xml: has a document type"),
     attack("entity in UTF-16", with_ir('<?xml version="1.0"?>\n<net ', XXE, "utf-16"), "has a document type"),
-    attack("layer of a library", with_ir('version="opset1"', 'version="extension"'), "runs 'extension.Const'"),
-    attack("weights behind the end", with_ir('size="8"', 'size="9"'), "reads past the end of openvino/openvino_model.bin"),
-    attack("weights that wrap around", with_ir('offset="0"', f'offset="{(1 << 64) - 4}"'), "reads past the end"),
+    attack(
+        "layer of a library", with_ir('version="opset1"', 'version="extension"'), "runs 'extension.Const'"
+    ),
+    attack(
+        "weights behind the end",
+        with_ir('size="8"', 'size="9"'),
+        "reads past the end of openvino/openvino_model.bin",
+    ),
+    attack(
+        "weights that wrap around", with_ir('offset="0"', f'offset="{(1 << 64) - 4}"'), "reads past the end"
+    ),
     attack("no XML", with_ir("</net>", ""), "openvino_model.xml: no XML"),
     attack("page instead of IR", with_ir(IR, "<html/>"), "no OpenVINO IR, it is a 'html'"),
 ]
 
 TOKENIZERS = [
     attack(
-        "tokenizer that cuts earlier", with_tokenizer(lambda t: t.enable_truncation(8)), "wanted pairs cut at 16 tokens", LOAD
+        "tokenizer that cuts earlier",
+        with_tokenizer(lambda t: t.enable_truncation(8)),
+        "wanted pairs cut at 16 tokens",
+        LOAD,
     ),
-    attack("tokenizer that does not cut", with_tokenizer(lambda t: t.no_truncation()), "found truncation none", LOAD),
-    attack("tokenizer that strides", with_tokenizer(lambda t: t.enable_truncation(16, stride=4)), "'stride': 4", LOAD),
-    attack("tokenizer that pads", with_tokenizer(lambda t: t.enable_padding(length=1 << 20)), "and not padded", LOAD),
+    attack(
+        "tokenizer that does not cut",
+        with_tokenizer(lambda t: t.no_truncation()),
+        "found truncation none",
+        LOAD,
+    ),
+    attack(
+        "tokenizer that strides",
+        with_tokenizer(lambda t: t.enable_truncation(16, stride=4)),
+        "'stride': 4",
+        LOAD,
+    ),
+    attack(
+        "tokenizer that pads",
+        with_tokenizer(lambda t: t.enable_padding(length=1 << 20)),
+        "and not padded",
+        LOAD,
+    ),
     attack("no tokenizer", with_text("tokenizer.json", "{}"), "tokenizer.json: no tokenizer", LOAD),
-    attack("tokenizer nested deep", with_text("tokenizer.json", "[" * 100_000), "tokenizer.json: no tokenizer", LOAD),
-    attack("pads beyond the vocabulary", with_field(pad_id=5), "has no token 5, with which its manifest pads", LOAD),
+    attack(
+        "tokenizer nested deep",
+        with_text("tokenizer.json", "[" * 100_000),
+        "tokenizer.json: no tokenizer",
+        LOAD,
+    ),
+    attack(
+        "pads beyond the vocabulary",
+        with_field(pad_id=5),
+        "has no token 5, with which its manifest pads",
+        LOAD,
+    ),
 ]
 
 
@@ -517,7 +692,9 @@ def graphs(draw: st.DrawFn, depth: int = 2) -> onnx.GraphProto:
     graph = onnx.GraphProto(name="g")
     for _ in range(draw(st.integers(0, 3))):
         node = graph.node.add(op_type=draw(NAMES), domain=draw(NAMES), input=["a"], output=["b"])
-        node.attribute.add(name="i", ints=draw(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3)), type=7)
+        node.attribute.add(
+            name="i", ints=draw(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3)), type=7
+        )
         node.attribute.add(name="f", f=draw(st.floats(width=32, allow_nan=False)), type=1)
         if draw(st.booleans()):
             node.attribute.add(name="t", type=4).t.external_data.add(key="location", value=draw(NAMES))
@@ -525,7 +702,9 @@ def graphs(draw: st.DrawFn, depth: int = 2) -> onnx.GraphProto:
             node.attribute.add(name="g", type=5).g.CopyFrom(draw(graphs(depth - 1)))
             node.attribute.add(name="s", type=10).graphs.append(draw(graphs(depth - 1)))
     if draw(st.booleans()):
-        graph.initializer.add(name="w", float_data=[1, 2]).external_data.add(key="location", value=draw(NAMES))
+        graph.initializer.add(name="w", float_data=[1, 2]).external_data.add(
+            key="location", value=draw(NAMES)
+        )
         graph.sparse_initializer.add().values.external_data.add(key="location", value=draw(NAMES))
     return graph
 
@@ -541,7 +720,9 @@ def walked(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 @settings(max_examples=60, deadline=None)
 @given(graph=graphs())
-def test_the_walk_finds_what_the_onnx_package_finds(tmp_path_factory: pytest.TempPathFactory, graph: onnx.GraphProto) -> None:
+def test_the_walk_finds_what_the_onnx_package_finds(
+    tmp_path_factory: pytest.TempPathFactory, graph: onnx.GraphProto
+) -> None:
     """Operators and external data of any graph are those that onnx's own parser finds."""
     path = tmp_path_factory.mktemp("walk") / "model.onnx"
     path.write_bytes(onnx.ModelProto(ir_version=9, producer_name="x", graph=graph).SerializeToString())
@@ -550,8 +731,12 @@ def test_the_walk_finds_what_the_onnx_package_finds(tmp_path_factory: pytest.Tem
     assert found.messages["Graph"] == len(inside)
     assert sorted(found.operators.elements()) == sorted((node.domain, node.op_type) for node in nodes)
     tensors = [a.t for node in nodes for a in node.attribute if a.HasField("t")]
-    tensors += [tensor for one in inside for tensor in (*one.initializer, *(s.values for s in one.sparse_initializer))]
-    assert sorted(dict(e)["location"] for e in found.external) == sorted(e.value for t in tensors for e in t.external_data)
+    tensors += [
+        tensor for one in inside for tensor in (*one.initializer, *(s.values for s in one.sparse_initializer))
+    ]
+    assert sorted(dict(e)["location"] for e in found.external) == sorted(
+        e.value for t in tensors for e in t.external_data
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -624,9 +809,14 @@ def with_json(path: str, **keys: object) -> Change:
 
 def with_header(**tensors: tuple[int, int]) -> Change:
     """Write a safetensors file of 16 bytes whose tensors lie as said."""
-    header = {name: {"dtype": "F32", "shape": [(b - a) // 4], "data_offsets": [a, b]} for name, (a, b) in tensors.items()}
+    header = {
+        name: {"dtype": "F32", "shape": [(b - a) // 4], "data_offsets": [a, b]}
+        for name, (a, b) in tensors.items()
+    }
     raw = json.dumps(header).encode()
-    return lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(16))
+    return lambda folder: (folder / "model.safetensors").write_bytes(
+        struct.pack("<Q", len(raw)) + raw + bytes(16)
+    )
 
 
 def linked_vocabulary(folder: Path) -> None:
@@ -660,7 +850,10 @@ def pickled(name: str) -> Change:
         (with_json("config.json", architectures=[ESC]), r"'\x1b[2Jowned' is no cross-encoder"),
         (with_json("config.json", architectures={"x": 1}), "'none' is no cross-encoder"),
         (with_json("config.json", num_labels=None, id2label=7), "gives None labels"),
-        (lambda f: (f / "config.json").write_text("[" * 100_000, encoding="utf-8"), "config.json: cannot be read as JSON"),
+        (
+            lambda f: (f / "config.json").write_text("[" * 100_000, encoding="utf-8"),
+            "config.json: cannot be read as JSON",
+        ),
         (lambda f: os.truncate(f / "config.json", 500 << 20), "config.json: 524288000 bytes"),
         (lambda f: os.truncate(f / "tokenizer.json", 500 << 20), "tokenizer.json: 524288000 bytes"),
         (replaced("config.json", os.mkfifo), "it has no config.json"),
@@ -671,7 +864,10 @@ def pickled(name: str) -> Change:
         (with_header(a=(0, 16), b=(8, 16)), "model.safetensors is no safetensors file"),
         (with_header(a=(0, 8), b=(8, 1 << 40)), "model.safetensors is no safetensors file"),
         (with_header(a=(8, 16)), "model.safetensors is no safetensors file"),
-        (lambda f: (f / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 60)), "model.safetensors is no safetensors file"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 60)),
+            "model.safetensors is no safetensors file",
+        ),
     ],
 )
 def test_model_folder_of_a_stranger(source: Path, change: Change, words: str) -> None:
@@ -687,10 +883,14 @@ def test_what_else_lies_in_a_model_folder_is_not_seen(tiny: Path, tmp_path: Path
 
     clean, folder = tiny / "model", Path(shutil.copytree(tiny / "model", tmp_path / "model"))
     mark = tmp_path / "ran"
-    (folder / "evil.py").write_text(f"import os\nos.mkdir({str(mark)!r})\nclass Module: pass\n", encoding="utf-8")
+    (folder / "evil.py").write_text(
+        f"import os\nos.mkdir({str(mark)!r})\nclass Module: pass\n", encoding="utf-8"
+    )
     modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]
     (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
-    (folder / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}', encoding="utf-8")
+    (folder / "config_sentence_transformers.json").write_text(
+        '{"model_type": "CrossEncoder"}', encoding="utf-8"
+    )
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/model"}', encoding="utf-8")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(mark)))
     found = find_source(Model(source=str(folder), max_length=64))
@@ -708,15 +908,22 @@ def test_what_else_lies_in_a_model_folder_is_not_seen(tiny: Path, tmp_path: Path
 
 def test_recipe_with_a_bomb_of_aliases(tmp_path: Path) -> None:
     """Aliases of aliases, a billion items if they were written out, are refused at once, by what is wrong with them."""
-    lines = ["a: &a [x, x, x]", *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))]
+    lines = [
+        "a: &a [x, x, x]",
+        *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+    ]
     path = tmp_path / "recipe.yaml"
-    path.write_text("\n".join([*lines, "name: x", "model: {source: sample}", "variants: *i"]), encoding="utf-8")
+    path.write_text(
+        "\n".join([*lines, "name: x", "model: {source: sample}", "variants: *i"]), encoding="utf-8"
+    )
     with pytest.raises(RecipeError, match="a: unknown key") as caught:
         load_recipe(path)
     assert len(str(caught.value)) < 20_000
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system ['x']", "!!python/name:os.system", "!include /etc/passwd"])
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system ['x']", "!!python/name:os.system", "!include /etc/passwd"]
+)
 def test_recipe_with_a_tag(tmp_path: Path, tag: str) -> None:
     """Tags that other loaders turn into objects are refused."""
     path = tmp_path / "recipe.yaml"
@@ -727,7 +934,10 @@ def test_recipe_with_a_tag(tmp_path: Path, tag: str) -> None:
 def test_recipe_with_a_bomb_of_merges(tmp_path: Path) -> None:
     """Merges of merges, which YAML writes out, stop at a thousand keys."""
     lines = ["a: &a {k: 1}"]
-    lines += [f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}" for a, b in zip("abcdefghijkl", "bcdefghijklm", strict=True)]
+    lines += [
+        f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}"
+        for a, b in zip("abcdefghijkl", "bcdefghijklm", strict=True)
+    ]
     path = tmp_path / "recipe.yaml"
     path.write_text("\n".join(lines), encoding="utf-8")
     refused(lambda: load_recipe(path), RecipeError, 2, "more than 1000 keys in one mapping")
@@ -736,12 +946,16 @@ def test_recipe_with_a_bomb_of_merges(tmp_path: Path) -> None:
 def test_recipe_with_a_number_of_any_length(tmp_path: Path) -> None:
     """A number too long to be printed is not printed."""
     path = tmp_path / "recipe.yaml"
-    path.write_text(f"name: x\nmodel: {{source: sample, max_length: 0x{'f' * 10_000}}}\nvariants: []\n", encoding="utf-8")
+    path.write_text(
+        f"name: x\nmodel: {{source: sample, max_length: 0x{'f' * 10_000}}}\nvariants: []\n", encoding="utf-8"
+    )
     with pytest.raises(RecipeError, match="found a number of more than 64 bits"):
         load_recipe(path)
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()]
+)
 def test_recipe_that_is_no_file(tmp_path: Path, make: Change) -> None:
     """A pipe is not waited for, a device not read for ever."""
     make(tmp_path / "recipe.yaml")
@@ -762,7 +976,15 @@ def test_recipe_that_is_no_file(tmp_path: Path, make: Change) -> None:
         ("p.jsonl", '{"query": "a", "passage": "b", "label": ' + "9" * 5000 + "}", "p.jsonl:2: not JSON"),
         ("p.jsonl", '{"query": {"a": 1}, "passage": "b"}', "p.jsonl:2: wanted query and passage"),
     ],
-    ids=["long line", "long row", "long cell", "deep nest", "infinite label", "endless label", "query that is no text"],
+    ids=[
+        "long line",
+        "long row",
+        "long cell",
+        "deep nest",
+        "infinite label",
+        "endless label",
+        "query that is no text",
+    ],
 )
 def test_pair_file_of_a_stranger(tmp_path: Path, name: str, text: str, words: str) -> None:
     """A line that would fill the memory, or is no pair, is refused with 2, and its number is named."""
@@ -771,7 +993,9 @@ def test_pair_file_of_a_stranger(tmp_path: Path, name: str, text: str, words: st
     refused(lambda: load_pairs(str(tmp_path / name)), RecipeError, 2, words)
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()]
+)
 def test_pairs_that_are_no_file(tmp_path: Path, make: Change) -> None:
     """A pipe, a device and a folder hold no pairs."""
     make(tmp_path / "p.jsonl")

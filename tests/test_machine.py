@@ -97,7 +97,9 @@ def test_no_cgroup(tmp_path: Path) -> None:
         ({"OMP_NUM_THREADS": "3", "WEB_CONCURRENCY": "4"}, 3),
     ],
 )
-def test_siblings_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cores: int) -> None:
+def test_siblings_share_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cores: int
+) -> None:
     """A worker among others takes its share only: what it was told, else the cores over the number of workers."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

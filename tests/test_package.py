@@ -10,10 +10,22 @@ import pytest
 
 import exporter
 
-HEAVY = {"torch", "transformers", "sentence_transformers", "optimum", "onnx", "onnxruntime", "openvino", "nncf", "scipy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "optimum",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "scipy",
+}
 
 
-@pytest.mark.parametrize("module", ["exporter", "exporter.cli", "exporter.runtime", "exporter.recipe", "exporter.pipeline"])
+@pytest.mark.parametrize(
+    "module", ["exporter", "exporter.cli", "exporter.runtime", "exporter.recipe", "exporter.pipeline"]
+)
 def test_importing_loads_no_backend(module: str) -> None:
     """No module pays for a library at import; `exporter --help` least of all."""
     code = f"import sys, {module}; print(*sys.modules)"

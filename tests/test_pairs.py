@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import RecipeError
-from exporter.verify.pairs import load_pair_sets, load_pairs
+from exporter.pairs import load_pair_sets, load_pairs
 from tests.factories import a_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from exporter.recipe import Recipe
-    from exporter.verify.pairs import PairSet
+    from exporter.pairs import PairSet
+    from exporter.recipe.schema import Recipe
 
 ROWS: list[dict[str, object]] = [
     {"query": "what is lift", "passage": "a force", "label": 2},
@@ -245,7 +245,9 @@ def test_another_format(tmp_path: Path, name: str, found: str) -> None:
         load_pairs(str(text(tmp_path / name, "")))
 
 
-@pytest.mark.parametrize("name", ["none.jsonl", "sample/none", "sample/../none", ".", "x\0.jsonl", "x" * 300 + ".jsonl"])
+@pytest.mark.parametrize(
+    "name", ["none.jsonl", "sample/none", "sample/../none", ".", "x\0.jsonl", "x" * 300 + ".jsonl"]
+)
 def test_missing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pair set that is not there is named."""
     monkeypatch.chdir(tmp_path)
@@ -304,7 +306,9 @@ def test_pair_sets(tmp_path: Path) -> None:
 def test_shared_pairs(tmp_path: Path) -> None:
     """A single pair in both sets is one too many, whatever its label."""
     calibrate = jsonl(tmp_path / "c.jsonl", [{**ROWS[2], "label": 0}, {**ROWS[0], "passage": "new"}])
-    with pytest.raises(RecipeError, match="share 1 pairs; a model is not judged on what it was calibrated on"):
+    with pytest.raises(
+        RecipeError, match="share 1 pairs; a model is not judged on what it was calibrated on"
+    ):
         load_pair_sets(recipe_of(jsonl(tmp_path / "v.jsonl"), calibrate))
 
 
@@ -317,11 +321,17 @@ def test_shared_query_is_no_shared_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (without("label")[:2], "1 query with more than one passage and no labels; ranking is judged over queries"),
+        (
+            without("label")[:2],
+            "1 query with more than one passage and no labels; ranking is judged over queries",
+        ),
         (ROWS[:2], "1 query with more than one passage; ranking is judged over queries"),
         (ROWS[:3], "1 query with more than one passage; "),
         (ROWS[::2], "0 query with more than one passage; "),
-        ([{**row, "label": 0} for row in ROWS], "0 queries have a passage labelled above 0; nDCG's interval is over queries"),
+        (
+            [{**row, "label": 0} for row in ROWS],
+            "0 queries have a passage labelled above 0; nDCG's interval is over queries",
+        ),
         ([ROWS[0], *({**row, "label": 0} for row in ROWS[1:])], "1 queries have a passage labelled above 0"),
     ],
 )

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact import FileEntry, Manifest, PairsEntry, SourceEntry, list_files, read_manifest, write_manifest
+from exporter.artifact.files import FileEntry, list_files
+from exporter.artifact.manifest import Manifest, PairsEntry, SourceEntry, read_manifest, write_manifest
 from exporter.errors import IntegrityError, RecipeError
+from exporter.pairs import load_pairs
 from exporter.progress import Silent
-from exporter.publish.reproduce import (
+from exporter.reproduce import (
     FileComparison,
     Reproduction,
     ScoreComparison,
@@ -25,7 +27,6 @@ from exporter.publish.reproduce import (
     text,
     tool_differences,
 )
-from exporter.verify.pairs import load_pairs
 from tests.factories import MODELS, a_manifest, an_artifact
 from tests.support import write_pairs, write_tiny_model
 
@@ -39,7 +40,9 @@ def outcomes(found: Reproduction) -> dict[str, str]:
 
 def rebuilt_as(manifest: Manifest, **others: str) -> tuple[FileEntry, ...]:
     """Give the files of a second build: the manifest's, but for those with another hash."""
-    return tuple(dataclasses.replace(file, sha256=others.get(file.path, file.sha256)) for file in manifest.files)
+    return tuple(
+        dataclasses.replace(file, sha256=others.get(file.path, file.sha256)) for file in manifest.files
+    )
 
 
 def test_same_files_are_reproduced(tmp_path: Path) -> None:
@@ -54,7 +57,9 @@ def test_same_files_are_reproduced(tmp_path: Path) -> None:
 def test_difference_names_file_and_kind(tmp_path: Path) -> None:
     """A file with other bytes is named with the variant it belongs to."""
     manifest = an_artifact(tmp_path)
-    found = compare(manifest, manifest.variants, rebuilt_as(manifest, **{MODELS["onnx-int8"]: "0" * 64}), manifest.tools)
+    found = compare(
+        manifest, manifest.variants, rebuilt_as(manifest, **{MODELS["onnx-int8"]: "0" * 64}), manifest.tools
+    )
     assert FileComparison(MODELS["onnx-int8"], "onnx-int8", "differs") in found.files
     assert found.kinds_that_differ == ("onnx-int8",)
     assert not found.same
@@ -63,7 +68,9 @@ def test_difference_names_file_and_kind(tmp_path: Path) -> None:
 def test_shared_file_that_differs_counts(tmp_path: Path) -> None:
     """A tokenizer with other bytes is no reproduction, though no variant's file differs."""
     manifest = an_artifact(tmp_path)
-    found = compare(manifest, manifest.variants, rebuilt_as(manifest, **{"tokenizer.json": "0" * 64}), manifest.tools)
+    found = compare(
+        manifest, manifest.variants, rebuilt_as(manifest, **{"tokenizer.json": "0" * 64}), manifest.tools
+    )
     assert FileComparison("tokenizer.json", None, "differs") in found.files
     assert found.kinds_that_differ == ()
     assert not found.same
@@ -126,7 +133,10 @@ def test_words_for_people() -> None:
     found = Reproduction(
         name="tiny",
         tools=(ToolDifference("torch", "2.1", "2.2"), ToolDifference("nncf", "3.0", None)),
-        files=(FileComparison("onnx/model.onnx", "onnx", "differs"), FileComparison("config.json", None, "same")),
+        files=(
+            FileComparison("onnx/model.onnx", "onnx", "differs"),
+            FileComparison("config.json", None, "same"),
+        ),
         scores=(ScoreComparison("onnx", 200, 0.00123),),
     )
     assert text(found).splitlines() == [
@@ -148,7 +158,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def described(model: Path) -> SourceEntry:
     """The tiny model as a manifest records it."""
     from exporter.export.source import find_source
-    from exporter.recipe import Model
+    from exporter.recipe.schema import Model
 
     source = find_source(Model(source=str(model), max_length=64))
     return SourceEntry(source.name, source.revision, source.digest, source.weights_bytes)
@@ -172,11 +182,13 @@ def test_what_is_elsewhere_is_asked_for(tmp_path: Path, model: Path, described: 
     digest = load_pairs(str(pairs)).digest
     manifest = made_elsewhere(tmp_path, described, pairs)
     with pytest.raises(
-        RecipeError, match=rf"the model {described.digest[:12]} in /elsewhere/model, which is not here; pass --model"
+        RecipeError,
+        match=rf"the model {described.digest[:12]} in /elsewhere/model, which is not here; pass --model",
     ):
         find_inputs(manifest, tmp_path)
     with pytest.raises(
-        RecipeError, match=rf"pairs {digest[:12]} in /elsewhere/pairs.jsonl, which is not here; pass --verify-pairs"
+        RecipeError,
+        match=rf"pairs {digest[:12]} in /elsewhere/pairs.jsonl, which is not here; pass --verify-pairs",
     ):
         find_inputs(manifest, tmp_path, model=str(model))
     found = find_inputs(manifest, tmp_path, model=str(model), verify_pairs=pairs)
@@ -190,14 +202,19 @@ def test_something_else_is_refused(tmp_path: Path, model: Path, described: Sourc
     pairs, wrong = write_pairs(tmp_path / "pairs.jsonl"), write_pairs(tmp_path / "wrong.jsonl", seed=9)
     manifest = made_elsewhere(tmp_path, described, pairs)
     with pytest.raises(
-        IntegrityError, match=rf"other is model [0-9a-f]{{12}}, .* was built from the model {described.digest[:12]}"
+        IntegrityError,
+        match=rf"other is model [0-9a-f]{{12}}, .* was built from the model {described.digest[:12]}",
     ):
         find_inputs(manifest, tmp_path, model=str(other), verify_pairs=pairs)
-    with pytest.raises(IntegrityError, match=r"wrong.jsonl holds pairs [0-9a-f]{12}, .*; pass --verify-pairs FILE"):
+    with pytest.raises(
+        IntegrityError, match=r"wrong.jsonl holds pairs [0-9a-f]{12}, .*; pass --verify-pairs FILE"
+    ):
         find_inputs(manifest, tmp_path, model=str(model), verify_pairs=wrong)
 
 
-def test_calibration_pairs_are_asked_for_only_by_those_calibrated(tmp_path: Path, model: Path, described: SourceEntry) -> None:
+def test_calibration_pairs_are_asked_for_only_by_those_calibrated(
+    tmp_path: Path, model: Path, described: SourceEntry
+) -> None:
     """A variant left behind when publishing needs nothing; one with ranges from pairs needs those pairs."""
     bars = {"min_kendall_tau": 0.5}
     kinds = [{"kind": kind, "bars": bars} for kind in ("onnx", "onnx-int8-static")]
@@ -212,7 +229,8 @@ def test_calibration_pairs_are_asked_for_only_by_those_calibrated(tmp_path: Path
     used = (*manifest.pairs, PairsEntry("calibrate", "elsewhere", "5" * 64, 4))
     manifest = dataclasses.replace(manifest, pairs=used)
     with pytest.raises(
-        RecipeError, match="calibrate pairs 555555555555 in /elsewhere/calibrate.jsonl, which is not here; pass --calibrate-pairs"
+        RecipeError,
+        match="calibrate pairs 555555555555 in /elsewhere/calibrate.jsonl, which is not here; pass --calibrate-pairs",
     ):
         find_inputs(manifest, tmp_path, model=str(model), verify_pairs=pairs)
 
@@ -220,7 +238,10 @@ def test_calibration_pairs_are_asked_for_only_by_those_calibrated(tmp_path: Path
 def test_recipe_that_is_none(tmp_path: Path) -> None:
     """A manifest whose recipe this exporter cannot read is refused with what is wrong."""
     manifest = dataclasses.replace(a_manifest(tmp_path), recipe='{"name": "tiny"}')
-    with pytest.raises(IntegrityError, match="manifest.json: its recipe is none that this exporter reads: model: Field required"):
+    with pytest.raises(
+        IntegrityError,
+        match="manifest.json: its recipe is none that this exporter reads: model: Field required",
+    ):
         find_inputs(manifest, tmp_path)
 
 
@@ -235,7 +256,9 @@ def clone(tiny: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     manifest = read_manifest(artifact)
     recipe = manifest.recipe.replace(str(tiny), "/elsewhere")
     variants = tuple(entry for entry in manifest.variants if entry.engine == "onnxruntime")
-    write_manifest(dataclasses.replace(manifest, recipe=recipe, variants=variants, files=list_files(artifact)), artifact)
+    write_manifest(
+        dataclasses.replace(manifest, recipe=recipe, variants=variants, files=list_files(artifact)), artifact
+    )
     return there
 
 

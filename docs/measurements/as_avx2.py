@@ -100,7 +100,7 @@ def main() -> None:
     run = copy / "bin/as-avx2"
     run.write_text(f'#!/bin/sh\nexec env LD_PRELOAD={answers} EXPORTER_CACHE={copy}/cache {_SWITCHES} "$@"\n', encoding="utf-8")
     run.chmod(0o755)
-    print(f"{run} {copy}/bin/python -m exporter.cli export recipes/all.yaml --out {copy}/out")
+    print(f"{run} {copy}/bin/python -m exporter export recipes/all.yaml --out {copy}/out")
 
 
 def _patched(library: Path) -> int:

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from exporter.errors import BackendError
-from exporter.machine import Machine
-from exporter.verify.parity import Parity, Quality, compare, quality
-from exporter.verify.report_text import md_table
-from exporter.verify.throughput import spread_out
-from exporter.verify.worker import Call, Job, TorchDtype, TorchSpec, run_job
+from exporter.export.source import find_source
+from exporter.machine import Machine, this_machine
+from exporter.measure.parity import Parity, compare
+from exporter.measure.quality import Quality, quality
+from exporter.measure.reference import device_for, reference_scores, tuned_reference
+from exporter.pairs import load_pair_sets, spread_out
+from exporter.recipe.schema import Recipe
+from exporter.report.table import md_table
+from exporter.worker.job import Call, Job, TorchDtype, TorchSpec
+from exporter.worker.process import run_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from exporter.pairs import PairSet
     from exporter.progress import Progress
-    from exporter.verify.pairs import PairSet
+
 
 GPU_SCHEMA = 1
 DTYPES: tuple[TorchDtype, ...] = ("float32", "float16", "bfloat16")
@@ -75,14 +81,22 @@ class GpuReport:
     def problems(self) -> tuple[str, ...]:
         """Say what is not as it must be: float32 on the GPU is the reference."""
         exact = next(row for row in self.rows if row.dtype == "float32")
-        found = [f"{row.dtype}: {row.parity.n_nonfinite} scores are not finite" for row in self.rows if row.parity.n_nonfinite]
+        found = [
+            f"{row.dtype}: {row.parity.n_nonfinite} scores are not finite"
+            for row in self.rows
+            if row.parity.n_nonfinite
+        ]
         if exact.parity.max_abs_diff > MAX_FLOAT32_DIFF:
             diff = exact.parity.max_abs_diff
-            found.append(f"float32 on the GPU is {diff:.2g} off the CPU, {MAX_FLOAT32_DIFF:g} allowed; is TF32 on?")
+            found.append(
+                f"float32 on the GPU is {diff:.2g} off the CPU, {MAX_FLOAT32_DIFF:g} allowed; is TF32 on?"
+            )
         return tuple(found)
 
 
-def measure_types(reference: NDArray[np.float32], spec: TorchSpec, pair_set: PairSet, progress: Progress) -> tuple[TypeRow, ...]:
+def measure_types(
+    reference: NDArray[np.float32], spec: TorchSpec, pair_set: PairSet, progress: Progress
+) -> tuple[TypeRow, ...]:
     """Score all pairs in every type, and time every batch size.
 
     Args:
@@ -99,7 +113,10 @@ def measure_types(reference: NDArray[np.float32], spec: TorchSpec, pair_set: Pai
     rows = []
     with progress.stage("types", len(DTYPES)) as step:
         for done, dtype in enumerate(DTYPES, 1):
-            specs = [TorchSpec(spec.folder, spec.max_length, spec.device, size, 1, spec.threads, dtype) for size in _BATCH_SIZES]
+            specs = [
+                TorchSpec(spec.folder, spec.max_length, spec.device, size, 1, spec.threads, dtype)
+                for size in _BATCH_SIZES
+            ]
             _, scores = run_job(Job("score", (specs[-1],), pair_set.pairs))
             assert scores is not None
             runs, _ = run_job(Job("time", tuple(specs), pairs, (call,), n_warmup=len(pairs)))
@@ -111,7 +128,11 @@ def measure_types(reference: NDArray[np.float32], spec: TorchSpec, pair_set: Pai
                 )
                 for of, run in zip(specs, runs, strict=True)
             )
-            rows.append(TypeRow(dtype, compare(reference, scores, pair_set), quality(reference, scores, pair_set), batches))
+            rows.append(
+                TypeRow(
+                    dtype, compare(reference, scores, pair_set), quality(reference, scores, pair_set), batches
+                )
+            )
             step(done)
     return tuple(rows)
 
@@ -141,7 +162,10 @@ def markdown(report: GpuReport) -> str:
         f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against float32 on the CPU, in "
         "logits; TF32 off.",
         "",
-        *([f"- {problem}" for problem in report.problems] or ["float32 on the GPU gives the reference's scores."]),
+        *(
+            [f"- {problem}" for problem in report.problems]
+            or ["float32 on the GPU gives the reference's scores."]
+        ),
         "",
         *md_table(titles, types),
         "",
@@ -169,3 +193,37 @@ def write_gpu_report(report: GpuReport, folder: Path) -> Path:
     except OSError as error:
         raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error
     return folder / f"{name}.md"
+
+
+def gpu_check(recipe: Recipe, progress: Progress, *, started_at: str, device: str = "cuda") -> GpuReport:
+    """Score a recipe's pairs with PyTorch on a GPU in float32, float16 and bfloat16, against float32 on the CPU, and time them.
+
+    Args:
+        recipe: names model and pairs; nothing is built.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC.
+        device: where; other than `cuda` it is for trying the command out.
+
+    Raises:
+        BackendMissing: torch sees no CUDA device.
+        RecipeError: the model or the pairs are not there.
+        BackendError: torch fails.
+    """
+    import torch
+
+    found = device_for(device) if device == "cuda" else device
+    pair_set, _ = load_pair_sets(recipe)
+    with progress.stage("model"):
+        source = find_source(recipe.model)
+    machine = this_machine()
+    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, progress)
+    scores = reference_scores(source, tuned, pair_set, progress)
+    spec = TorchSpec(str(source.folder), recipe.model.max_length, found, 1, 1, machine.n_cores)
+    return GpuReport(
+        schema=GPU_SCHEMA,
+        device=torch.cuda.get_device_name() if found == "cuda" else found,
+        started_at=started_at,
+        machine=machine,
+        pairs=f"{len(pair_set.pairs)} pairs of {pair_set.name}",
+        rows=measure_types(scores, spec, pair_set, progress),
+    )

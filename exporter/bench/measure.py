@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from exporter.artifact import Work
-from exporter.errors import ExporterError
-from exporter.machine import Machine
-from exporter.runtime import Plan
-from exporter.verify.pairs import whole_queries
-from exporter.verify.parity import Quality, compare, quality
-from exporter.verify.peers import PEERS
-from exporter.verify.throughput import Latency, Ratio, Throughput, measure, median_interval, percentiles, pool, speedup
-from exporter.verify.worker import ArtifactSpec, Call, Job, PeerSpec, Run, Spec, run_job
+from exporter import __version__
+from exporter.artifact.manifest import Work
+from exporter.errors import ExporterError, RecipeError
+from exporter.libraries.peers import PEERS, prepare_peers
+from exporter.machine import Machine, package_version, this_machine
+from exporter.measure.parity import compare
+from exporter.measure.quality import Quality, quality
+from exporter.measure.reference import reference_scores, tuned_reference
+from exporter.measure.rounds import measure
+from exporter.measure.speed import Latency, Ratio, Throughput, median_interval, percentiles, pool, speedup
+from exporter.measure.workspace import open_artifact, spec_of
+from exporter.pairs import whole_queries
+from exporter.runtime import Plan, Reranker
+from exporter.worker.job import ArtifactSpec, Call, Job, PeerSpec, Run, Spec
+from exporter.worker.process import run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +35,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exporter.pairs import PairSet
     from exporter.progress import Progress
-    from exporter.verify.pairs import PairSet
 
     Counter: TypeAlias = Callable[[Sequence[tuple[str, str]]], list[int]]  # gives the tokens of each pair
+
 
 BENCH_SCHEMA = 1
 AS_DOCUMENTED, AT_BEST, TUNED, OURS = "as documented", "best batch", "best plan", "ours"
@@ -180,7 +187,9 @@ def measure_rows(
     Raises:
         BackendError: a side fails.
     """
-    runs = _rounds(sides, ours, tuple(pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES)), progress)
+    runs = _rounds(
+        sides, ours, tuple(pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES)), progress
+    )
     few_at = whole_queries(pair_set, N_QUALITY_QUERIES)
     few = pair_set.picked(few_at)
     rows = []
@@ -193,7 +202,9 @@ def measure_rows(
             parity, kept = compare(reference[few_at], scores, few), quality(reference[few_at], scores, few)
             for setting, plan in side.specs.items():
                 of_side, of_ours = runs[side.name, setting]
-                _, low, high = median_interval([run.n_pairs / statistics.fmean(run.seconds) for run in of_side])
+                _, low, high = median_interval(
+                    [run.n_pairs / statistics.fmean(run.seconds) for run in of_side]
+                )
                 rows.append(
                     BenchRow(
                         side=side.name,
@@ -213,7 +224,9 @@ def measure_rows(
     return tuple(rows)
 
 
-def measure_mixes(sides: Sequence[Side], ours: str, pair_set: PairSet, count: Counter, progress: Progress) -> tuple[MixRow, ...]:
+def measure_mixes(
+    sides: Sequence[Side], ours: str, pair_set: PairSet, count: Counter, progress: Progress
+) -> tuple[MixRow, ...]:
     """Measure every side on pairs of like length, all lengths in one process."""
     pairs: list[tuple[str, str]] = []
     calls = []
@@ -227,7 +240,9 @@ def measure_mixes(sides: Sequence[Side], ours: str, pair_set: PairSet, count: Co
         for done in range(1, _MIX_ROUNDS + 1):
             for side in sides:
                 specs = tuple(side.specs.values())
-                runs, _ = run_job(Job("time", specs, tuple(pairs), tuple(calls), n_warmup=4, min_s=_MIN_RUN_S / 2))
+                runs, _ = run_job(
+                    Job("time", specs, tuple(pairs), tuple(calls), n_warmup=4, min_s=_MIN_RUN_S / 2)
+                )
                 keys = ((mix, side.name, setting) for setting in side.specs for mix in MIXES)
                 for key, run in zip(keys, runs, strict=True):
                     found.setdefault(key, []).append(run)
@@ -242,7 +257,11 @@ def measure_mixes(sides: Sequence[Side], ours: str, pair_set: PairSet, count: Co
 
 
 def measure_scaling(
-    specs: dict[str, ArtifactSpec], works: dict[str, Work], pair_set: PairSet, count: Counter, progress: Progress
+    specs: dict[str, ArtifactSpec],
+    works: dict[str, Work],
+    pair_set: PairSet,
+    count: Counter,
+    progress: Progress,
 ) -> tuple[ScalingRow, ...]:
     """Measure how our cost grows: with the tokens of a pair, the cores, the candidates of a query, and the number of pairs.
 
@@ -258,13 +277,22 @@ def measure_scaling(
     with progress.stage("scaling", len(jobs)) as step:
         for done, (what, kind, spec, pairs) in enumerate(jobs, 1):
             n_calls = 3 if len(pairs) <= 1_000 else 1
-            job = Job("time", (spec,), tuple(pairs), (Call(tuple(range(len(pairs))), n_calls),), n_warmup=16, min_s=_MIN_RUN_S)
+            job = Job(
+                "time",
+                (spec,),
+                tuple(pairs),
+                (Call(tuple(range(len(pairs))), n_calls),),
+                n_warmup=16,
+                min_s=_MIN_RUN_S,
+            )
             ((run,), _) = run_job(job)
             seconds, n_cores = min(run.seconds), spec.workers * spec.threads
             flops = works[kind].flops(run.n_pairs, run.n_tokens, run.n_tokens_squared) // run.n_pairs
             cost = seconds * n_cores / run.n_tokens * 1e6
             mean = run.n_tokens / run.n_pairs
-            rows.append(ScalingRow(what, kind, n_cores, run.n_pairs, mean, seconds, cost, flops, run.peak_rss_bytes))
+            rows.append(
+                ScalingRow(what, kind, n_cores, run.n_pairs, mean, seconds, cost, flops, run.peak_rss_bytes)
+            )
             step(done)
     return tuple(rows)
 
@@ -292,7 +320,9 @@ def of_lengths(pair_set: PairSet, lengths: Sequence[int], count: Counter) -> lis
     texts: dict[int, list[str]] = {}
     for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
         texts.setdefault(query, []).append(passage)
-    firsts = {query: pair_set.pairs[i][0] for i, query in reversed(list(enumerate(pair_set.query_of.tolist())))}
+    firsts = {
+        query: pair_set.pairs[i][0] for i, query in reversed(list(enumerate(pair_set.query_of.tolist())))
+    }
     made = []
     for i, length in enumerate(lengths):
         query_words, words = firsts[i % len(texts)].split(), " ".join(texts[i % len(texts)]).split()
@@ -301,7 +331,9 @@ def of_lengths(pair_set: PairSet, lengths: Sequence[int], count: Counter) -> lis
         def n_tokens(n_words: int, query: str = query, words: list[str] = words) -> int:
             return count([(query, " ".join(words[:n_words]))])[0]
 
-        n_words = bisect_right(range(1, len(words) + 1), length, key=n_tokens)  # the most that do not go over the length
+        n_words = bisect_right(
+            range(1, len(words) + 1), length, key=n_tokens
+        )  # the most that do not go over the length
         made.append((query, " ".join(words[: max(1, n_words)])))
     return made
 
@@ -322,7 +354,13 @@ def _rounds(
             continue
         group: dict[str, Spec] = {OURS + " beside it": spec, **side.specs}
         runs = measure(
-            group, pairs, progress, seldom=frozenset(), budget_s=0, unsettled=lambda _runs: frozenset(), what=side.name
+            group,
+            pairs,
+            progress,
+            seldom=frozenset(),
+            budget_s=0,
+            unsettled=lambda _runs: frozenset(),
+            what=side.name,
         )
         beside = runs[OURS + " beside it"]
         found[ours, OURS][0].extend(beside)
@@ -332,7 +370,83 @@ def _rounds(
 
 def _latencies(side: Side, few: PairSet) -> dict[str, Latency]:
     """Time one query with its candidates, under each setting."""
-    pairs = tuple(pair for pair, query in zip(few.pairs, few.query_of.tolist(), strict=True) if query == few.query_of[0])
+    pairs = tuple(
+        pair for pair, query in zip(few.pairs, few.query_of.tolist(), strict=True) if query == few.query_of[0]
+    )
     calls = (Call(tuple(range(len(pairs))), _N_LATENCY_CALLS),)
     runs, _ = run_job(Job("time", tuple(side.specs.values()), pairs, calls, n_warmup=len(pairs)))
     return {setting: percentiles(side.name, run) for setting, run in zip(side.specs, runs, strict=True)}
+
+
+# The kind that stands for us in a benchmark.
+OURS_KIND = "onnx-int8"
+
+
+def bench(
+    folder: Path,
+    progress: Progress,
+    *,
+    started_at: str,
+    only: Sequence[str] = (),
+    lengths: bool,
+    scaling: bool,
+) -> Bench:
+    """Time an artifact's ONNX kinds beside other libraries on the same weights and pairs.
+
+    Args:
+        folder: the artifact; onnx-int8 must be among its kinds.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC.
+        only: names of peers, by default all of them.
+        lengths: also on short, medium and long pairs.
+        scaling: also how our cost grows with tokens, cores and pairs.
+
+    Raises:
+        RecipeError: the folder is no artifact, has no onnx-int8, its model or pairs are gone, or there is no such peer.
+        IntegrityError: its files, or its model, are not what its manifest says.
+        BackendError: the reference or an engine fails.
+    """
+    manifest, recipe, pair_set, source = open_artifact(folder, progress)
+    ours = manifest.variant(OURS_KIND)
+    if unknown := [name for name in only if name not in PEERS]:
+        raise RecipeError(f"{unknown[0]!r} is no peer; they are {', '.join(PEERS)}")
+    machine = this_machine()
+    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, progress)
+    scores = reference_scores(source, tuned, pair_set, progress)
+
+    ours_first = sorted(manifest.variants, key=lambda entry: entry.kind != OURS_KIND)
+    specs = {
+        entry.kind: spec_of(folder, entry, machine) for entry in ours_first if entry.engine == "onnxruntime"
+    }
+    sides = [
+        Side(f"exporter {kind}", f"exporter {__version__}", {OURS: spec}) for kind, spec in specs.items()
+    ]
+    folders, skipped = prepare_peers(source, recipe.model.max_length, only or tuple(PEERS), progress)
+    sweep_pairs = [pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES // 2)]
+    peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, progress)
+    sides += [
+        Side(
+            "torch tuned", f"sentence-transformers {package_version('sentence-transformers')}", {TUNED: tuned}
+        ),
+        *peers,
+    ]
+    name = f"exporter {ours.kind}"
+    tokenizer = Reranker.load(folder, ours.kind)
+
+    def count(pairs: Sequence[tuple[str, str]]) -> list[int]:
+        return [len(encoding) for encoding in tokenizer.tokenize(pairs)]
+
+    works = {entry.kind: entry.work for entry in manifest.variants}
+    return Bench(
+        schema=BENCH_SCHEMA,
+        name=manifest.name,
+        manifest_root=manifest.root,
+        started_at=started_at,
+        machine=machine,
+        pairs=f"{N_QUERIES} queries with all their candidates of {pair_set.name}, nDCG and r on {N_QUALITY_QUERIES}",
+        ours=name,
+        rows=measure_rows(sides, name, pair_set, scores, progress),
+        mixes=measure_mixes(sides, name, pair_set, count, progress) if lengths else (),
+        scaling=measure_scaling(specs, works, pair_set, count, progress) if scaling else (),
+        skipped=(*skipped, *failed),
+    )

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from exporter.bench.measure import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench
 from exporter.errors import BackendError, BackendMissing
-from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench
-from exporter.verify.report_text import md_table
+from exporter.report.table import md_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from exporter.verify.bench import ScalingRow
+    from exporter.bench.measure import ScalingRow
+
 
 FILES = ("bench.json", "bench.md", "bench.png", "bench.svg", "scaling.png", "scaling.svg")
 _COLOURS = {OURS: "#1b7837", TUNED: "#5e8fc7", AT_BEST: "#5e8fc7", AS_DOCUMENTED: "#b9cbe4"}
@@ -60,7 +61,21 @@ def markdown(bench: Bench) -> str:
         f"`x` is how many times faster {bench.ours} is, the median of paired rounds, with its 95 % interval.",
         "",
         *md_table(
-            ("side", "setting", "plan", "pairs/s", "95 %", "x", "95 %", "p50 ms", "p95 ms", "RSS MB", "load s", "nDCG kept", "r"),
+            (
+                "side",
+                "setting",
+                "plan",
+                "pairs/s",
+                "95 %",
+                "x",
+                "95 %",
+                "p50 ms",
+                "p95 ms",
+                "RSS MB",
+                "load s",
+                "nDCG kept",
+                "r",
+            ),
             [
                 (
                     row.side,
@@ -118,7 +133,18 @@ def _scaling(bench: Bench) -> list[str]:
         "## How the cost grows",
         "",
         *md_table(
-            ("what", "kind", "cores", "pairs", "tokens a pair", "s", "pairs/s", "µs a token and core", "GFLOP/s", "RSS MB"),
+            (
+                "what",
+                "kind",
+                "cores",
+                "pairs",
+                "tokens a pair",
+                "s",
+                "pairs/s",
+                "µs a token and core",
+                "GFLOP/s",
+                "RSS MB",
+            ),
             [
                 (
                     row.what,
@@ -146,7 +172,9 @@ def _draw_speeds(axes: Axes, bench: Bench) -> None:
         [s - row.low for s, row in zip(speeds, rows, strict=True)],
         [row.high - s for s, row in zip(speeds, rows, strict=True)],
     ]
-    bars = axes.barh(names, speeds, xerr=errors, color=[_COLOURS[row.setting] for row in rows], error_kw={"lw": 1})
+    bars = axes.barh(
+        names, speeds, xerr=errors, color=[_COLOURS[row.setting] for row in rows], error_kw={"lw": 1}
+    )
     axes.bar_label(bars, fmt="%.0f", padding=6, fontsize=8)
     axes.margins(x=0.08, y=0.01)
     axes.set_xlabel("pairs per second, more is better")
@@ -161,7 +189,9 @@ def _draw_scaling(panels: list[Axes], rows: tuple[ScalingRow, ...]) -> None:
     ):
         for kind in dict.fromkeys(row.kind for row in rows if row.what == what):
             of_kind = [row for row in rows if row.what == what and row.kind == kind]
-            at = [{"tokens": row.n_tokens, "cores": row.n_cores, "pairs": row.n_pairs}[what] for row in of_kind]
+            at = [
+                {"tokens": row.n_tokens, "cores": row.n_cores, "pairs": row.n_pairs}[what] for row in of_kind
+            ]
             axes.plot(at, [row.us_per_token for row in of_kind], marker="o", label=kind)
         axes.set_xscale("log", base=10 if what == "pairs" else 2)
         axes.set_ylim(bottom=0)
@@ -174,4 +204,6 @@ def _draw_scaling(panels: list[Axes], rows: tuple[ScalingRow, ...]) -> None:
 def _save(figure: Figure, folder: Path, name: str) -> None:
     for suffix in ("png", "svg"):
         # No date in the file: the same numbers give the same bytes.
-        figure.savefig(folder / f"{name}.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+        figure.savefig(
+            folder / f"{name}.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None
+        )

@@ -20,64 +20,40 @@ import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from exporter.artifact import Manifest, list_files, write_manifest
+from exporter.artifact.files import FLAT, REPORT, list_files
+from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
+from exporter.consumers.diagnose import Bound, Scores, bound_of, losses, undo_activation
+from exporter.consumers.probe import LONG, RULE, Probe, pick_pairs
+from exporter.consumers.tei import tei_problems
 from exporter.errors import RecipeError
 from exporter.export.source import WEIGHTS
+from exporter.libraries.consumers import CONSUMERS, Consumer, copy_published, score_with
 from exporter.machine import Machine, this_machine
-from exporter.publish.layout import FLAT, tei_problems
-from exporter.publish.loaders import CONSUMERS, TRUNCATION, Consumer, Pair, copy_published, score_with
-from exporter.verify.report_text import Table, md_table
-from exporter.verify.worker import ArtifactSpec, Job, run_job
+from exporter.measure.workspace import bars_of, recipe_of
+from exporter.pairs import load_pair_sets
+from exporter.recipe.schema import Recipe
+from exporter.report.report import Report, read_report
+from exporter.report.table import Table, md_table
+from exporter.runtime.model_file import check_artifact
+from exporter.worker.job import ArtifactSpec, Job
+from exporter.worker.process import run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from exporter.artifact import VariantEntry
+    from exporter.artifact.manifest import VariantEntry
+    from exporter.pairs import PairSet
     from exporter.progress import Progress
     from exporter.runtime.engine import Precision
-    from exporter.verify.pairs import PairSet
 
-_Scores: TypeAlias = "NDArray[np.float64]"
 # `loses`: it differs as it does with any folder, and is known to. `keeps its rules`: judged from its sources, not scored.
 Outcome = Literal["agrees", "loses", "differs", "fails", "keeps its rules", "not run"]
 
 CONSUMERS_SCHEMA = 1
-N_PAIRS = 50
-_N_TRUNCATED, _N_LONG = 15, 20
-# A leftover limit of this many tokens in a tokenizer's file is what went wrong most often.
-# Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/blob/main/tokenizer.json (truncation, max_length 128)
-LONG = 128
-_MIN_TRUNCATED = 5
-
-RULE = (
-    f"{N_PAIRS} pairs of the artifact's verify set by their tokens: up to {_N_TRUNCATED} longer than the model reads, then up to "
-    f"{_N_LONG} over {LONG} tokens, the rest from those up to {LONG}, each evenly from the shortest to the longest; where one "
-    f"group has too few the others fill up, and with fewer than {_MIN_TRUNCATED} truncated pairs the longest passages are "
-    "repeated until there are"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """The pairs every consumer scores. `n_tokens`: int64[n_pairs], tokens before truncation, special ones counted."""
-
-    pairs: tuple[Pair, ...]
-    n_tokens: NDArray[np.int64]
-    max_length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """How far, in logits, a consumer may be from us, and why so far."""
-
-    logits: float
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +130,17 @@ def check_consumers(
         raise RecipeError(f"{unknown[0]!r} is no consumer; they are {', '.join(CONSUMERS)}")
     probe = pick_pairs(pair_set, folder, manifest.max_length)
     rows: list[ConsumerRow] = []
-    with progress.stage("consumers", len(only or CONSUMERS)) as step, tempfile.TemporaryDirectory(prefix="exporter-") as scratch:
+    with (
+        progress.stage("consumers", len(only or CONSUMERS)) as step,
+        tempfile.TemporaryDirectory(prefix="exporter-") as scratch,
+    ):
         ours = _Ours(folder, manifest, probe, Path(scratch))
         if not only:
-            rows += [_ourselves(entry, ours, effects or {}) for entry in manifest.variants if entry.engine == "onnxruntime"]
+            rows += [
+                _ourselves(entry, ours, effects or {})
+                for entry in manifest.variants
+                if entry.engine == "onnxruntime"
+            ]
         for done, name in enumerate(only or CONSUMERS, 1):
             rows += _checked(CONSUMERS[name], folder, manifest, ours, effects or {})
             step(done)
@@ -194,7 +177,10 @@ def _checked(
             yield _not_run(consumer, kind, file, "fails", theirs)
         else:
             entry = manifest.variant(kind)
-            yield replace(_compared(consumer, entry, theirs, ours, bound_of(consumer.engine, kind, effects.get(kind))), file=file)
+            yield replace(
+                _compared(consumer, entry, theirs, ours, bound_of(consumer.engine, kind, effects.get(kind))),
+                file=file,
+            )
 
 
 def _ourselves(entry: VariantEntry, ours: _Ours, effects: Mapping[str, float]) -> ConsumerRow:
@@ -207,14 +193,24 @@ def _ourselves(entry: VariantEntry, ours: _Ours, effects: Mapping[str, float]) -
 def _by_rules(consumer: Consumer, folder: Path, manifest: Manifest) -> ConsumerRow:
     """Judge text-embeddings-inference by the rules in its sources; a folder without the file it opens is not meant for it."""
     if not (folder / FLAT).is_file():
-        return _not_run(consumer, "", "", "not run", f"it opens {FLAT} only; publish one variant with --profile flat")
+        return _not_run(
+            consumer, "", "", "not run", f"it opens {FLAT} only; publish one variant with --profile flat"
+        )
     problems = tei_problems(folder)
     outcome: Outcome = "fails" if problems else "keeps its rules"
-    return _not_run(consumer, _kind_of(manifest, FLAT) or "", FLAT, outcome, "; ".join(problems) or "the program was not run")
+    return _not_run(
+        consumer,
+        _kind_of(manifest, FLAT) or "",
+        FLAT,
+        outcome,
+        "; ".join(problems) or "the program was not run",
+    )
 
 
 def _not_run(consumer: Consumer, kind: str, file: str, outcome: Outcome, why: str) -> ConsumerRow:
-    return ConsumerRow(consumer.name, consumer.version, kind, file, outcome, None, "", None, None, "", 0, (), why)
+    return ConsumerRow(
+        consumer.name, consumer.version, kind, file, outcome, None, "", None, None, "", 0, (), why
+    )
 
 
 def _kind_of(manifest: Manifest, file: str) -> str | None:
@@ -227,50 +223,6 @@ def _kind_of(manifest: Manifest, file: str) -> str | None:
     return next((entry.kind for entry in manifest.variants if hashes.get(entry.model) == hashes[file]), None)
 
 
-# --- pairs ---
-
-
-def pick_pairs(pair_set: PairSet, folder: Path, max_length: int) -> Probe:
-    """Pick the pairs every consumer scores, by `RULE`; the same for the same set, tokenizer and limit."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def count(pairs: Sequence[Pair]) -> NDArray[np.int64]:
-        return np.array([len(encoding) for encoding in tokenizer.encode_batch(list(pairs))], np.int64)
-
-    n_tokens = count(pair_set.pairs)
-    groups = (n_tokens > max_length, (n_tokens > LONG) & (n_tokens <= max_length), (n_tokens <= LONG) & (n_tokens <= max_length))
-    picked: list[int] = []
-    for group, wanted in zip(groups, (_N_TRUNCATED, _N_TRUNCATED + _N_LONG, N_PAIRS), strict=True):
-        picked += _evenly(np.flatnonzero(group), n_tokens, wanted - len(picked))
-    picked += _evenly(np.setdiff1d(np.arange(len(n_tokens)), picked), n_tokens, N_PAIRS - len(picked))
-    picked.sort()
-    pairs = [pair_set.pairs[i] for i in picked]
-    lacking = _MIN_TRUNCATED - int(groups[0].sum())
-    for at in sorted(range(len(pairs)), key=lambda i: -n_tokens[picked[i]])[: max(lacking, 0)]:
-        pairs[at] = _lengthened(pairs[at], lambda pair: int(count([pair])[0]), max_length)
-    return Probe(tuple(pairs), count(pairs), max_length)
-
-
-def _evenly(positions: NDArray[np.int64], n_tokens: NDArray[np.int64], wanted: int) -> list[int]:
-    """Pick positions evenly by tokens, both ends among them."""
-    order = positions[np.argsort(n_tokens[positions], kind="stable")]
-    at = np.linspace(0, len(order) - 1, min(max(wanted, 0), len(order))).astype(np.int64)
-    return [int(i) for i in order[at]]
-
-
-def _lengthened(pair: Pair, count: Callable[[Pair], int], max_length: int) -> Pair:
-    query, passage = pair
-    text = passage.strip() or query
-    while text and count((query, passage)) <= max_length:
-        passage = f"{passage} {text}"
-        text = passage
-    return query, passage
-
-
 # --- our own scores ---
 
 
@@ -281,24 +233,24 @@ class _Ours:
         self.probe = probe
         self._manifest = manifest
         self._folders = {False: scratch / "ours", True: scratch / "typeless"}
-        self._known: dict[tuple[str, Precision, bool], _Scores] = {}
+        self._known: dict[tuple[str, Precision, bool], Scores] = {}
         for copy in self._folders.values():
             copy_published(folder, copy)
         self._has_typeless = _drop_types(self._folders[True] / "tokenizer.json")
         for copy in self._folders.values():  # a staged folder may have no manifest yet
             write_manifest(replace(manifest, files=list_files(copy)), copy)
 
-    def scores(self, kind: str, precision: Precision) -> _Scores:
+    def scores(self, kind: str, precision: Precision) -> Scores:
         """Give a variant's, float64[n_pairs], raw logits."""
         return self._scored(kind, precision, typeless=False)
 
-    def typeless_scores(self, kind: str, precision: Precision) -> _Scores | None:
+    def typeless_scores(self, kind: str, precision: Precision) -> Scores | None:
         """Give them with every token's type 0, as a consumer that drops the types has them; None where that cannot be had."""
         if not self._has_typeless or "token_type_ids" not in self._manifest.variant(kind).inputs:
             return None
         return self._scored(kind, precision, typeless=True)
 
-    def _scored(self, kind: str, precision: Precision, *, typeless: bool) -> _Scores:
+    def _scored(self, kind: str, precision: Precision, *, typeless: bool) -> Scores:
         key = (kind, precision, typeless)
         if key not in self._known:
             # A budget of one token: every pair is a batch of its own.
@@ -323,35 +275,9 @@ def _drop_types(path: Path) -> bool:
     return True
 
 
-# --- what scores say ---
-
-
-# Logits, for the same weights in float32. On the tests' small model seven libraries were off by 4.2e-7 at most (onnxruntime 1.32,
-# OpenVINO 2026.4); a trained model's logits are sums of more, and larger.
-_FLOAT32 = 1e-4
-
-
-def bound_of(engine: str, kind: str, effect: float | None) -> Bound:
-    """Say how far a consumer may be from us.
-
-    Args:
-        engine: the consumer's, as in `Consumer.engine`; `ours` for our own runtime.
-        kind: the variant's.
-        effect: what company does to a pair's score of this variant, in logits, as measured; None where it was not. It bounds
-            int8 where rounding is not the same: in another onnxruntime, or in ours with other fusions.
-    """
-    if engine == "openvino":
-        return Bound(_FLOAT32, "the same file in the same OpenVINO, at its own default precision on both sides")
-    if engine == "onnxruntime":
-        return Bound(_FLOAT32, "the same file in the same onnxruntime, at its own defaults on both sides")
-    whose = {"torch": "in PyTorch", "another onnxruntime": "in an onnxruntime of its own", "ours": "with other fusions"}[engine]
-    if "int8" in kind and effect is not None and effect > _FLOAT32:
-        why = f"int8 {whose}: a sum that rounds otherwise may end a step away, as it does in another batch, which was measured"
-        return Bound(effect, why)
-    return Bound(_FLOAT32, f"the same weights {whose}: only the order of sums differs")
-
-
-def _compared(consumer: Consumer, entry: VariantEntry, theirs: Sequence[float], ours: _Ours, bound: Bound) -> ConsumerRow:
+def _compared(
+    consumer: Consumer, entry: VariantEntry, theirs: Sequence[float], ours: _Ours, bound: Bound
+) -> ConsumerRow:
     precision: Precision = "stated" if consumer.engine == "torch" else "own"
     wanted = ours.scores(entry.kind, precision)
     activation, logits, resolution = undo_activation(np.array(theirs, np.float64), wanted)
@@ -382,74 +308,7 @@ def _compared(consumer: Consumer, entry: VariantEntry, theirs: Sequence[float], 
     )
 
 
-def undo_activation(scores: _Scores, ours: _Scores) -> tuple[str, _Scores, _Scores]:
-    """Find what was applied to the logits by which undoing brings scores nearest to ours, and undo it.
-
-    Args:
-        scores: float64[n_pairs], a consumer's.
-        ours: float64[n_pairs], raw logits of the same pairs.
-
-    Returns:
-        `none`, `sigmoid` or `two sigmoids`; the logits; and how exactly each is known, in logits: a float32 near 1 stands for
-        many of them, and 1 itself for all above 17.
-    """
-    found = [("none", scores, np.zeros(len(scores)))]
-    if ((scores >= 0) & (scores <= 1)).all():
-        once = _logit(scores)
-        found.append(("sigmoid", *once))
-        if ((once[0] >= 0) & (once[0] <= 1)).all():
-            inner, outer = _logit(once[0]), _logit_step(once[0])
-            found.append(("two sigmoids", inner[0], outer * once[1]))
-    return min(found, key=lambda way: _middle(way[1] - ours))
-
-
-def _middle(differences: _Scores) -> float:
-    return float(np.median(np.nan_to_num(np.abs(differences), nan=np.inf)))
-
-
-def _logit(shares: _Scores) -> tuple[_Scores, _Scores]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logits = np.log(shares) - np.log1p(-shares)
-        return logits, _logit_step(shares) * np.spacing(shares.astype(np.float32))
-
-
-def _logit_step(shares: _Scores) -> _Scores:
-    """Give the logit's derivative: how much of it a step of its argument is."""
-    with np.errstate(divide="ignore"):
-        return 1 / (shares * (1 - shares))
-
-
-def losses(logits: _Scores, ours: _Scores, typeless: _Scores | None, probe: Probe, bound: _Scores) -> tuple[str, ...]:
-    """Say what a consumer whose scores are off does not read, from which of them are off.
-
-    Args:
-        logits: float64[n_pairs], the consumer's.
-        ours: float64[n_pairs], of the same pairs.
-        typeless: ours with every token's type 0; None where a model has no types, or they cannot be taken away.
-        probe: the pairs' lengths.
-        bound: float64[n_pairs], how far each may be off.
-
-    Returns:
-        Phrases, most important first; one that says so where nothing explains it. Empty when no score is off.
-    """
-    found = []
-    off = ~(np.abs(logits - ours) <= bound)
-    # By which of the two they are nearer to, since a wide bound would hide it.
-    if typeless is not None and _middle(logits - typeless) < _middle(logits - ours):
-        found.append("token types")
-        off = ~(np.abs(logits - typeless) <= bound)
-    if not off.any():
-        return tuple(found)
-    longest_right = int(probe.n_tokens[~off].max(initial=0))
-    shortest_off = int(probe.n_tokens[off].min())
-    if longest_right > shortest_off or longest_right == 0:
-        return (*found, "something unknown")
-    if longest_right <= probe.max_length < shortest_off:
-        return (*found, TRUNCATION)
-    return (*found, f"what is beyond some {longest_right} tokens")
-
-
-def _pearson(theirs: _Scores, ours: _Scores) -> float | None:
+def _pearson(theirs: Scores, ours: Scores) -> float | None:
     if len(theirs) < 2 or not np.isfinite(theirs).all() or theirs.std() == 0 or ours.std() == 0:
         return None
     return float(np.corrcoef(theirs, ours)[0, 1])
@@ -472,7 +331,9 @@ def _cells(row: ConsumerRow) -> tuple[str, ...]:
         "" if row.max_abs_diff is None else f"{row.max_abs_diff:.2g}",
         "" if row.bound is None else f"{row.bound:.2g}",
         "" if row.pearson is None else f"{row.pearson:.6f}",
-        row.activation if not row.n_incomparable else f"{row.activation}, {row.n_incomparable} too near 1 to compare",
+        row.activation
+        if not row.n_incomparable
+        else f"{row.activation}, {row.n_incomparable} too near 1 to compare",
         ", ".join(row.loses),
         f"{row.outcome}: {row.why}" if row.why else row.outcome,
     )
@@ -496,3 +357,34 @@ def markdown(found: ConsumerReport) -> str:
             *(f"Bound {bound}.  " for bound in bounds),
         ]
     )
+
+
+def consumers(
+    folder: Path, progress: Progress, *, started_at: str, only: Sequence[str] = ()
+) -> ConsumerReport:
+    """Load a published folder in the libraries that are expected to load it, and compare their scores with ours.
+
+    Raises:
+        RecipeError: the folder is no artifact, its pairs are gone, or there is no such consumer.
+        IntegrityError: its files are not what its manifest says.
+        BackendError: our own runtime cannot score.
+    """
+    manifest = read_manifest(folder)
+    check_artifact(manifest, folder)
+    recipe = recipe_of(manifest, folder)
+    pair_set, _ = load_pair_sets(recipe)
+    report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
+    effects = company_effects(recipe, report)
+    return check_consumers(
+        folder, manifest, pair_set, progress, started_at=started_at, only=only, effects=effects
+    )
+
+
+def company_effects(recipe: Recipe, report: Report | None) -> dict[str, float]:
+    """Say by kind what company may do to a score, in logits: as measured, or, where nothing was, up to the recipe's bar."""
+    bars = {
+        kind: bars.max_batch_delta
+        for kind, bars in bars_of(recipe).items()
+        if bars.max_batch_delta is not None
+    }
+    return bars | {row.kind: row.fidelity.batches.max_delta for row in (report.variants if report else ())}

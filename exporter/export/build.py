@@ -6,11 +6,7 @@ Each step's result is cached under everything it was made from, so an unchanged 
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
 import shutil
-import warnings
-from contextlib import contextmanager, redirect_stdout
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
@@ -18,24 +14,28 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 from pydantic import TypeAdapter
 
 from exporter import __version__
-from exporter.artifact import VariantEntry, Work
+from exporter.artifact.manifest import PairsEntry, VariantEntry, Work, read_manifest
 from exporter.cache import cached
-from exporter.errors import BackendMissing
+from exporter.errors import BackendMissing, RecipeError
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version
-from exporter.recipe import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoFp16, OpenVinoInt8
+from exporter.pairs import PairSet
+from exporter.progress import quiet
+from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoFp16, OpenVinoInt8
+from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from exporter.export.source import Source
     from exporter.progress import Progress
-    from exporter.recipe import Recipe, Variant
+    from exporter.recipe.schema import Recipe, Variant
 
     _Feeds: TypeAlias = list[dict[str, NDArray[np.int64]]]
+
 
 _FACTS = "facts.txt"
 _GRAPH = "graph.onnx"
@@ -63,14 +63,26 @@ _TOOLS = (
 
 def tools() -> tuple[tuple[str, str], ...]:
     """Name the packages that decide what a build gives, and their versions."""
-    return (("exporter", __version__), *((name, version) for name in _TOOLS if (version := package_version(name))))
+    return (
+        ("exporter", __version__),
+        *((name, version) for name in _TOOLS if (version := package_version(name))),
+    )
 
 
 def missing_packages(kind: str) -> tuple[str, ...]:
     """Name what has to be installed before a kind can be built here."""
     needs: tuple[str, ...] = {
         "onnx": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime"),
-        "openvino": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime", "openvino"),
+        "openvino": (
+            "torch",
+            "transformers",
+            "optimum",
+            "optimum-onnx",
+            "onnx",
+            "onnx-ir",
+            "onnxruntime",
+            "openvino",
+        ),
     }[kind.partition("-")[0]]
     needs += ("nncf",) if kind == "openvino-int8" else ()
     return tuple(name for name in needs if package_version(name) is None)
@@ -120,13 +132,18 @@ def build_variants(
     """
     for variant in recipe.variants:
         if missing := missing_packages(variant.kind):
-            raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock")
+            raise BackendMissing(
+                f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock"
+            )
     max_length = recipe.model.max_length
     graphs = {
-        opset: _export(source, opset, max_length, proof, progress) for opset in sorted({_opset(v) for v in recipe.variants})
+        opset: _export(source, opset, max_length, proof, progress)
+        for opset in sorted({_opset(v) for v in recipe.variants})
     }
     return tuple(
-        _build(variant, recipe, source, calibrate, graph=graphs[_opset(variant)], into=into, progress=progress)
+        _build(
+            variant, recipe, source, calibrate, graph=graphs[_opset(variant)], into=into, progress=progress
+        )
         for variant in recipe.variants
     )
 
@@ -142,18 +159,23 @@ def _base(source: Source, opset: int) -> dict[str, object]:
 @cache
 def _code() -> str:
     """Give one hash of this room's modules: what they make changes between two releases too."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+    return hashlib.sha256(
+        b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    ).hexdigest()
 
 
-def _export(source: Source, opset: int, max_length: int, proof: Sequence[tuple[str, str]], progress: Progress) -> Path:
+def _export(
+    source: Source, opset: int, max_length: int, proof: Sequence[tuple[str, str]], progress: Progress
+) -> Path:
     """Give the folder of the graph all variants of one opset are made from: exported, rewritten, and shown to score the same."""
 
     def make(folder: Path) -> tuple[str, ...]:
-        from exporter.export.attention import projections_absorbed, unmasked_where_full
+        from exporter.export.flops import count_work
+        from exporter.export.folder import tokenized
         from exporter.export.onnx import export_plain
-        from exporter.export.rewrite import first_token_only, proven
-        from exporter.export.source import tokenized
-        from exporter.export.work import count_work
+        from exporter.export.rewrites.attention import projections_absorbed, unmasked_where_full
+        from exporter.export.rewrites.last_layer import first_token_only
+        from exporter.export.rewrites.proof import proven
 
         exported, narrowed, rewritten = folder / "exported.onnx", folder / "narrowed.onnx", folder / _GRAPH
         export_plain(source, opset, exported)
@@ -187,12 +209,16 @@ def _build(
 ) -> VariantEntry:
     target = Path(model_file(variant))
     exported = tuple((graph / _FACTS).read_text(encoding="utf-8").splitlines())
-    config = {**_base(source, _opset(variant)), "graph": exported, "variant": variant.model_dump(mode="json", exclude={"bars"})}
+    config = {
+        **_base(source, _opset(variant)),
+        "graph": exported,
+        "variant": variant.model_dump(mode="json", exclude={"bars"}),
+    }
     if isinstance(variant, OnnxInt8Static | OpenVinoInt8):
         config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": recipe.model.max_length}
 
     def make(folder: Path) -> tuple[str, ...]:
-        from exporter.export.source import tokenized
+        from exporter.export.folder import tokenized
 
         feeds = partial(tokenized, source, recipe.model.max_length, calibrate)
         return _make(variant, graph, folder / target.name, feeds)
@@ -230,9 +256,11 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
             return (attention,)
         case OnnxInt8() | OnnxInt8Static():
             from exporter.export import int8
-            from exporter.export.attention import unmasked_where_full
+            from exporter.export.rewrites.attention import unmasked_where_full
 
-            int8_options = int8.Options(variant.isa, variant.keep_fp32, embeddings=variant.quantize_embeddings)
+            int8_options = int8.Options(
+                variant.isa, variant.keep_fp32, embeddings=variant.quantize_embeddings
+            )
             if isinstance(variant, OnnxInt8):
                 facts = int8.quantize_at_run_time(graph, path, int8_options)
             else:
@@ -252,7 +280,9 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
     assert_never(variant)
 
 
-def _step(step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str, progress: Progress) -> Path:
+def _step(
+    step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str, progress: Progress
+) -> Path:
     """Run a step, or take its result from the cache and say so."""
 
     def fill(folder: Path) -> None:
@@ -267,13 +297,35 @@ def _step(step: str, key: dict[str, object], make: Callable[[Path], tuple[str, .
     return folder
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence libraries while they build: stdout is for results, and what matters they raise."""
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+# Pairs of all lengths, on which a rewritten graph is held against the exported one.
+N_PROOF_PAIRS = 64
+
+
+def pair_entries(verify_set: PairSet, calibrate_set: PairSet | None) -> tuple[PairsEntry, ...]:
+    verify_entry = PairsEntry("verify", verify_set.name, verify_set.digest, len(verify_set.pairs))
+    if calibrate_set is None:
+        return (verify_entry,)
+    return (
+        verify_entry,
+        PairsEntry("calibrate", calibrate_set.name, calibrate_set.digest, len(calibrate_set.pairs)),
+    )
+
+
+def is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsEntry, ...]) -> bool:
+    """Tell whether an artifact is what this recipe would build here and now.
+
+    Raises:
+        RecipeError: it was built from something else; says from what.
+        IntegrityError: it was built from this recipe, and changed since.
+    """
+    manifest = read_manifest(folder)
+    for what, old, new in (
+        ("another recipe", manifest.recipe_digest, recipe.digest),
+        ("another model", manifest.source.digest, source.digest),
+        ("other pairs", manifest.pairs, pairs),
+        ("other package versions", manifest.tools, tools()),
+    ):
+        if old != new:
+            raise RecipeError(f"{folder} already exists, built from {what}; pass --replace to build it again")
+    check_artifact(manifest, folder)
+    return True

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact import Work
-from exporter.runtime.engine import recorded_by_onnxruntime
+from exporter.artifact.manifest import Work
+from exporter.runtime.operators import recorded_by_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
 
 # A transformer's work is quadratic in the tokens; three lengths give its three coefficients.
 _LENGTHS = (8, 16, 24)
@@ -34,12 +35,16 @@ def _flops(graph: Path, inputs: Sequence[str], n_tokens: int) -> int:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # a fused operator would hide its products
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )  # a fused operator would hide its products
     options.log_severity_level = 3
     options.enable_profiling = True
     with tempfile.TemporaryDirectory(prefix="exporter-profile-") as folder:
         options.profile_file_prefix = f"{folder}/ort"
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         ones = np.ones((1, n_tokens), np.int64)
-        session.run(None, {name: np.zeros_like(ones) if name == "token_type_ids" else ones for name in inputs})
+        session.run(
+            None, {name: np.zeros_like(ones) if name == "token_type_ids" else ones for name in inputs}
+        )
         return sum(operation.flops for operation in recorded_by_onnxruntime(Path(session.end_profiling())))

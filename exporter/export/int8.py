@@ -117,7 +117,9 @@ def quantize_by_ranges(
             by_input.setdefault(_input(node, 0), []).append(node)
     ranges = _channel_ranges(graph, [value.name or "" for value in by_input], feeds)
     for value, nodes in by_input.items():
-        _quantize_products(model.graph, value, nodes, ranges[value.name or ""], _LARGEST_WEIGHT[options.weight_bits])
+        _quantize_products(
+            model.graph, value, nodes, ranges[value.name or ""], _LARGEST_WEIGHT[options.weight_bits]
+        )
     model.graph.opset_imports["com.microsoft"] = 1
     RemoveUnusedNodesPass()(model)
     ir.save(model, path)
@@ -130,18 +132,26 @@ def _products(graph: Path, options: Options) -> tuple[list[str], list[str]]:
 
     model = onnx.load(graph)
     initializers = {tensor.name for tensor in model.graph.initializer}
-    names = [n.name for n in model.graph.node if n.op_type in ("MatMul", _GEMM) and _has_weight(n, initializers)]
+    names = [
+        n.name for n in model.graph.node if n.op_type in ("MatMul", _GEMM) and _has_weight(n, initializers)
+    ]
     for pattern in options.keep_fp32:
         if not any(fnmatch(name, pattern) for name in names):
             raise RecipeError(f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}")
-    return names, [name for name in names if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *options.keep_fp32))]
+    return names, [
+        name
+        for name in names
+        if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *options.keep_fp32))
+    ]
 
 
 def _has_weight(node: NodeProto, initializers: set[str]) -> bool:
     return len(node.input) > 1 and node.input[1] in initializers
 
 
-def _quantize_dynamic(graph: Path, path: Path, operators: tuple[str, ...], options: Options, kept: Iterable[str]) -> None:
+def _quantize_dynamic(
+    graph: Path, path: Path, operators: tuple[str, ...], options: Options, kept: Iterable[str]
+) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     try:
@@ -176,7 +186,9 @@ def _channel_ranges(
 
     model = onnx.load(graph)
     del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     ranges: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     for feed in feeds:
@@ -202,18 +214,27 @@ def _quantize_products(
     low, high = channels
     weights = [_array(_input(node, 1)) for node in nodes]
     largest = np.maximum(np.maximum(-low, high), _SMALLEST)
-    largest_of_weights = np.maximum(np.max([np.abs(weight).max(axis=1) for weight in weights], axis=0), _SMALLEST)
+    largest_of_weights = np.maximum(
+        np.max([np.abs(weight).max(axis=1) for weight in weights], axis=0), _SMALLEST
+    )
     divisor = largest**_SMOOTHING / largest_of_weights ** (1 - _SMOOTHING)
     scale, zero = _scale_and_zero(low / divisor, high / divisor)
 
     name = f"{value.name}_int8"
-    smoothed = ir.node("Mul", [value, _initializer(graph, f"{name}_smoothing", (1 / divisor).astype(np.float32))])
-    scale_value, zero_value = _initializer(graph, f"{name}_scale", scale), _initializer(graph, f"{name}_zero", zero)
+    smoothed = ir.node(
+        "Mul", [value, _initializer(graph, f"{name}_smoothing", (1 / divisor).astype(np.float32))]
+    )
+    scale_value, zero_value = (
+        _initializer(graph, f"{name}_scale", scale),
+        _initializer(graph, f"{name}_zero", zero),
+    )
     quantized = ir.node("QuantizeLinear", [smoothed.outputs[0], scale_value, zero_value])
     graph.insert_before(nodes[0], [smoothed, quantized])
     for node, weight in zip(nodes, weights, strict=True):
         smoothed_weight = weight * divisor[:, None]
-        scales = (np.maximum(np.abs(smoothed_weight).max(axis=0), _SMALLEST) / largest_weight).astype(np.float32)
+        scales = (np.maximum(np.abs(smoothed_weight).max(axis=0), _SMALLEST) / largest_weight).astype(
+            np.float32
+        )
         rounded = np.clip(np.round(smoothed_weight / scales), -largest_weight, largest_weight).astype(np.int8)
         last, bias = _with_bias(node)
         product = ir.node(
@@ -234,7 +255,9 @@ def _quantize_products(
         last.outputs[0].replace_all_uses_with(product.outputs[0])
 
 
-def _scale_and_zero(low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _scale_and_zero(
+    low: NDArray[np.float32], high: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Lay 0...255 over a range that holds 0, so that zero stays exactly zero."""
     least, most = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
     scale = max(most - least, _SMALLEST) / 255

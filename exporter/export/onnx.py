@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from exporter.export.source import Source
 
+
 # The opset of the common plain graph when a variant has no opinion (OpenVINO).
 DEFAULT_OPSET = 18
 
@@ -55,12 +56,18 @@ def export_plain(source: Source, opset: int, path: Path) -> None:
         )
         export(model, make_config(model.config), path, opset=opset)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise BackendError(f"Optimum cannot export {model.config.model_type}: {str(error).splitlines()[0]}") from error
+        raise BackendError(
+            f"Optimum cannot export {model.config.model_type}: {str(error).splitlines()[0]}"
+        ) from error
     graph = onnx.load(path, load_external_data=False).graph
     inputs = {value.name for value in graph.input}
     if lost := set(source.inputs) - inputs:
         # A BERT without token types scores, and scores wrongly.
         # Source: https://github.com/elixir-nx/bumblebee/issues/444
-        raise BackendError(f"the exported graph has no input {', '.join(sorted(lost))}, which the tokenizer gives")
+        raise BackendError(
+            f"the exported graph has no input {', '.join(sorted(lost))}, which the tokenizer gives"
+        )
     if [value.name for value in graph.output] != ["logits"]:
-        raise BackendError(f"the exported graph gives {[value.name for value in graph.output]}, wanted logits")
+        raise BackendError(
+            f"the exported graph gives {[value.name for value in graph.output]}, wanted logits"
+        )

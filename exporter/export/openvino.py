@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from exporter.machine import Isa
 
+
 # Scores come from these one-row products; see int8.py.
 _ALWAYS_FP32 = ("*pooler*", "*classifier*", "absorbed_*")
 
@@ -45,7 +46,12 @@ def convert(plain: Path, path: Path, *, fp16: bool) -> tuple[str, ...]:
 
 
 def quantize(
-    plain: Path, path: Path, feeds: Sequence[Mapping[str, NDArray[np.int64]]], *, isa: Isa, keep_fp32: tuple[str, ...]
+    plain: Path,
+    path: Path,
+    feeds: Sequence[Mapping[str, NDArray[np.int64]]],
+    *,
+    isa: Isa,
+    keep_fp32: tuple[str, ...],
 ) -> tuple[str, ...]:
     """Quantize with NNCF, activation ranges taken from real pairs.
 
@@ -77,8 +83,12 @@ def quantize(
         names = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"]
         for pattern in keep_fp32:
             if not any(fnmatch(name, pattern) for name in names):
-                raise RecipeError(f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}")
-        kept = [name for name in names if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *keep_fp32))]
+                raise RecipeError(
+                    f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}"
+                )
+        kept = [
+            name for name in names if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *keep_fp32))
+        ]
         quantized = nncf.quantize(
             model,
             nncf.Dataset(feeds),

@@ -9,7 +9,6 @@ What is built from the folder is not known here.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -17,18 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import __version__
-from exporter.artifact import MANIFEST, FileEntry, foreign_key, plain_file, read_json_object, sha256_file
+from exporter.artifact.files import (
+    MANIFEST,
+    FileEntry,
+    foreign_key,
+    plain_file,
+    read_json_object,
+    sha256_file,
+)
 from exporter.cache import cached
 from exporter.errors import IntegrityError, RecipeError
-from exporter.hub import fetch
+from exporter.remote.hub import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from exporter.recipe.schema import Model
 
-    from exporter.recipe import Model
 
 WEIGHTS = "model.safetensors"
 _MAX_TOKENIZER_BYTES = 64 << 20  # see artifact.py
@@ -89,7 +93,9 @@ def _sample_folder() -> Path:
 
     names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json")
     files = {name: sha256_file(backbone_dir() / name) for name in names}
-    folder, _ = cached("sample", {"weights": sample_digest(), "files": files, "exporter": __version__}, write_sample)
+    folder, _ = cached(
+        "sample", {"weights": sample_digest(), "files": files, "exporter": __version__}, write_sample
+    )
     return folder
 
 
@@ -111,13 +117,17 @@ def _checked(model: Model, folder: Path, revision: str | None) -> Source:
         raise RecipeError(f"{where}: no model, it has no config.json")
     if not (folder / WEIGHTS).is_file():
         pickled = [p.name for p in folder.glob("*.bin")]
-        found = f"found {', '.join(pickled)}, which can run code when opened" if pickled else "found no weights"
+        found = (
+            f"found {', '.join(pickled)}, which can run code when opened" if pickled else "found no weights"
+        )
         raise RecipeError(f"{where}: wanted {WEIGHTS}, {found}; save it with safe_serialization=True")
     files, config = _files(where, folder)
     architectures = config.get("architectures")
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
     if not architecture.endswith("ForSequenceClassification"):
-        raise RecipeError(f"{where}: {architecture[:80]!a} is no cross-encoder; wanted a ...ForSequenceClassification")
+        raise RecipeError(
+            f"{where}: {architecture[:80]!a} is no cross-encoder; wanted a ...ForSequenceClassification"
+        )
     names = config.get("id2label")
     n_labels = config.get("num_labels", len(names) if isinstance(names, dict) and names else 2)
     if n_labels != 1:
@@ -136,7 +146,9 @@ def _files(where: str, folder: Path) -> tuple[tuple[FileEntry, ...], dict[str, o
                 raise RecipeError(f"{where}: its {name} {asks} ({key}), which exporter does not")
         for path in paths:
             if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > _MAX_TOKENIZER_BYTES:
-                raise RecipeError(f"{path}: {path.stat().st_size} bytes, and no such file has more than {_MAX_TOKENIZER_BYTES}")
+                raise RecipeError(
+                    f"{path}: {path.stat().st_size} bytes, and no such file has more than {_MAX_TOKENIZER_BYTES}"
+                )
     except IntegrityError as error:
         raise RecipeError(f"{where}: {error}") from None
     _check_weights(where, folder / WEIGHTS)
@@ -151,12 +163,17 @@ def _check_weights(where: str, path: Path) -> None:
         with safe_open(path, "np"):
             pass
     except (SafetensorError, OSError) as error:
-        raise RecipeError(f"{where}: {WEIGHTS} is no safetensors file: {str(error).splitlines()[0]}") from None
+        raise RecipeError(
+            f"{where}: {WEIGHTS} is no safetensors file: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _only(files: Sequence[FileEntry], folder: Path) -> Path:
     """Give a folder that holds a model's files and nothing else: this one, or one in the cache."""
-    if {path.name for path in folder.iterdir()} <= {MANIFEST, *(file.path for file in files)}:  # MANIFEST: the cache's own
+    if {path.name for path in folder.iterdir()} <= {
+        MANIFEST,
+        *(file.path for file in files),
+    }:  # MANIFEST: the cache's own
         return folder
 
     def fill(into: Path) -> None:
@@ -167,7 +184,9 @@ def _only(files: Sequence[FileEntry], folder: Path) -> Path:
     return only
 
 
-def _described(model: Model, where: str, folder: Path, revision: str | None, files: Sequence[FileEntry]) -> Source:
+def _described(
+    model: Model, where: str, folder: Path, revision: str | None, files: Sequence[FileEntry]
+) -> Source:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
@@ -189,65 +208,8 @@ def _described(model: Model, where: str, folder: Path, revision: str | None, fil
         revision=revision,
         digest=digest,
         weights_bytes=(folder / WEIGHTS).stat().st_size,
-        inputs=tuple(n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names),
+        inputs=tuple(
+            n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names
+        ),
         pad_id=int(tokenizer.pad_token_id or 0),
     )
-
-
-def tokenized(
-    source: Source, max_length: int, pairs: Sequence[tuple[str, str]], *, batch_size: int = 1
-) -> list[dict[str, NDArray[np.int64]]]:
-    """Tokenize pairs for a graph of this model: int64[batch_size, n_tokens] per input and batch, padded to the longest in it."""
-    import numpy as np
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    feeds = []
-    for start in range(0, len(pairs), batch_size):
-        queries, passages = zip(*pairs[start : start + batch_size], strict=True)
-        encoded = tokenizer(
-            list(queries),
-            list(passages),
-            padding=True,
-            padding_side="right",
-            truncation=True,
-            max_length=max_length,
-            return_tensors="np",
-        )
-        feeds.append({name: encoded[name].astype(np.int64) for name in source.inputs})
-    return feeds
-
-
-def write_reference(source: Source, max_length: int, into: Path) -> None:
-    """Write the PyTorch reference as a sentence-transformers folder: weights, config and tokenizer."""
-    shutil.copyfile(source.folder / WEIGHTS, into / WEIGHTS)
-    write_config_and_tokenizer(source, max_length, into)
-
-
-def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> None:
-    """Write what every consumer of the model reads beside a graph.
-
-    One limit on length, the recipe's, in tokenizer.json and in tokenizer_config.json: fastembed takes the strictest it finds,
-    transformers ignores one of them, and a leftover 128 looks like a fourfold speed-up. `special_tokens_map.json` always,
-    since transformers 5 stopped writing it.
-    Source: https://github.com/qdrant/fastembed/issues/686
-    """
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
-
-    shutil.copyfile(source.folder / "config.json", into / "config.json")
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    tokenizer.model_max_length = max_length
-    tokenizer.padding_side = "right"
-    tokenizer.chat_template = None  # a program in Jinja, which rates no pair
-    tokenizer.init_kwargs = {
-        k: v for k, v in tokenizer.init_kwargs.items() if k not in ("max_length", "stride", "pad_to_multiple_of", "chat_template")
-    }
-    tokenizer.save_pretrained(into)
-    special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-    if not (into / "special_tokens_map.json").is_file():
-        (into / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
-    plain = Tokenizer.from_file(str(into / "tokenizer.json"))
-    plain.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
-    plain.no_padding()
-    plain.save(str(into / "tokenizer.json"))

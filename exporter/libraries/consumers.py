@@ -1,6 +1,6 @@
 """How each library loads a published folder and scores pairs with it: as its documentation shows, and in a process of its own.
 
-Whether the scores are right is not known here, see `consumers.py`. `python -m exporter.publish.loaders TASK.json RESULT.json` is
+Whether the scores are right is not known here, see `consumers.py`. `python -m exporter.libraries.consumers TASK.json RESULT.json` is
 the process.
 """
 
@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import TypeAdapter
 
+from exporter.artifact.files import FLAT, QUANTIZED
 from exporter.errors import BackendError
 from exporter.export.source import WEIGHTS
 from exporter.machine import package_version
-from exporter.publish.layout import FLAT, QUANTIZED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from exporter.artifact import Manifest
+    from exporter.artifact.manifest import Manifest
+
 
 Pair: TypeAlias = tuple[str, str]
 # Gives the consumer's own scores, whatever it makes of the logits.
@@ -128,13 +129,21 @@ def score_with(
         environment = {
             **os.environ,
             "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(Path(scratch, "hf")),  # what one keeps of an earlier folder must not stand for this one
+            "HF_HOME": str(
+                Path(scratch, "hf")
+            ),  # what one keeps of an earlier folder must not stand for this one
             "TRANSFORMERS_VERBOSITY": "error",
         }
-        command = [sys.executable, "-m", "exporter.publish.loaders", str(job), str(result)]
+        command = [sys.executable, "-m", "exporter.libraries.consumers", str(job), str(result)]
         try:
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT_S,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return dict.fromkeys(files, f"did not end within {_TIMEOUT_S:.0f} s")
@@ -154,7 +163,9 @@ def main() -> None:
     found: dict[str, list[float] | str] = {}
     for file in task.files:
         try:
-            found[file] = [float(score) for score in load(Path(task.folder), file, task.max_length)(task.pairs)]
+            found[file] = [
+                float(score) for score in load(Path(task.folder), file, task.max_length)(task.pairs)
+            ]
         except Exception as error:  # noqa: BLE001 # other people's code may raise anything, and what it is is the result
             said = (str(error).strip() or "no reason given").splitlines()[0]
             found[file] = f"{type(error).__name__}: {said[:300]}"
@@ -172,9 +183,13 @@ def _load_cross_encoder(backend: str) -> Callable[[Path, str, int], Score]:
     def load(folder: Path, file: str, _max_length: int) -> Score:
         from sentence_transformers import CrossEncoder
 
-        how: dict[str, Any] = {} if backend == "torch" else {"backend": backend, "model_kwargs": {"file_name": file}}
+        how: dict[str, Any] = (
+            {} if backend == "torch" else {"backend": backend, "model_kwargs": {"file_name": file}}
+        )
         model = CrossEncoder(str(folder), device="cpu", local_files_only=True, **how)
-        return _one_by_one(lambda query, passage: model.predict([(query, passage)], show_progress_bar=False)[0])
+        return _one_by_one(
+            lambda query, passage: model.predict([(query, passage)], show_progress_bar=False)[0]
+        )
 
     return load
 
@@ -229,7 +244,9 @@ def _load_flashrank(folder: Path, file: str, max_length: int) -> Score:
 
     model_file_map[folder.name] = file
     ranker = Ranker(folder.name, cache_dir=str(folder.parent), max_length=max_length, log_level="ERROR")
-    return _one_by_one(lambda query, passage: float(ranker.rerank(RerankRequest(query, [{"text": passage}]))[0]["score"]))
+    return _one_by_one(
+        lambda query, passage: float(ranker.rerank(RerankRequest(query, [{"text": passage}]))[0]["score"])
+    )
 
 
 def _load_onnxruntime(folder: Path, file: str, max_length: int) -> Score:
@@ -244,8 +261,14 @@ def _load_onnxruntime(folder: Path, file: str, max_length: int) -> Score:
 
     def score(query: str, passage: str) -> float:
         found = tokenizer.encode(query, passage)
-        fields = {"input_ids": found.ids, "attention_mask": found.attention_mask, "token_type_ids": found.type_ids}
-        return float(session.run(["logits"], {name: np.array([fields[name]], np.int64) for name in names})[0][0, 0])
+        fields = {
+            "input_ids": found.ids,
+            "attention_mask": found.attention_mask,
+            "token_type_ids": found.type_ids,
+        }
+        return float(
+            session.run(["logits"], {name: np.array([fields[name]], np.int64) for name in names})[0][0, 0]
+        )
 
     return _one_by_one(score)
 
@@ -270,7 +293,9 @@ def _load_transformers_js(folder: Path, file: str, _max_length: int) -> Score:
             check=False,
         )
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if "Error" in line] or [f"node ended with {done.returncode}"]
+            said = [line for line in done.stderr.splitlines() if "Error" in line] or [
+                f"node ended with {done.returncode}"
+            ]
             raise BackendError(said[0].strip())
         return TypeAdapter(list[float]).validate_json(result.read_bytes())
 
@@ -282,7 +307,9 @@ def _node_modules() -> Path | None:
     if shutil.which("node") is None:
         return None
     places = (Path.cwd(), Path(sys.prefix))
-    return next((place for place in places if (place / "node_modules" / _NODE / "package.json").is_file()), None)
+    return next(
+        (place for place in places if (place / "node_modules" / _NODE / "package.json").is_file()), None
+    )
 
 
 def _node_version() -> str | None:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from exporter.cache import cached
-from exporter.export.build import quiet
-from exporter.export.source import write_reference
+from exporter.export.folder import write_reference
 from exporter.machine import package_version, this_isa
+from exporter.progress import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from exporter.export.source import Source
     from exporter.progress import Progress
+
 
 Pair: TypeAlias = tuple[str, str]
 # Gives raw logits, or anything that rises with them; the second argument is pairs a batch, None all candidates of a query.
@@ -78,7 +79,10 @@ def prepare_peers(
                 continue
 
             def make(into: Path, prepare: Callable[[Path, Path], None] = peer.prepare) -> None:
-                with quiet(), redirect_stderr(io.StringIO()):  # their progress bars, and loggers that ignore being told
+                with (
+                    quiet(),
+                    redirect_stderr(io.StringIO()),
+                ):  # their progress bars, and loggers that ignore being told
                     prepare(reference, into)
 
             try:
@@ -112,12 +116,16 @@ def _cross_encoder(folder: Path, **how: Any) -> Any:
     import torch
     from sentence_transformers import CrossEncoder
 
-    return CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity(), local_files_only=True, **how)
+    return CrossEncoder(
+        str(folder), device="cpu", activation_fn=torch.nn.Identity(), local_files_only=True, **how
+    )
 
 
 def _predict(model: Any) -> Score:
     def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
-        found: ArrayLike = model.predict([list(pair) for pair in pairs], batch_size=batch, show_progress_bar=False)
+        found: ArrayLike = model.predict(
+            [list(pair) for pair in pairs], batch_size=batch, show_progress_bar=False
+        )
         return found
 
     return score
@@ -157,14 +165,16 @@ def _prepare_st_openvino_int8(reference: Path, into: Path) -> None:
     """Its default calibration set is on the Hub; the sample's calibration pairs take its place."""
     from sentence_transformers import export_static_quantized_openvino_model
 
-    from exporter.verify.pairs import load_pairs
+    from exporter.pairs import load_pairs
 
     _prepare_st_openvino(reference, into)
     texts = into / "texts"
     texts.mkdir()
     rows = ({"text": f"{query} [SEP] {passage}"} for query, passage in load_pairs("sample/calibrate").pairs)
     (texts / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    model = _cross_encoder(into, backend="openvino", model_kwargs={"file_name": "openvino/openvino_model.xml"})
+    model = _cross_encoder(
+        into, backend="openvino", model_kwargs={"file_name": "openvino/openvino_model.xml"}
+    )
     export_static_quantized_openvino_model(
         model,
         None,
@@ -178,7 +188,9 @@ def _prepare_st_openvino_int8(reference: Path, into: Path) -> None:
 
 
 def _load_st(backend: str, file_name: str) -> Callable[[Path], Score]:
-    return lambda folder: _predict(_cross_encoder(folder, backend=backend, model_kwargs={"file_name": file_name}))
+    return lambda folder: _predict(
+        _cross_encoder(folder, backend=backend, model_kwargs={"file_name": file_name})
+    )
 
 
 # --- others ---
@@ -238,7 +250,9 @@ def _load_optimum(folder: Path) -> Score:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = ORTModelForSequenceClassification.from_pretrained(folder, subfolder="onnx", file_name="model.onnx")
+    model = ORTModelForSequenceClassification.from_pretrained(
+        folder, subfolder="onnx", file_name="model.onnx"
+    )
 
     def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
         found: list[float] = []
@@ -258,7 +272,11 @@ def _prepare_ctranslate2(reference: Path, into: Path) -> None:
     TransformersConverter(str(reference)).convert(str(into), quantization="int8", force=True)
     shutil.copyfile(reference / "tokenizer.json", into / "tokenizer.json")
     shutil.copyfile(reference / "config.json", into / "reference.json")
-    head = {name: value for name, value in load_file(reference / "model.safetensors").items() if name.startswith("classifier.")}
+    head = {
+        name: value
+        for name, value in load_file(reference / "model.safetensors").items()
+        if name.startswith("classifier.")
+    }
     save_file(head, into / "classifier.safetensors")
 
 
@@ -270,14 +288,18 @@ def _load_ctranslate2(folder: Path) -> Score:
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    encoder = ctranslate2.Encoder(str(folder), device="cpu", intra_threads=int(os.environ.get("OMP_NUM_THREADS", "0")))
+    encoder = ctranslate2.Encoder(
+        str(folder), device="cpu", intra_threads=int(os.environ.get("OMP_NUM_THREADS", "0"))
+    )
     head = load_file(folder / "classifier.safetensors")
 
     def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
         found: list[float] = []
         for _, rows in _queries(pairs, None) if batch is None else _cut(len(pairs), batch):
             encodings = tokenizer.encode_batch([pairs[i] for i in rows])
-            output = encoder.forward_batch([e.ids for e in encodings], token_type_ids=[e.type_ids for e in encodings])
+            output = encoder.forward_batch(
+                [e.ids for e in encodings], token_type_ids=[e.type_ids for e in encodings]
+            )
             pooled = np.array(output.pooler_output)
             found += (pooled @ head["classifier.weight"].T + head["classifier.bias"])[:, 0].tolist()
         return found
@@ -301,18 +323,32 @@ def _cut(n_pairs: int, batch: int) -> Iterator[tuple[str, Sequence[int]]]:
 _ST = "https://sbert.net/docs/cross_encoder/usage/efficiency.html"
 PEERS: dict[str, Peer] = {
     "sentence-transformers torch": Peer("sentence-transformers", _ST, 32, _copy, _load_torch),
-    "sentence-transformers onnx": Peer("sentence-transformers", _ST, 32, _prepare_st_onnx, _load_st("onnx", "onnx/model.onnx")),
+    "sentence-transformers onnx": Peer(
+        "sentence-transformers", _ST, 32, _prepare_st_onnx, _load_st("onnx", "onnx/model.onnx")
+    ),
     "sentence-transformers onnx int8": Peer(
         "sentence-transformers", _ST, 32, _prepare_st_onnx_int8, _load_st("onnx", "onnx/model_int8.onnx")
     ),
     "sentence-transformers openvino": Peer(
-        "sentence-transformers", _ST, 32, _prepare_st_openvino, _load_st("openvino", "openvino/openvino_model.xml")
+        "sentence-transformers",
+        _ST,
+        32,
+        _prepare_st_openvino,
+        _load_st("openvino", "openvino/openvino_model.xml"),
     ),
     "sentence-transformers openvino int8": Peer(
-        "sentence-transformers", _ST, 32, _prepare_st_openvino_int8, _load_st("openvino", "openvino/openvino_model_int8.xml")
+        "sentence-transformers",
+        _ST,
+        32,
+        _prepare_st_openvino_int8,
+        _load_st("openvino", "openvino/openvino_model_int8.xml"),
     ),
     "torch dynamic int8": Peer(
-        "torch", "https://docs.pytorch.org/tutorials/recipes/recipes/dynamic_quantization.html", 32, _copy, _load_torch_int8
+        "torch",
+        "https://docs.pytorch.org/tutorials/recipes/recipes/dynamic_quantization.html",
+        32,
+        _copy,
+        _load_torch_int8,
     ),
     "optimum ORTModel": Peer(
         "optimum",
@@ -322,7 +358,11 @@ PEERS: dict[str, Peer] = {
         _load_optimum,
     ),
     "fastembed": Peer(
-        "fastembed", "https://qdrant.github.io/fastembed/examples/Reranking/", 64, _prepare_st_onnx, _load_fastembed
+        "fastembed",
+        "https://qdrant.github.io/fastembed/examples/Reranking/",
+        64,
+        _prepare_st_onnx,
+        _load_fastembed,
     ),
     "flashrank": Peer(
         "flashrank",
@@ -331,7 +371,9 @@ PEERS: dict[str, Peer] = {
         _prepare_flashrank,
         _load_flashrank,
     ),
-    "rerankers": Peer("rerankers", "https://github.com/AnswerDotAI/rerankers#usage", 16, _copy, _load_rerankers),
+    "rerankers": Peer(
+        "rerankers", "https://github.com/AnswerDotAI/rerankers#usage", 16, _copy, _load_rerankers
+    ),
     "ctranslate2 int8": Peer(
         "ctranslate2",
         "https://opennmt.net/CTranslate2/guides/transformers.html#bert",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
     from openvino import Node
 
+
 # Which input of a product is its weight.
 PRODUCTS = {
     "MatMul": 1,
@@ -95,7 +96,9 @@ def _onnx_graph(model: Path) -> GraphProto:
 
     try:
         return onnx.load(model).graph
-    except Exception as error:  # protobuf's DecodeError, whose package has no types, or whatever a broken file leads to
+    except (
+        Exception
+    ) as error:  # protobuf's DecodeError, whose package has no types, or whatever a broken file leads to
         raise BackendError(f"{model} cannot be read as ONNX: {error}") from error
 
 
@@ -140,7 +143,9 @@ def _onnx_weights(model: Path) -> Iterator[Weight]:
                 yield Weight(node.name, values.T if turned else values)
 
 
-def _stored(name: str, tensors: Mapping[str, TensorProto], makers: Mapping[str, NodeProto]) -> tuple[TensorProto | None, bool]:
+def _stored(
+    name: str, tensors: Mapping[str, TensorProto], makers: Mapping[str, NodeProto]
+) -> tuple[TensorProto | None, bool]:
     """Follow a product's input back to a constant; say too whether it is transposed on the way."""
     turned = False
     while name not in tensors:

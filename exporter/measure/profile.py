@@ -7,10 +7,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.artifact import read_manifest
+from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError
 from exporter.machine import this_isa
+from exporter.measure.workspace import recipe_of
+from exporter.pairs import N_TIMED_PAIRS, load_pair_sets, spread_out
 from exporter.runtime import Plan, Reranker, choose_plan
+from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +43,7 @@ class Profile:
     operators: tuple[OperatorTime, ...]
 
 
-def profile(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) -> Profile:
+def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) -> Profile:
     """Score pairs with one worker of one thread and add up each operator's time.
 
     Args:
@@ -69,7 +72,24 @@ def profile(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) ->
     rows = []
     for op, of_op in runs.items():
         seconds = sum(operation.seconds for operation in of_op)
-        rows.append(OperatorTime(op, len(of_op), seconds, seconds / total, sum(operation.flops for operation in of_op)))
+        rows.append(
+            OperatorTime(
+                op, len(of_op), seconds, seconds / total, sum(operation.flops for operation in of_op)
+            )
+        )
     n_tokens = sum(len(encoding) for encoding in reranker.tokenize(pairs))
     slowest_first = tuple(sorted(rows, key=lambda row: -row.seconds))
     return Profile(entry.kind, str(plan), len(pairs), n_tokens, wall_s, slowest_first)
+
+
+def profile(folder: Path, kind: str | None = None) -> Profile:
+    """Record each operator's time over the pairs that speed is measured on; needs no PyTorch.
+
+    Raises:
+        RecipeError: the folder is no artifact, has no such variant, or its pairs are gone.
+        IntegrityError: its files are not what its manifest says.
+    """
+    manifest = read_manifest(folder)
+    check_artifact(manifest, folder)
+    pair_set, _ = load_pair_sets(recipe_of(manifest, folder))
+    return profile_variant(folder, kind, spread_out(pair_set, N_TIMED_PAIRS))

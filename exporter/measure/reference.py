@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 from exporter.cache import cached
 from exporter.errors import BackendError, BackendMissing
 from exporter.machine import this_machine
-from exporter.verify.throughput import tune_torch
-from exporter.verify.worker import Job, TorchSpec, run_job
+from exporter.measure.tune import tune_torch
+from exporter.worker.job import Job, TorchSpec
+from exporter.worker.process import run_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exporter.export.source import Source
+    from exporter.pairs import PairSet
     from exporter.progress import Progress
-    from exporter.verify.pairs import PairSet
 
 
 def device_for(wanted: str) -> str:
@@ -44,15 +45,23 @@ def device_for(wanted: str) -> str:
     return "cpu"
 
 
-def tuned_reference(source: Source, max_length: int, device: str, pair_set: PairSet, progress: Progress) -> TorchSpec:
+def tuned_reference(
+    source: Source, max_length: int, device: str, pair_set: PairSet, progress: Progress
+) -> TorchSpec:
     """Give the reference at its own best plan on this machine, swept once and remembered."""
     machine = this_machine()
 
     def make(folder: Path) -> None:
-        spec = tune_torch(str(source.folder), max_length, device, pair_set, n_cores=machine.n_cores, progress=progress)
+        spec = tune_torch(
+            str(source.folder), max_length, device, pair_set, n_cores=machine.n_cores, progress=progress
+        )
         (folder / "spec.json").write_bytes(TypeAdapter(TorchSpec).dump_json(spec))
 
-    key = {**_key(source, max_length, device, pair_set), "n_cores": machine.n_cores, "folder": str(source.folder)}
+    key = {
+        **_key(source, max_length, device, pair_set),
+        "n_cores": machine.n_cores,
+        "folder": str(source.folder),
+    }
     folder, reused = cached("torch-plan", key, make)
     spec = TypeAdapter(TorchSpec).validate_json((folder / "spec.json").read_bytes())
     if reused:
@@ -60,7 +69,9 @@ def tuned_reference(source: Source, max_length: int, device: str, pair_set: Pair
     return spec
 
 
-def reference_scores(source: Source, spec: TorchSpec, pair_set: PairSet, progress: Progress) -> NDArray[np.float32]:
+def reference_scores(
+    source: Source, spec: TorchSpec, pair_set: PairSet, progress: Progress
+) -> NDArray[np.float32]:
     """Give the reference's raw logits, float32[n_pairs], scored once and remembered.
 
     Raises:
@@ -85,7 +96,11 @@ def reference_scores(source: Source, spec: TorchSpec, pair_set: PairSet, progres
 
 def _key(source: Source, max_length: int, device: str, pair_set: PairSet) -> dict[str, object]:
     machine = this_machine()
-    packages = [list(pair) for pair in machine.packages if pair[0] in ("torch", "transformers", "sentence-transformers")]
+    packages = [
+        list(pair)
+        for pair in machine.packages
+        if pair[0] in ("torch", "transformers", "sentence-transformers")
+    ]
     return {
         "source": source.digest,
         "pairs": pair_set.digest,

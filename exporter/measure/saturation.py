@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.verify.contents import weights
+from exporter.measure.contents import weights
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 _LARGEST_ACTIVATION = 255
 LARGEST_SUM, SMALLEST_SUM = 2**15 - 1, -(2**15)

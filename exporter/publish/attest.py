@@ -27,16 +27,18 @@ from urllib.parse import quote
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from exporter.artifact import ATTESTATION, MANIFEST, REPORT, plain_file, read_manifest, sha256_file
+from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, plain_file, sha256_file
+from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.verify.report import read_report
+from exporter.report.report import read_report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exporter.artifact import Manifest
+    from exporter.artifact.manifest import Manifest
     from exporter.machine import Machine
-    from exporter.verify.report import Report
+    from exporter.report.report import Report
+
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 # Source: https://github.com/in-toto/attestation/blob/main/spec/predicates/test-result.md
@@ -122,7 +124,9 @@ class Statement:
         return _canonical(
             {
                 "_type": STATEMENT,
-                "subject": [{"name": subject.name, "digest": {"sha256": subject.sha256}} for subject in self.subjects],
+                "subject": [
+                    {"name": subject.name, "digest": {"sha256": subject.sha256}} for subject in self.subjects
+                ],
                 "predicateType": self.predicate_type,
                 "predicate": self.predicate,
             }
@@ -156,7 +160,11 @@ def result_of(manifest: Manifest, report: Report, report_sha256: str) -> _Object
         "passedTests": list(found["pass"]),
         "warnedTests": [],
         "failedTests": [*found["fail"], *found["invalid"]],
-        "exporter_report": {"name": REPORT, "digest": {"sha256": report_sha256}, "mediaType": "application/json"},
+        "exporter_report": {
+            "name": REPORT,
+            "digest": {"sha256": report_sha256},
+            "mediaType": "application/json",
+        },
     }
     if found["invalid"]:
         predicate["exporter_undecidedTests"] = list(found["invalid"])
@@ -178,14 +186,22 @@ def provenance_of(manifest: Manifest, manifest_sha256: str, builder: str = LOCAL
         RecipeError: `builder` is no URI.
     """
     if not _URI.fullmatch(builder):
-        raise RecipeError(f"builder {builder!r} is no URI; wanted for example https://github.com/ORG/REPO/actions")
+        raise RecipeError(
+            f"builder {builder!r} is no URI; wanted for example https://github.com/ORG/REPO/actions"
+        )
     versions = dict(manifest.tools)
-    packages: list[Json] = [{"uri": _purl("pypi", name, version)} for name, version in manifest.tools if name != "exporter"]
+    packages: list[Json] = [
+        {"uri": _purl("pypi", name, version)} for name, version in manifest.tools if name != "exporter"
+    ]
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {"recipe": json.loads(manifest.recipe)},
-            "resolvedDependencies": [_model(manifest), *(_pairs(used.role, used.digest) for used in manifest.pairs), *packages],
+            "resolvedDependencies": [
+                _model(manifest),
+                *(_pairs(used.role, used.digest) for used in manifest.pairs),
+                *packages,
+            ],
         },
         "runDetails": {
             "builder": {"id": builder, "version": {"exporter": versions.get("exporter", "unknown")}},
@@ -195,7 +211,12 @@ def provenance_of(manifest: Manifest, manifest_sha256: str, builder: str = LOCAL
 
 
 def statements(
-    manifest: Manifest, report: Report, *, manifest_sha256: str, report_sha256: str, builder: str = LOCAL_BUILDER
+    manifest: Manifest,
+    report: Report,
+    *,
+    manifest_sha256: str,
+    report_sha256: str,
+    builder: str = LOCAL_BUILDER,
 ) -> tuple[Statement, ...]:
     """Give both statements about an artifact: the test result, then the provenance.
 
@@ -209,7 +230,9 @@ def statements(
     )
 
 
-def write_statements(folder: Path, manifest: Manifest, report: Report, *, builder: str = LOCAL_BUILDER) -> Path:
+def write_statements(
+    folder: Path, manifest: Manifest, report: Report, *, builder: str = LOCAL_BUILDER
+) -> Path:
     """Write the statements into a folder that holds its manifest and report already, and give the file.
 
     Raises:
@@ -248,10 +271,17 @@ def read_statements(folder: Path) -> tuple[Statement, ...]:
     if sorted(statement.predicate_type for statement in found) != sorted(_PREDICATES):
         held = ", ".join(statement.predicate_type for statement in found) or "neither"
         raise IntegrityError(f"{path}: wanted one test result and one provenance, found {held}")
-    on_disk = {name: _hash(folder, name) for name in sorted({MANIFEST, *(file.path for file in manifest.files)})}
+    on_disk = {
+        name: _hash(folder, name) for name in sorted({MANIFEST, *(file.path for file in manifest.files)})
+    }
     for statement in found:
         _check_subjects(path, statement, on_disk)
-    _check_result(path, next(s.predicate for s in found if s.predicate_type == TEST_RESULT), report, _hash(folder, REPORT))
+    _check_result(
+        path,
+        next(s.predicate for s in found if s.predicate_type == TEST_RESULT),
+        report,
+        _hash(folder, REPORT),
+    )
     return tuple(found)
 
 
@@ -291,7 +321,9 @@ def _check_subjects(path: Path, statement: Statement, on_disk: dict[str, str]) -
     }
     if any(parts.values()) or len(said) != len(statement.subjects):
         text = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in parts.items() if names)
-        raise IntegrityError(f"{path}: {statement.predicate_type} is about other files: {text or 'a name stands twice'}")
+        raise IntegrityError(
+            f"{path}: {statement.predicate_type} is about other files: {text or 'a name stands twice'}"
+        )
 
 
 def _check_result(path: Path, said: _Object, report: Report, report_sha256: str) -> None:
@@ -301,10 +333,16 @@ def _check_result(path: Path, said: _Object, report: Report, report_sha256: str)
         "result": "PASSED" if report.verdict == "pass" else "FAILED",
         "passedTests": list(_tests(report, "pass")),
         "failedTests": list(failed),
-        "exporter_report": {"name": REPORT, "digest": {"sha256": report_sha256}, "mediaType": "application/json"},
+        "exporter_report": {
+            "name": REPORT,
+            "digest": {"sha256": report_sha256},
+            "mediaType": "application/json",
+        },
     }
     if wrong := [key for key, value in wanted.items() if said.get(key) != value]:
-        raise IntegrityError(f"{path}: {', '.join(wrong)} of the test result is not what {REPORT} comes to; publish it again")
+        raise IntegrityError(
+            f"{path}: {', '.join(wrong)} of the test result is not what {REPORT} comes to; publish it again"
+        )
 
 
 def _hash(folder: Path, name: str) -> str:
@@ -316,7 +354,12 @@ def _hash(folder: Path, name: str) -> str:
 
 def _tests(report: Report, outcome: str) -> tuple[str, ...]:
     """Name the checks of all variants that ended so."""
-    return tuple(f"{row.kind}: {check.name}" for row in report.variants for check in row.checks if check.outcome == outcome)
+    return tuple(
+        f"{row.kind}: {check.name}"
+        for row in report.variants
+        for check in row.checks
+        if check.outcome == outcome
+    )
 
 
 def _recipe(manifest: Manifest) -> _Object:
@@ -331,7 +374,11 @@ def _pairs(role: str, digest: str) -> _Object:
 def _machine(machine: Machine) -> _Object:
     """Describe where it was measured in less than a kilobyte; an int8 verdict holds for its instruction set only."""
     found = {name: getattr(machine, name) for name in ("cpu", "isa", "n_cores", "system", "python")}
-    return {"name": "machine", "content": base64.b64encode(_canonical(found)).decode(), "mediaType": "application/json"}
+    return {
+        "name": "machine",
+        "content": base64.b64encode(_canonical(found)).decode(),
+        "mediaType": "application/json",
+    }
 
 
 def _model(manifest: Manifest) -> _Object:
@@ -354,4 +401,6 @@ def _purl(kind: str, name: str, version: str) -> str:
 
 
 def _canonical(content: _Object) -> bytes:
-    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(
+        content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode()

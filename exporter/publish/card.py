@@ -9,132 +9,35 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from exporter.errors import BackendError, BackendMissing, RecipeError
-from exporter.hub import fetch
-from exporter.publish.consumers import LONG
-from exporter.publish.consumers import table as consumer_table
-from exporter.publish.layout import CARD, FLAT, PLOTS, QUANTIZED
-from exporter.verify.fidelity import TRUNCATED
-from exporter.verify.report_text import LEGEND, Table, checks, md_table, table
+from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
+from exporter.consumers.check import table as consumer_table
+from exporter.consumers.probe import LONG
+from exporter.errors import BackendError, BackendMissing
+from exporter.measure.lengths import TRUNCATED
+from exporter.publish.licence import Licence
+from exporter.publish.plots import DIFFERENCES, SPEED, differences, png, speed
+from exporter.report.table import Table, md_table
+from exporter.report.text import LEGEND, checks, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from matplotlib.axes import Axes
+    from exporter.artifact.manifest import Manifest, SourceEntry
+    from exporter.consumers.check import ConsumerReport
+    from exporter.report.report import Report, VariantReport
 
-    from exporter.artifact import Manifest, SourceEntry
-    from exporter.publish.consumers import ConsumerReport
-    from exporter.verify.report import Report, VariantReport
 
 _TEMPLATE = Path(__file__).with_name("card.md.j2")
-_SPEED, _DIFFERENCES = f"{PLOTS}/speed.png", f"{PLOTS}/differences.png"
-# Told apart by the colour-blind too. Source: https://www.nature.com/articles/nmeth.1618
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_GREY = "#888888"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-# How licences are named in a card. Source: https://huggingface.co/docs/hub/repositories-licenses
-_LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
-_LICENCE_FILE = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)([-.].*)?", re.IGNORECASE)
-_LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "license*")
-_MAX_LICENCE_BYTES = 1 << 20
-_MAX_LINK = 500
 
 
 class Markdown(str):
     """Text that is Markdown already, and not escaped again."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """What a model's source says about its licence.
-
-    `id`, `name` and `link` are `license`, `license_name` and `license_link` of a card; None where the source says nothing.
-    `texts` are its licence files, which go along. `where` names the place, for people.
-    """
-
-    id: str | None = None
-    name: str | None = None
-    link: str | None = None
-    texts: tuple[Path, ...] = ()
-    where: str = ""
-
-
-def licence_of(source: SourceEntry) -> Licence:
-    """Find the licence of an artifact's source: the sample's backbone, a folder, or a Hub repository at its commit.
-
-    Raises:
-        RecipeError: the folder or repository is gone.
-        BackendError: the Hub cannot be reached.
-        BackendMissing: the sample's backbone, or huggingface_hub, is not installed.
-    """
-    if source.source == "sample":
-        from exporter.sample.model import backbone_dir
-
-        return find_licence(backbone_dir())
-    if Path(source.source).is_absolute():
-        if not Path(source.source).is_dir():
-            raise RecipeError(f"{source.source}: the model's folder is gone, and with it what it says about its licence")
-        return find_licence(Path(source.source))
-    instead = "publish where the model was fetched before"
-    folder, _ = fetch(source.source, source.revision, [CARD, *_LICENCE_FILES], instead=instead)
-    return find_licence(folder)
-
-
-def find_licence(folder: Path) -> Licence:
-    """Read what a model folder says about its licence: the front matter of its README.md, or a licence file; nothing is guessed.
-
-    A link out of the folder is not followed, so that a stranger's folder cannot have a file of this machine published.
-
-    Raises:
-        BackendMissing: huggingface_hub is not installed.
-    """
-    texts = tuple(path for path in sorted(folder.iterdir()) if _LICENCE_FILE.fullmatch(path.name) and _is_own(path, folder))
-    said = _front_matter(folder / CARD) if _is_own(folder / CARD, folder) else {}
-    stated = said.get("license")
-    if isinstance(stated, str) and _LICENCE_ID.fullmatch(stated):
-        return Licence(stated, _plain(said.get("license_name")), _plain(said.get("license_link")), texts, f"its {CARD}")
-    if texts:
-        return Licence("other", "license-of-the-source", texts[0].name, texts, f"its {texts[0].name}")
-    return Licence()
-
-
-def _is_own(path: Path, folder: Path) -> bool:
-    """Tell whether a file lies in the folder, or, in the Hub's cache, among the blobs of its repository, and is no giant."""
-    try:
-        real = path.resolve(strict=True)
-        if not real.is_file() or real.stat().st_size > _MAX_LICENCE_BYTES:
-            return False
-    except (OSError, RuntimeError):
-        return False
-    folder = folder.resolve()
-    blobs = folder.parent.parent / "blobs"
-    return real.is_relative_to(folder) or (folder.parent.name == "snapshots" and real.is_relative_to(blobs))
-
-
-def _front_matter(path: Path) -> dict[str, object]:
-    import yaml
-
-    try:
-        from huggingface_hub import metadata_load
-    except ImportError:
-        raise BackendMissing(f"{CARD} needs huggingface_hub; pip install 'exporter[hub]'") from None
-    try:
-        found = metadata_load(path)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _plain(value: object) -> str | None:
-    return value if isinstance(value, str) and value.isprintable() and 0 < len(value) <= _MAX_LINK else None
 
 
 def write_card(
@@ -163,8 +66,8 @@ def write_card(
     text = card(manifest, report, licence, repo_id=repo_id, consumers=consumers)
     try:
         (folder / PLOTS).mkdir(exist_ok=True)
-        (folder / _SPEED).write_bytes(_png(_speed, report))
-        (folder / _DIFFERENCES).write_bytes(_png(_differences, report))
+        (folder / SPEED).write_bytes(png(speed, report))
+        (folder / DIFFERENCES).write_bytes(png(differences, report))
         (folder / CARD).write_text(text, encoding="utf-8")
         for path in licence.texts:
             shutil.copyfile(path, folder / path.name)
@@ -190,9 +93,18 @@ def card(
     except ImportError as error:
         raise BackendMissing(f"{CARD} needs {error.name}; pip install 'exporter[verify]'") from error
     hashes = {file.path: file.sha256 for file in manifest.files}
-    twice = next((e.model for e in manifest.variants if QUANTIZED in hashes and hashes.get(e.model) == hashes[QUANTIZED]), None)
+    twice = next(
+        (
+            e.model
+            for e in manifest.variants
+            if QUANTIZED in hashes and hashes.get(e.model) == hashes[QUANTIZED]
+        ),
+        None,
+    )
     # Escaping for HTML would be wrong here: `finalize` escapes every value for Markdown instead.
-    environment = Environment(finalize=_escaped, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)  # noqa: S701
+    environment = Environment(
+        finalize=_escaped, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
     environment.filters |= {"code": _code, "folder": _folder, "name": _name}
     text = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         manifest=manifest,
@@ -200,12 +112,14 @@ def card(
         front_matter=Markdown(_front_matter_of(manifest, licence)),
         source=_source(manifest.source),
         exporter=dict(manifest.tools).get("exporter", ""),
-        pairs_name=PurePosixPath(report.pairs.name).name if report.pairs.name.startswith("/") else report.pairs.name,
+        pairs_name=PurePosixPath(report.pairs.name).name
+        if report.pairs.name.startswith("/")
+        else report.pairs.name,
         summary=_md(table(report)),
         legend=LEGEND,
         intervals=_md(_intervals(report)),
         checks=_md(checks(report)),
-        plots={"speed": Markdown(_SPEED), "differences": Markdown(_DIFFERENCES)},
+        plots={"speed": Markdown(SPEED), "differences": Markdown(DIFFERENCES)},
         files=_md(_files(manifest)),
         quantized=Markdown(QUANTIZED) if twice else None,
         quantized_as=twice,
@@ -216,7 +130,9 @@ def card(
         flat=next((entry for entry in manifest.variants if entry.model == FLAT), None),
         consumers=consumers,
         consumers_table=_md(consumer_table(consumers)) if consumers else None,
-        bounds=list(dict.fromkeys(f"{r.bound:.2g}: {r.bound_why}" for r in consumers.rows if r.bound)) if consumers else [],
+        bounds=list(dict.fromkeys(f"{r.bound:.2g}: {r.bound_why}" for r in consumers.rows if r.bound))
+        if consumers
+        else [],
         long=LONG,
         limits=list(_limits(manifest, report)),
         licence=_licence_said(licence),
@@ -239,7 +155,10 @@ def _escaped(value: object) -> object:
 
 
 def _md(rows: Table) -> Markdown:
-    escaped = Table([str(_escaped(title)) for title in rows.titles], [[str(_escaped(c)) for c in row] for row in rows.rows])
+    escaped = Table(
+        [str(_escaped(title)) for title in rows.titles],
+        [[str(_escaped(c)) for c in row] for row in rows.rows],
+    )
     return Markdown("\n".join(md_table(*escaped)))
 
 
@@ -304,7 +223,9 @@ def _intervals(report: Report) -> Table:
 
     def kept(row: VariantReport) -> str:
         quality = row.fidelity.quality
-        return f"{quality.ndcg_retained_low:.1%} to {quality.ndcg_retained_high:.1%}" if quality else "no labels"
+        return (
+            f"{quality.ndcg_retained_low:.1%} to {quality.ndcg_retained_high:.1%}" if quality else "no labels"
+        )
 
     return Table(
         ("variant", "nDCG kept, 95 %", "x tuned, 95 %", "top-1 agrees", "company moves a score by", "plan"),
@@ -326,7 +247,13 @@ def _files(manifest: Manifest) -> Table:
     return Table(
         ("variant", "file", "MB", "for", "engine"),
         [
-            (entry.kind, entry.model, f"{manifest.size_bytes(entry) / 1e6:.1f}", entry.isa or "any CPU", entry.engine)
+            (
+                entry.kind,
+                entry.model,
+                f"{manifest.size_bytes(entry) / 1e6:.1f}",
+                entry.isa or "any CPU",
+                entry.engine,
+            )
             for entry in manifest.variants
         ],
     )
@@ -338,9 +265,15 @@ def _limits(manifest: Manifest, report: Report) -> Iterator[str]:
     for row in report.variants:
         sums, isa = row.fidelity.saturation, row.fidelity.isa
         if isa:
-            proof = " No int16 sum of its products can saturate there, proven from its weights." if sums and sums.proven else ""
+            proof = (
+                " No int16 sum of its products can saturate there, proven from its weights."
+                if sums and sums.proven
+                else ""
+            )
             yield f"{row.kind} is for {isa}.{proof}"
-    truncated = sum(bucket.n_pairs for bucket in report.variants[0].fidelity.lengths if bucket.name == TRUNCATED)
+    truncated = sum(
+        bucket.n_pairs for bucket in report.variants[0].fidelity.lengths if bucket.name == TRUNCATED
+    )
     yield (
         f"It reads {manifest.max_length} tokens of a pair, special ones counted; longer pairs are truncated. {truncated} of the "
         "measured pairs were."
@@ -354,48 +287,11 @@ def _limits(manifest: Manifest, report: Report) -> Iterator[str]:
 def _licence_said(licence: Licence) -> str:
     if licence.id is None:
         return "The source states no licence, and none is made up here: ask its authors before you use it."
-    along = f" Its licence files are here: {', '.join(path.name for path in licence.texts)}." if licence.texts else ""
+    along = (
+        f" Its licence files are here: {', '.join(path.name for path in licence.texts)}."
+        if licence.texts
+        else ""
+    )
     name = f"{licence.id} ({licence.name})" if licence.name else licence.id
     link = f" Its text: {licence.link}." if licence.link else ""
     return f"{name}, as the source says in {licence.where}.{link}{along}"
-
-
-# --- plots ---
-
-
-def _png(draw: Callable[[Axes, Report], None], report: Report) -> bytes:
-    """Draw a small PNG: the same bytes for the same numbers and the same matplotlib."""
-    import io
-
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendMissing(f"the plots of {CARD} need {error.name}; pip install 'exporter[verify]'") from error
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(6, 3), layout="constrained")
-        draw(figure.subplots(), report)
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
-    return out.getvalue()
-
-
-def _speed(axes: Axes, report: Report) -> None:
-    sides = [(side.side, side.pairs_per_s, _GREY) for side in (report.reference.default, report.reference.tuned)]
-    sides += [(row.kind, row.throughput.pairs_per_s, _COLOURS[i % len(_COLOURS)]) for i, row in enumerate(report.variants)]
-    names, rates, colours = zip(*reversed(sides), strict=True)
-    axes.bar_label(axes.barh(names, rates, color=colours), fmt="%.1f", padding=3)
-    axes.set_xlabel("pairs per second, text to scores")
-    axes.margins(x=0.1)
-
-
-def _differences(axes: Axes, report: Report) -> None:
-    wanted = np.array(report.reference.scores, np.float64)
-    for i, row in enumerate(report.variants):
-        off = np.sort(np.abs(np.array(row.fidelity.scores, np.float64) - wanted))
-        off = off[np.isfinite(off)]
-        axes.plot(np.arange(1, len(off) + 1) / max(len(off), 1) * 100, off, color=_COLOURS[i % len(_COLOURS)], label=row.kind)
-    axes.set_xlabel("% of pairs")
-    axes.set_ylabel("off by at most, logits")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)

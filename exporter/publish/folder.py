@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.artifact import list_files, write_manifest
+from exporter.artifact.files import list_files
+from exporter.artifact.manifest import write_manifest
 from exporter.errors import GateRefused, NoVerdict, RecipeError
+from exporter.gate import outcome
 from exporter.publish.attest import LOCAL_BUILDER, write_statements
 from exporter.publish.card import write_card
 from exporter.publish.layout import lay_out, place
-from exporter.verify.gate import outcome
-from exporter.verify.report import write_report
+from exporter.report.write import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from exporter.artifact import Manifest
-    from exporter.publish.card import Licence
-    from exporter.publish.consumers import ConsumerReport
+    from exporter.artifact.manifest import Manifest
+    from exporter.consumers.check import ConsumerReport
     from exporter.publish.layout import Profile
-    from exporter.verify.report import Report
+    from exporter.publish.licence import Licence
+    from exporter.report.report import Report
 
 
 def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tuple[str, ...]:
@@ -40,12 +41,20 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
     verdicts = {row.kind: row.verdict for row in report.variants}
     if unknown := [kind for kind in wanted if kind not in verdicts]:
         raise RecipeError(f"{folder} has no {unknown[0]}; it has {', '.join(verdicts)}")
-    passed = tuple(kind for kind, verdict in verdicts.items() if verdict == "pass" and (kind in wanted or not wanted))
+    passed = tuple(
+        kind for kind, verdict in verdicts.items() if verdict == "pass" and (kind in wanted or not wanted)
+    )
     if not passed or len(passed) < len(set(wanted)):
-        asked = {kind: verdict for kind, verdict in verdicts.items() if (kind in wanted or not wanted) and verdict != "pass"}
+        asked = {
+            kind: verdict
+            for kind, verdict in verdicts.items()
+            if (kind in wanted or not wanted) and verdict != "pass"
+        }
         found = ", ".join(f"{kind}: {verdict}" for kind, verdict in asked.items())
         refused = GateRefused if "fail" in asked.values() else NoVerdict
-        raise refused(f"{folder}: nothing is published, a variant did not pass ({found}); see {folder}/report.md")
+        raise refused(
+            f"{folder}: nothing is published, a variant did not pass ({found}); see {folder}/report.md"
+        )
     return passed
 
 

@@ -14,32 +14,37 @@ message.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import os
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from exporter.artifact import SIGNATURE, plain_file, sha256_file
+from exporter.artifact.files import SIGNATURE, plain_file, sha256_file
 from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError, RecipeError
+from exporter.publish.attest import read_statements
+from exporter.publish.keys import (
+    CertificateSigner,
+    certificates,
+    check_certificate,
+    expired,
+    fingerprint,
+    name,
+    private_key,
+    public_key,
+    readable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
     from cryptography.x509 import Certificate
     from model_signing import hashing, signing
 
-PASSWORD_VARIABLE = "EXPORTER_KEY_PASSWORD"  # noqa: S105 # the name of a variable, not what is in it
 # A line of a few hundred bytes a file; sigstore's proof of inclusion is of tens of kilobytes.
 _MAX_BYTES = 4 << 20
-_MAX_KEY_BYTES = 1 << 20
-_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
-_MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
 # What a signature's verification material is called, and how people know it.
 _METHODS = {"publicKey": "a key", "x509CertificateChain": "a certificate", "certificate": "sigstore"}
 
@@ -49,15 +54,6 @@ class KeySigner:
     """Sign with an elliptic-curve private key, a PEM file."""
 
     key: Path
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateSigner:
-    """Sign with a private key and the certificate of its public key; `chain` leads from there to a root, without the root."""
-
-    key: Path
-    certificate: Path
-    chain: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +120,9 @@ def sign(folder: Path, signer: Signer, *, ask: Callable[[str], str] | None = Non
     if not _hashes(folder):
         raise RecipeError(f"{folder} has no files to sign")
     if not isinstance(signer, SigstoreSigner) and signer.key.resolve().is_relative_to(folder):
-        raise RecipeError(f"{signer.key} lies in the folder it is to sign, and would be published; keep it elsewhere")
+        raise RecipeError(
+            f"{signer.key} lies in the folder it is to sign, and would be published; keep it elsewhere"
+        )
     config = signing.Config().set_hashing_config(_every_file(folder))
     path = folder / SIGNATURE
     scratch = path.with_name(f".{SIGNATURE}.{os.getpid()}")
@@ -155,12 +153,16 @@ def verify_signature(folder: Path, verifier: Verifier) -> Signed:
     content = _read_signature(path)
     material = _object(content, "verificationMaterial")
     method = next((method for method in _METHODS if material.get(method)), None)
-    wanted = {KeyVerifier: "publicKey", CertificateVerifier: "x509CertificateChain", SigstoreVerifier: "certificate"}[
-        type(verifier)
-    ]
+    wanted = {
+        KeyVerifier: "publicKey",
+        CertificateVerifier: "x509CertificateChain",
+        SigstoreVerifier: "certificate",
+    }[type(verifier)]
     if method != wanted:
         found = _METHODS[method] if method else "something unknown"
-        raise IntegrityError(f"{path} was made with {found}, not with {_METHODS[wanted]}; verify it the way it was signed")
+        raise IntegrityError(
+            f"{path} was made with {found}, not with {_METHODS[wanted]}; verify it the way it was signed"
+        )
     by = _signed_by(verifier, material, path)
     on_disk = _hashes(folder)
     mismatch = _library_verifies(folder, path, verifier)
@@ -194,7 +196,9 @@ def _hashes(folder: Path) -> dict[str, str]:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise IntegrityError(f"{path}: a link or special file; only plain files can be signed")
         if not str(path.relative_to(folder)).isprintable():
-            raise IntegrityError(f"{folder}: {path.name!r}: a name with control characters, which no artifact has")
+            raise IntegrityError(
+                f"{folder}: {path.name!r}: a name with control characters, which no artifact has"
+            )
         if path.is_file() and path != folder / SIGNATURE:
             found[path.relative_to(folder).as_posix()] = sha256_file(path)
     return found
@@ -211,17 +215,19 @@ def _set_up(config: signing.Config, signer: Signer, ask: Callable[[str], str] | 
     """Tell the library what to sign with, for as long as it may read the key."""
     match signer:
         case KeySigner():
-            private, encrypted = _private_key(signer.key, ask)
-            with _readable(signer.key, private, encrypted=encrypted) as key:
+            private, encrypted = private_key(signer.key, ask)
+            with readable(signer.key, private, encrypted=encrypted) as key:
                 config.use_elliptic_key_signer(private_key=key)
                 yield
         case CertificateSigner():
-            private, encrypted = _private_key(signer.key, ask)
-            _check_certificate(signer, private)
+            private, encrypted = private_key(signer.key, ask)
+            check_certificate(signer, private)
             # The library cannot read a chain of no certificates; the signer's own once more adds nothing to trust.
             chain = signer.chain or (signer.certificate,)
-            with _readable(signer.key, private, encrypted=encrypted) as key:
-                config.use_certificate_signer(private_key=key, signing_certificate=signer.certificate, certificate_chain=chain)
+            with readable(signer.key, private, encrypted=encrypted) as key:
+                config.use_certificate_signer(
+                    private_key=key, signing_certificate=signer.certificate, certificate_chain=chain
+                )
                 yield
         case SigstoreSigner():
             with _sigstore_errors(signer):
@@ -231,132 +237,12 @@ def _set_up(config: signing.Config, signer: Signer, ask: Callable[[str], str] | 
             assert_never(signer)
 
 
-def _private_key(path: Path, ask: Callable[[str], str] | None) -> tuple[EllipticCurvePrivateKey, bool]:
-    """Read a private key, and say whether it was encrypted."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    raw = _read(path, "a private key")
-    encrypted = False
-    try:
-        try:
-            key = load_pem_private_key(raw, None)
-        except TypeError:  # encrypted
-            encrypted = True
-            key = load_pem_private_key(raw, _password(path, ask).encode())
-    except (ValueError, UnsupportedAlgorithm):
-        if encrypted:
-            raise RecipeError(f"{path}: wrong password") from None
-        raise RecipeError(f"{path} is no private key in PEM; make one with `{_MAKE_KEY}`") from None
-    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
-        raise RecipeError(f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}, make it with `{_MAKE_KEY}`")
-    return key, encrypted
-
-
-def _password(path: Path, ask: Callable[[str], str] | None) -> str:
-    if password := os.environ.get(PASSWORD_VARIABLE):
-        return password
-    if ask is None:
-        raise RecipeError(f"{path} is encrypted; set {PASSWORD_VARIABLE} to its password")
-    return ask(f"password of {path}")
-
-
-@contextmanager
-def _readable(path: Path, key: EllipticCurvePrivateKey, *, encrypted: bool) -> Iterator[Path]:
-    """Give a path at which the library finds a key without a password; a decrypted one is in memory, at no other process's.
-
-    The library takes no password together with a certificate.
-    Source: https://github.com/sigstore/model-transparency/blob/main/src/model_signing/signing.py
-    """
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    if not encrypted:
-        yield path
-        return
-    with os.fdopen(os.memfd_create("key", os.MFD_CLOEXEC), "wb", buffering=0) as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        yield Path(f"/proc/self/fd/{file.fileno()}")
-
-
-def _check_certificate(signer: CertificateSigner, key: EllipticCurvePrivateKey) -> None:
-    """Stop unless a certificate can sign today, with this key; the library would find out when somebody verifies."""
-    from cryptography import x509
-
-    for path in (signer.certificate, *signer.chain):
-        for certificate in _certificates(path):
-            if problem := _expired(certificate):
-                raise RecipeError(f"{path}: {problem}; ask who issued it for a new one")
-    certificate = _certificates(signer.certificate)[0]
-    if certificate.public_key() != key.public_key():
-        raise RecipeError(f"{signer.certificate} is not the certificate of {signer.key}")
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        usage = None
-    if usage is None or not usage.digital_signature:
-        raise RecipeError(f"{signer.certificate} is not for signing; wanted keyUsage=digitalSignature in it")
-
-
-def _certificates(path: Path) -> list[Certificate]:
-    from cryptography import x509
-
-    try:
-        return x509.load_pem_x509_certificates(_read(path, "a certificate"))
-    except ValueError:
-        raise RecipeError(f"{path} is no certificate in PEM") from None
-
-
-def _expired(certificate: Certificate) -> str:
-    """Say why a certificate is not valid now; empty when it is."""
-    now = datetime.now(UTC)
-    if now > certificate.not_valid_after_utc:
-        return f"the certificate of {_name(certificate)} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-    if now < certificate.not_valid_before_utc:
-        return f"the certificate of {_name(certificate)} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
-    return ""
-
-
-def _name(certificate: Certificate) -> str:
-    return certificate.subject.rfc4514_string()
-
-
-def _public_key(path: Path) -> EllipticCurvePublicKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    raw = _read(path, "a public key")
-    try:
-        key = load_pem_public_key(raw)
-    except (ValueError, UnsupportedAlgorithm):
-        found = "a private key" if b"PRIVATE KEY" in raw else "no public key in PEM"
-        raise RecipeError(f"{path} is {found}; get the public one with `openssl ec -in key.pem -pubout -out key.pub`") from None
-    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _CURVES:
-        raise RecipeError(f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}")
-    return key
-
-
-def _kind_of(key: object) -> str:
-    curve = getattr(getattr(key, "curve", None), "name", None)
-    return f"a key of the curve {curve}" if curve else f"a key of another kind ({type(key).__name__.lstrip('_')})"
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        if path.stat().st_size > _MAX_KEY_BYTES:
-            raise RecipeError(f"{path}: larger than {_MAX_KEY_BYTES >> 20} MiB, which {what} is not")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such file; wanted {what} in PEM") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}; wanted {what} in PEM") from None
-
-
 def _read_signature(path: Path) -> dict[str, object]:
     """Read a signature as JSON; nothing of it is believed yet."""
     if not os.path.lexists(path):
-        raise IntegrityError(f"{path.parent} is not signed, it has no {SIGNATURE}; `exporter publish --sign-key FILE` signs")
+        raise IntegrityError(
+            f"{path.parent} is not signed, it has no {SIGNATURE}; `exporter publish --sign-key FILE` signs"
+        )
     plain_file(path.parent, path.name)
     if path.stat().st_size > _MAX_BYTES:
         raise IntegrityError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, which no signature is")
@@ -378,26 +264,25 @@ def _signed_by(verifier: Verifier, material: Mapping[str, object], path: Path) -
     """Name the signer a signature claims, if it is the expected one; that it signed is for the library to find."""
     match verifier:
         case KeyVerifier():
-            ours = _fingerprint(_public_key(verifier.key))
+            ours = fingerprint(public_key(verifier.key))
             if (theirs := _object(material, "publicKey").get("hint")) != ours:
-                raise IntegrityError(f"{path} was made with another key: {str(theirs)[:16]}, {verifier.key} is {ours[:16]}")
+                raise IntegrityError(
+                    f"{path} was made with another key: {str(theirs)[:16]}, {verifier.key} is {ours[:16]}"
+                )
             return f"key {ours[:16]}"
         case CertificateVerifier():
-            roots = [certificate for root in verifier.roots for certificate in _certificates(root)]
+            roots = [certificate for root in verifier.roots for certificate in certificates(root)]
             chain = _chain(material, path)
-            if problem := next((found for found in map(_expired, chain) if found), "") or _distrust(chain, roots):
-                raise IntegrityError(f"{path}: {problem}; trusted are {', '.join(map(_name, roots)) or 'none'}")
-            return _name(chain[0])
+            if problem := next((found for found in map(expired, chain) if found), "") or _distrust(
+                chain, roots
+            ):
+                raise IntegrityError(
+                    f"{path}: {problem}; trusted are {', '.join(map(name, roots)) or 'none'}"
+                )
+            return name(chain[0])
         case SigstoreVerifier():
             return f"{verifier.identity} ({verifier.issuer})"
     assert_never(verifier)
-
-
-def _fingerprint(key: EllipticCurvePublicKey) -> str:
-    """Give the hash by which the library notes a key in a signature."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def _chain(material: Mapping[str, object], path: Path) -> list[Certificate]:
@@ -426,7 +311,7 @@ def _distrust(chain: Sequence[Certificate], roots: Sequence[Certificate]) -> str
     try:
         crypto.X509StoreContext(store, leaf, between).verify_certificate()
     except crypto.X509StoreContextError as error:
-        return f"the certificate of {_name(error.certificate.to_cryptography())} is not trusted: {error}"
+        return f"the certificate of {name(error.certificate.to_cryptography())} is not trusted: {error}"
     return ""
 
 
@@ -462,7 +347,9 @@ def _signed_hashes(content: Mapping[str, object], path: Path) -> dict[str, str]:
         envelope = _object(content, "dsseEnvelope")
         predicate = json.loads(base64.b64decode(str(envelope["payload"])))["predicate"]
         resources = predicate["resources"]
-        if {resource["algorithm"] for resource in resources} != {"sha256"} or predicate["serialization"]["method"] != "files":
+        if {resource["algorithm"] for resource in resources} != {"sha256"} or predicate["serialization"][
+            "method"
+        ] != "files":
             raise IntegrityError(
                 f"{path} is about parts of files, or hashes other than sha256; wanted what `exporter publish` signs"
             )
@@ -491,4 +378,19 @@ def _sigstore_errors(party: Signer | Verifier) -> Iterator[None]:
         if not isinstance(party, SigstoreSigner | SigstoreVerifier):
             raise
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BackendError(f"sigstore cannot be used: {said}; sign and verify with a key where there is no network") from error
+        raise BackendError(
+            f"sigstore cannot be used: {said}; sign and verify with a key where there is no network"
+        ) from error
+
+
+def check_signature(folder: Path, verifier: Verifier) -> Signed:
+    """Check who signed a published folder, that nothing in it changed since, and that its statements say what its report says.
+
+    Raises:
+        RecipeError: it is no published artifact, or what to check with is missing.
+        IntegrityError: it is not signed, by somebody else, or changed since.
+        BackendMissing: model-signing is not installed.
+    """
+    signed = verify_signature(folder, verifier)
+    read_statements(folder)
+    return signed

@@ -6,45 +6,33 @@ with it. YAML 1.2; duplicate and unknown keys are errors, all of them reported a
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import ConstructorError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from exporter.errors import RecipeError
 from exporter.machine import Isa
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from ruamel.yaml.nodes import MappingNode
-
-# A recipe is a page of text; more than this is a mistake or an attack.
-_MAX_BYTES = 256 * 1024
-_MAX_KEYS = 1000
-
-Yaml: TypeAlias = "str | int | float | bool | None | list[Yaml] | dict[str, Yaml]"
-_Loc: TypeAlias = "tuple[int | str, ...]"
-
-
-class _Part(BaseModel):
+class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Model(_Part):
+class Model(Part):
     """Which cross-encoder, and how much of a pair it reads."""
 
-    source: str = Field(min_length=1, description="`sample`, a folder, or a Hub id such as cross-encoder/ms-marco-MiniLM-L6-v2")
+    source: str = Field(
+        min_length=1,
+        description="`sample`, a folder, or a Hub id such as cross-encoder/ms-marco-MiniLM-L6-v2",
+    )
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a Hub id")
     max_length: int = Field(
-        512, ge=8, le=1 << 17, description="tokens of a pair, special tokens counted; longer pairs are truncated"
+        512,
+        ge=8,
+        le=1 << 17,
+        description="tokens of a pair, special tokens counted; longer pairs are truncated",
     )
 
     @model_validator(mode="after")
@@ -54,24 +42,30 @@ class Model(_Part):
         return self
 
 
-class Pairs(_Part):
+class Pairs(Part):
     """The pair sets, each `sample/NAME` or a .jsonl/.tsv file of query, passage, optional label and ids."""
 
-    verify: str = Field("sample/verify", min_length=1, description="what parity, ranking and speed are measured on")
-    calibrate: str | None = Field(None, min_length=1, description="what static int8 is calibrated on; disjoint from verify")
+    verify: str = Field(
+        "sample/verify", min_length=1, description="what parity, ranking and speed are measured on"
+    )
+    calibrate: str | None = Field(
+        None, min_length=1, description="what static int8 is calibrated on; disjoint from verify"
+    )
 
 
-class Reference(_Part):
+class Reference(Part):
     """Where the PyTorch reference runs."""
 
-    device: Literal["cpu", "cuda", "auto"] = Field("cpu", description="auto is cuda where there is one, else cpu")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu", description="auto is cuda where there is one, else cpu"
+    )
 
 
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 
 
-class Bars(_Part):
+class Bars(Part):
     """The limits a variant is held against. A bar left out is not checked; non-finite scores always fail."""
 
     min_ndcg_retained: Share | None = Field(
@@ -79,22 +73,28 @@ class Bars(_Part):
     )
     min_kendall_tau: Share | None = Field(None, description="mean Kendall tau-b per query")
     min_top1_agreement: Share | None = Field(None, description="share of queries with the same best passage")
-    min_top10_overlap: Share | None = Field(None, description="mean share of the reference's ten best among the candidate's")
+    min_top10_overlap: Share | None = Field(
+        None, description="mean share of the reference's ten best among the candidate's"
+    )
     max_abs_diff: Positive | None = Field(None, description="largest |difference| of two scores, in logits")
     max_batch_delta: Positive | None = Field(
         None, description="largest |difference|, in logits, of a pair's score alone and among other pairs"
     )
     min_speedup: Positive | None = Field(None, description="pairs per second over tuned PyTorch")
-    max_size_ratio: Positive | None = Field(None, description="bytes of the variant's files over the reference's weights")
+    max_size_ratio: Positive | None = Field(
+        None, description="bytes of the variant's files over the reference's weights"
+    )
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if not self.model_dump(exclude_none=True):
-            raise ValueError(f"a gate without a bar cannot fail; set at least one of {', '.join(type(self).model_fields)}")
+            raise ValueError(
+                f"a gate without a bar cannot fail; set at least one of {', '.join(type(self).model_fields)}"
+            )
         return self
 
 
-class Measure(_Part):
+class Measure(Part):
     """How long speed is measured: rounds go on until every gated speed-up is known well enough, or the time is up."""
 
     precision: float = Field(
@@ -104,16 +104,18 @@ class Measure(_Part):
         strict=True,
         description="half the width of a speed-up's 95 % interval over its value, at which rounds end",
     )
-    budget_s: float = Field(180, gt=0, le=86_400, strict=True, description="seconds after which they end in any case")
+    budget_s: float = Field(
+        180, gt=0, le=86_400, strict=True, description="seconds after which they end in any case"
+    )
 
 
-class Publish(_Part):
+class Publish(Part):
     """What publishing this recipe's artifact asks for."""
 
     signed: bool = Field(False, description="refuse to publish without a signature")
 
 
-class Onnx(_Part):
+class Onnx(Part):
     """fp32 ONNX, lossless rewrites only."""
 
     kind: Literal["onnx"]
@@ -121,7 +123,7 @@ class Onnx(_Part):
     bars: Bars
 
 
-class _OnnxInt8(_Part):
+class _OnnxInt8(Part):
     isa: Isa = Field(
         "avx2",
         description="the CPUs it is for; avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate",
@@ -146,31 +148,36 @@ class OnnxInt8Static(_OnnxInt8):
     kind: Literal["onnx-int8-static"]
 
 
-class OpenVino(_Part):
+class OpenVino(Part):
     """fp32 OpenVINO IR."""
 
     kind: Literal["openvino"]
     bars: Bars
 
 
-class OpenVinoFp16(_Part):
+class OpenVinoFp16(Part):
     """OpenVINO IR with weights stored as fp16."""
 
     kind: Literal["openvino-fp16"]
     bars: Bars
 
 
-class OpenVinoInt8(_Part):
+class OpenVinoInt8(Part):
     """OpenVINO IR quantized by NNCF, calibrated on `pairs.calibrate`."""
 
     kind: Literal["openvino-int8"]
-    isa: Isa = Field("avx2", description="the CPUs it is for; avx2 and avx512 halve the range so that int16 sums cannot saturate")
+    isa: Isa = Field(
+        "avx2",
+        description="the CPUs it is for; avx2 and avx512 halve the range so that int16 sums cannot saturate",
+    )
     keep_fp32: tuple[str, ...] = Field((), description="shell patterns of operation names left in fp32")
     bars: Bars
 
 
-Variant = Annotated[Onnx | OnnxInt8 | OnnxInt8Static | OpenVino | OpenVinoFp16 | OpenVinoInt8, Field(discriminator="kind")]
-KINDS: dict[str, type[_Part]] = {
+Variant = Annotated[
+    Onnx | OnnxInt8 | OnnxInt8Static | OpenVino | OpenVinoFp16 | OpenVinoInt8, Field(discriminator="kind")
+]
+KINDS: dict[str, type[Part]] = {
     "onnx": Onnx,
     "onnx-int8": OnnxInt8,
     "onnx-int8-static": OnnxInt8Static,
@@ -182,10 +189,12 @@ KINDS: dict[str, type[_Part]] = {
 _CALIBRATED = ("onnx-int8-static", "openvino-int8")
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """One model, the variants wanted of it, the pairs that prove them and the bars they must meet."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$", description="the artifact's folder under artifacts/")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$", description="the artifact's folder under artifacts/"
+    )
     model: Model
     pairs: Pairs = Field(default_factory=lambda: Pairs.model_validate({}))
     reference: Reference = Field(default_factory=lambda: Reference.model_validate({}))
@@ -199,12 +208,18 @@ class Recipe(_Part):
         if not kinds:
             raise ValueError("variants is empty; ask for at least one, for example `- kind: onnx-int8`")
         if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-            raise ValueError(f"{', '.join(twice)} stands twice; a recipe builds each kind once, write a second recipe")
+            raise ValueError(
+                f"{', '.join(twice)} stands twice; a recipe builds each kind once, write a second recipe"
+            )
         calibrated = [kind for kind in kinds if kind in _CALIBRATED]
         if calibrated and self.pairs.calibrate is None:
-            raise ValueError(f"{calibrated[0]} is calibrated; set pairs.calibrate, for example sample/calibrate")
+            raise ValueError(
+                f"{calibrated[0]} is calibrated; set pairs.calibrate, for example sample/calibrate"
+            )
         if self.pairs.calibrate == self.pairs.verify:
-            raise ValueError("pairs.calibrate and pairs.verify are the same set; a model is not judged on what it was fitted to")
+            raise ValueError(
+                "pairs.calibrate and pairs.verify are the same set; a model is not judged on what it was fitted to"
+            )
         return self
 
     @property
@@ -212,209 +227,3 @@ class Recipe(_Part):
         """One sha256 over everything the recipe says."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, or say everything that is wrong with it.
-
-    Folders and pair files named relatively are taken from the recipe's own folder, those in `model` and `changes` from the
-    working directory.
-
-    Args:
-        path: the YAML file.
-        model: replaces `model.source`, and drops the revision that belonged to the old one.
-        changes: `where=value` texts, for example `variants.0.bars.min_speedup=2`; the value is read as YAML.
-
-    Raises:
-        RecipeError: the file cannot be read or does not describe a recipe; one line per finding.
-    """
-    data, lines = _read_yaml(path)
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with name, model and variants; found {_kind_of(data)}")
-    _make_paths_absolute(data, path.parent, path)
-    if model is not None:
-        old = data.get("model")
-        kept = {key: value for key, value in old.items() if key != "revision"} if isinstance(old, dict) else {}
-        data["model"] = {**kept, "source": model}
-    for change in changes:
-        _set(data, change, path)
-    _make_paths_absolute(data, Path.cwd(), path)
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError("\n".join(_finding(path, lines, problem) for problem in error.errors())) from None
-
-
-def load_bars(path: Path) -> dict[str, Bars]:
-    """Read bars from a YAML file of `kind: {bar: limit}`.
-
-    Raises:
-        RecipeError: the file cannot be read, names an unknown kind or an unknown bar.
-    """
-    data, lines = _read_yaml(path)
-    if not isinstance(data, dict) or not data:
-        raise RecipeError(f"{path}: bars are a mapping of kind to limits, for example `onnx-int8: {{min_speedup: 1.5}}`")
-    if unknown := [kind for kind in data if kind not in KINDS]:
-        raise RecipeError(f"{path}: {unknown[0]!r} is no kind; the kinds are {', '.join(KINDS)}")
-    bars, findings = {}, []
-    for kind, limits in data.items():
-        try:
-            bars[kind] = Bars.model_validate(limits)
-        except ValidationError as error:
-            problems = ({**problem, "loc": ("variants", 0, kind, "bars", *problem["loc"])} for problem in error.errors())
-            located = {("variants", 0, "bars", *loc[1:]): line for loc, line in lines.items() if loc and loc[0] == kind}
-            findings += [_finding(path, located, problem).replace("variants.0.bars", kind) for problem in problems]
-    if findings:
-        raise RecipeError("\n".join(findings))
-    return bars
-
-
-def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
-    """Give a YAML file as plain data, and the line on which each key stands."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
-            raise RecipeError(f"{path}: no file; a recipe is a YAML file")
-        if path.stat().st_size > _MAX_BYTES:
-            raise RecipeError(f"{path}: larger than {_MAX_BYTES // 1024} KiB, which no recipe is")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = f"; there is {', '.join(near)}" if near else ""
-        raise RecipeError(f"{path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as text: {error}") from None
-    try:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.Constructor = _Constructor
-        data = yaml.load(text)
-        lines: dict[_Loc, int] = {}
-        _collect_lines(YAML(typ="rt").load(text), (), lines, set())
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = (error.problem or "not valid YAML").split("\n", 1)[0]
-        if problem.startswith("but ") and error.context:  # half a sentence
-            problem = f"{error.context}, {problem}"
-        raise RecipeError(f"{place}: {problem}") from None
-    except (YAMLError, RecursionError, ValueError) as error:  # ValueError: a tag or a date that is none
-        raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
-    return data, lines
-
-
-class _Constructor(SafeConstructor):
-    """Merges (`<<`) as YAML does, but stops where merges of merges grow to any size."""
-
-    def flatten_mapping(self, node: MappingNode) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > _MAX_KEYS:
-            raise ConstructorError(None, None, f"more than {_MAX_KEYS} keys in one mapping, merged ones counted", node.start_mark)
-
-
-def _collect_lines(node: object, loc: _Loc, lines: dict[_Loc, int], seen: set[int]) -> None:
-    if id(node) in seen:  # an alias; a nest of them would be walked 2^n times
-        return
-    seen.add(id(node))
-    marks = getattr(getattr(node, "lc", None), "data", None) or {}
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, child in children:
-        if key in marks:
-            lines[(*loc, key)] = marks[key][0] + 1
-        if isinstance(child, dict | list):
-            _collect_lines(child, (*loc, key), lines, seen)
-
-
-def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
-    """Carry out one `--set where=value` on plain data; what it then means is checked with the rest."""
-    where, equals, text = change.partition("=")
-    if not equals or not where:
-        raise RecipeError(f"--set {change!r}: write where=value, for example variants.0.bars.min_speedup=2")
-    try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError):
-        raise RecipeError(f"--set {change!r}: {text!r} is not a YAML value") from None
-    *parents, last = where.split(".")
-    node: Yaml = data
-    for step in parents:
-        if isinstance(node, dict):
-            node = node.setdefault(step, {})
-        elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
-            node = node[int(step)]
-        else:
-            raise RecipeError(f"--set {change!r}: {path} has no {where}; {step!r} leads nowhere")
-    if isinstance(node, dict):
-        node[last] = value
-    elif isinstance(node, list) and last.isdecimal() and int(last) < len(node):
-        node[int(last)] = value
-    else:
-        raise RecipeError(f"--set {change!r}: {path} has no {where}")
-
-
-def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> None:
-    """Turn the names of existing or plainly written folders and files into absolute ones; leave Hub ids and sample sets."""
-    model, pairs = data.get("model"), data.get("pairs")
-    if isinstance(model, dict) and isinstance(source := model.get("source"), str) and source not in ("", "sample"):
-        named_as_path = source.startswith(("./", "../", "/", "~")) or source in (".", "..")
-        if named_as_path or os.path.isdir(base / source):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
-            model["source"] = _absolute(source, base, recipe)
-    if isinstance(pairs, dict):
-        for key in ("verify", "calibrate"):
-            if isinstance(name := pairs.get(key), str) and name and not name.startswith("sample/"):
-                pairs[key] = _absolute(name, base, recipe)
-
-
-def _absolute(name: str, base: Path, recipe: Path) -> str:
-    try:
-        return str((base / Path(name).expanduser()).resolve())
-    except (RuntimeError, ValueError, OSError) as error:  # nobody's home, a null byte, a loop of links
-        raise RecipeError(f"{recipe}: {name!r} is no path: {error}") from None
-
-
-def _finding(path: Path, lines: dict[_Loc, int], problem: object) -> str:
-    """Word one pydantic error as `file:line: where: what was found, what was wanted`."""
-    assert isinstance(problem, dict)
-    loc: _Loc = tuple(problem["loc"])
-    plain = tuple(step for i, step in enumerate(loc) if not (i == 2 and loc[0] == "variants" and step in KINDS))
-    line = next((lines[plain[:end]] for end in range(len(plain), 0, -1) if plain[:end] in lines), None)
-    place = f"{path}:{line}" if line else str(path)
-    where = ".".join(str(step) for step in plain)
-    found = problem.get("input")
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        message = f"unknown key{_did_you_mean(str(plain[-1]), _fields_at(loc))}"
-    elif problem["type"] == "union_tag_invalid":
-        tag = str(found.get("kind")) if isinstance(found, dict) else ""
-        message = f"{tag!r} is no kind{_did_you_mean(tag, tuple(KINDS))}"
-        where += ".kind"
-    elif problem["type"] == "union_tag_not_found":
-        message = f"a variant needs a kind, one of {', '.join(KINDS)}"
-    elif problem["type"] == "missing":
-        message = "missing"
-    elif not isinstance(found, dict | list | BaseModel | tuple):
-        text = repr(found) if not isinstance(found, int) or abs(found) < 1 << 64 else "a number of more than 64 bits"
-        message = f"{message[0].lower()}{message[1:]}, found {text if len(text) <= 200 else f'{text[:200]}...'}"
-    return f"{place}: {where}: {message}" if where else f"{place}: {message}"
-
-
-def _fields_at(loc: _Loc) -> tuple[str, ...]:
-    """Name the keys that may stand where `loc` points."""
-    parts: dict[str, type[_Part]] = {
-        "model": Model,
-        "pairs": Pairs,
-        "reference": Reference,
-        "measure": Measure,
-        "publish": Publish,
-    }
-    if len(loc) == 1:
-        return tuple(Recipe.model_fields)
-    if loc[0] == "variants":
-        return tuple(Bars.model_fields) if "bars" in loc[:-1] else tuple(KINDS[str(loc[2])].model_fields)
-    return tuple(parts[str(loc[0])].model_fields)
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-
-
-def _kind_of(data: Yaml) -> str:
-    return "nothing" if data is None else f"a {type(data).__name__}"

@@ -15,7 +15,12 @@ from exporter.errors import RecipeError
 PlaceKind = Literal["dir", "hf", "oci", "s3"]
 
 # What each address looks like, for people; the patterns below are what they are held against.
-_FORMS = {"dir": "dir:PATH", "hf": "hf://org/name[@branch]", "oci": "oci://registry/name:tag", "s3": "s3://bucket/prefix"}
+_FORMS = {
+    "dir": "dir:PATH",
+    "hf": "hf://org/name[@branch]",
+    "oci": "oci://registry/name:tag",
+    "s3": "s3://bucket/prefix",
+}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _HUB = re.compile(r"(?P<where>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<version>[^@\s:?*\[\\^~]+))?", re.ASCII)
 # Names and tags as the registries have them.
@@ -75,7 +80,9 @@ def parse_place(text: str) -> Place:
     found = _SCHEME.match(text)
     scheme = found[1].lower() if found else "dir"
     if _CREDENTIALS.search(text):
-        raise RecipeError(f"{_shown(text)}: credentials do not belong in an address; use the environment or log in")
+        raise RecipeError(
+            f"{_shown(text)}: credentials do not belong in an address; use the environment or log in"
+        )
     rest = text.removeprefix(f"{found[0]}") if found else text
     match scheme:
         case "dir" if rest and rest.isprintable():
@@ -83,7 +90,9 @@ def parse_place(text: str) -> Place:
         case "hf" if match := re.fullmatch(_HUB, rest.removeprefix("//")):
             return _with_slashes(text, rest, Place("hf", match["where"], match["version"], "hf"))
         case "oci" if match := re.fullmatch(_OCI, rest.removeprefix("//")):
-            return _with_slashes(text, rest, Place("oci", match["where"], match["tag"] or match["digest"], "oci"))
+            return _with_slashes(
+                text, rest, Place("oci", match["where"], match["tag"] or match["digest"], "oci")
+            )
         case "s3" | "memory" if match := re.fullmatch(_BUCKET, rest.removeprefix("//")):
             return _with_slashes(text, rest, Place("s3", match["where"], None, scheme))
         case "dir" | "hf" | "oci" | "s3":

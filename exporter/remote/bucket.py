@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from exporter.artifact import FileEntry, read_sealed
+from exporter.artifact.files import FileEntry, read_sealed
 from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
 from exporter.remote.source import Listed, write_chunks
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
-    from exporter.remote.place import Place
+    from exporter.remote.address import Place
+
 
 POINTER = "artifact.json"
 VERSIONS = ".versions"
@@ -130,10 +131,16 @@ def bucket_source(place: Place) -> BucketSource | None:
         try:
             pointer = TypeAdapter(Pointer).validate_python(read_sealed(Path(scratch) / POINTER))
         except (IntegrityError, ValidationError):
-            raise IntegrityError(f"{place.text}/{POINTER}: changed since it was written; publish again with --replace") from None
+            raise IntegrityError(
+                f"{place.text}/{POINTER}: changed since it was written; publish again with --replace"
+            ) from None
     if pointer.schema != POINTER_SCHEMA or pointer.version != version_of(pointer.files):
-        raise IntegrityError(f"{place.text}/{POINTER}: schema {pointer.schema}, this exporter reads {POINTER_SCHEMA}")
-    return BucketSource(bucket, prefix, pointer, {f.path: Listed(f.size_bytes, f.sha256) for f in pointer.files}, place)
+        raise IntegrityError(
+            f"{place.text}/{POINTER}: schema {pointer.schema}, this exporter reads {POINTER_SCHEMA}"
+        )
+    return BucketSource(
+        bucket, prefix, pointer, {f.path: Listed(f.size_bytes, f.sha256) for f in pointer.files}, place
+    )
 
 
 @contextmanager
@@ -146,13 +153,21 @@ def bucket_errors(place: Place) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise RecipeError(f"{place.text}: the credentials found may not do this; set AWS_ACCESS_KEY_ID or AWS_PROFILE") from None
+        raise RecipeError(
+            f"{place.text}: the credentials found may not do this; set AWS_ACCESS_KEY_ID or AWS_PROFILE"
+        ) from None
     except FlexibleChecksumError:
         raise IntegrityError(f"{place.text}: what came is not what was sent; fetch it again") from None
     except NoCredentialsError:
-        raise RecipeError(f"{place.text}: no credentials found; set AWS_ACCESS_KEY_ID or AWS_PROFILE") from None
+        raise RecipeError(
+            f"{place.text}: no credentials found; set AWS_ACCESS_KEY_ID or AWS_PROFILE"
+        ) from None
     except FileNotFoundError:
-        raise RecipeError(f"{place.text}: there is no such bucket, or an object of this version is gone") from None
+        raise RecipeError(
+            f"{place.text}: there is no such bucket, or an object of this version is gone"
+        ) from None
     except (BotoCoreError, OSError) as error:
         reason = type(error).__name__
-        raise BackendError(f"{place.text}: the store cannot be reached or failed ({reason}); run the same again") from error
+        raise BackendError(
+            f"{place.text}: the store cannot be reached or failed ({reason}); run the same again"
+        ) from error

@@ -12,16 +12,24 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import write_sealed
-from exporter.publish.difference import Sent
-from exporter.remote.bucket import POINTER, POINTER_SCHEMA, BucketSource, bucket_errors, open_bucket, version_key, version_of
+from exporter.artifact.files import write_sealed
+from exporter.remote.bucket import (
+    POINTER,
+    POINTER_SCHEMA,
+    BucketSource,
+    bucket_errors,
+    open_bucket,
+    version_key,
+    version_of,
+)
+from exporter.remote.difference import Sent
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from exporter.progress import Progress
-    from exporter.publish.difference import Delivery, Difference
-    from exporter.remote.place import Place
+    from exporter.remote.address import Place
+    from exporter.remote.difference import Delivery, Difference
 
 
 def write(wanted: Delivery, place: Place, found: Difference, progress: Progress) -> Sent:
@@ -36,7 +44,10 @@ def write(wanted: Delivery, place: Place, found: Difference, progress: Progress)
     before = _by_hash(found.there) if isinstance(found.there, BucketSource) else {}
     n_sent = 0
     with bucket_errors(place), progress.stage(place.text, len(wanted.files)) as step:
-        have = {key: info["size"] for key, info in bucket.find(version_key(prefix, version, ""), detail=True).items()}
+        have = {
+            key: info["size"]
+            for key, info in bucket.find(version_key(prefix, version, ""), detail=True).items()
+        }
         for done, file in enumerate(wanted.files, 1):
             key = version_key(prefix, version, file.path)
             if have.get(key) != file.size_bytes:
@@ -60,6 +71,12 @@ def _point(bucket: AbstractFileSystem, key: str, wanted: Delivery, version: str)
     manifest = wanted.manifest
     with tempfile.TemporaryDirectory() as scratch:
         files = [dataclasses.asdict(file) for file in wanted.files]
-        content = {"schema": POINTER_SCHEMA, "name": manifest.name, "root": manifest.root, "version": version, "files": files}
+        content = {
+            "schema": POINTER_SCHEMA,
+            "name": manifest.name,
+            "root": manifest.root,
+            "version": version,
+            "files": files,
+        }
         write_sealed(Path(scratch) / POINTER, content)
         bucket.put_file(str(Path(scratch) / POINTER), key)

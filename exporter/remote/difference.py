@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import MANIFEST, SIGNATURE, FileEntry, check_files, read_manifest, sha256_file
+from exporter.artifact.files import MANIFEST, SIGNATURE, FileEntry, sha256_file
+from exporter.artifact.manifest import check_files, read_manifest
 from exporter.errors import IntegrityError, RecipeError
 from exporter.remote.fetch import read_published
-from exporter.remote.source import BESIDE, open_source
+from exporter.remote.open import open_source
+from exporter.remote.source import BESIDE
 
 if TYPE_CHECKING:
-    from exporter.artifact import Manifest
-    from exporter.remote.place import Place
+    from exporter.artifact.manifest import Manifest
+    from exporter.remote.address import Place
     from exporter.remote.source import Source
 
 
@@ -77,7 +79,10 @@ def delivery(folder: Path) -> Delivery:
     manifest = read_manifest(folder)
     check_files(manifest, folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = (FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_file(path)) for path in paths)
+    files = (
+        FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_file(path))
+        for path in paths
+    )
     return Delivery(folder, manifest, tuple(sorted(files)))
 
 
@@ -93,7 +98,9 @@ def difference(wanted: Delivery, place: Place, *, replace: bool) -> Difference:
         found = None if there is None else _manifest_there(wanted, there, place)
     except IntegrityError as error:
         if not replace:
-            raise RecipeError(f"what is there is damaged: {error}; pass --replace to publish over it") from None
+            raise RecipeError(
+                f"what is there is damaged: {error}; pass --replace to publish over it"
+            ) from None
         return Difference(None, None, wanted.files, ())
     if there is None:
         return Difference(None, None, wanted.files, ())
@@ -115,14 +122,22 @@ def refuse_another(wanted: Delivery, found: Difference, place: Place) -> None:
         return
     if found.found is None:
         if taken := [file.path for file in found.changed if file.path in found.there.files]:
-            raise RecipeError(f"{place.text}: no artifact, and has a {taken[0]} of its own; pass --replace to overwrite it")
+            raise RecipeError(
+                f"{place.text}: no artifact, and has a {taken[0]} of its own; pass --replace to overwrite it"
+            )
     elif found.found.root != wanted.manifest.root:
         name, root = found.found.name, found.found.root[:12]
-        raise RecipeError(f"{place.text} holds another artifact, {name} with root {root}; pass --replace to publish over it")
+        raise RecipeError(
+            f"{place.text} holds another artifact, {name} with root {root}; pass --replace to publish over it"
+        )
     elif SIGNATURE in found.gone:
-        raise RecipeError(f"{place.text} is signed, and this is not; sign it too, with --sign-key FILE, or pass --replace")
+        raise RecipeError(
+            f"{place.text} is signed, and this is not; sign it too, with --sign-key FILE, or pass --replace"
+        )
     elif place.kind == "dir" and (others := found.there.files.keys() - _own_files(found.found)):
-        raise RecipeError(f"{place.text} has a {min(others)} of its own; move it away, or pass --replace to lose it")
+        raise RecipeError(
+            f"{place.text} has a {min(others)} of its own; move it away, or pass --replace to lose it"
+        )
 
 
 def _own_files(manifest: Manifest) -> set[str]:

@@ -10,18 +10,22 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import MANIFEST, check_files, read_manifest, sha256_file, staged
+from exporter.artifact.files import MANIFEST, sha256_file
+from exporter.artifact.manifest import check_files, read_manifest
+from exporter.artifact.staging import staged
 from exporter.cache import cached
 from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.remote.place import parse_place
-from exporter.remote.source import BESIDE, needed, open_source
+from exporter.remote.address import parse_place
+from exporter.remote.open import open_source
+from exporter.remote.source import BESIDE, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.artifact import Manifest
-    from exporter.remote.place import Place
+    from exporter.artifact.manifest import Manifest
+    from exporter.remote.address import Place
     from exporter.remote.source import Source
+
 
 # A manifest of every kind has 60 kB.
 MAX_MANIFEST_BYTES = 8 << 20
@@ -80,7 +84,7 @@ def cached_artifact(address: str, variant: str | None = None) -> Path:
     if place.kind == "dir":
         return Path(place.where)
     if place.kind == "hf":  # has a cache of its own, which also serves without a network
-        from exporter.remote.hub_source import cached_from_hub
+        from exporter.remote.hub import cached_from_hub
 
         return cached_from_hub(place.where, place.version, variant, instead="try again where it can be")
     source = _opened(place)
@@ -125,10 +129,14 @@ def _copy_files(source: Source, manifest: Manifest, wanted: tuple[str, ...], fol
     """Copy files that the manifest names, in the sizes and with the hashes that it names."""
     entries = {file.path: file for file in manifest.files}
     if missing := [path for path in wanted if path not in entries or path not in source.files]:
-        raise IntegrityError(f"{', '.join(missing)}: not there, or not in the manifest; tell who published it")
+        raise IntegrityError(
+            f"{', '.join(missing)}: not there, or not in the manifest; tell who published it"
+        )
     n_bytes, n_free = sum(entries[path].size_bytes for path in wanted), shutil.disk_usage(folder).free
     if n_bytes > n_free:
-        raise BackendError(f"{folder.parent}: {n_bytes / 1e9:.1f} GB are to be fetched and {n_free / 1e9:.1f} GB are free")
+        raise BackendError(
+            f"{folder.parent}: {n_bytes / 1e9:.1f} GB are to be fetched and {n_free / 1e9:.1f} GB are free"
+        )
     for path in wanted:
         _copy(source, path, folder, entries[path].size_bytes)
         if sha256_file(folder / path) != entries[path].sha256:
@@ -139,11 +147,15 @@ def _copy(source: Source, path: str, folder: Path, limit_bytes: int) -> None:
     """Copy one file of at most so many bytes; it must not be there yet."""
     listed = source.files[path]
     if listed.size_bytes > limit_bytes:
-        raise IntegrityError(f"{path}: {listed.size_bytes} bytes, {limit_bytes} expected at most; it was not fetched")
+        raise IntegrityError(
+            f"{path}: {listed.size_bytes} bytes, {limit_bytes} expected at most; it was not fetched"
+        )
     try:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         source.copy(path, folder / path, listed.size_bytes)
     except (FileExistsError, NotADirectoryError):
-        raise IntegrityError(f"{path}: named twice, or as a file and as a folder; it was not fetched") from None
+        raise IntegrityError(
+            f"{path}: named twice, or as a file and as a folder; it was not fetched"
+        ) from None
     if listed.sha256 and sha256_file(folder / path) != listed.sha256:
         raise IntegrityError(f"{path}: what came is not what was sent; fetch it again")

@@ -6,19 +6,20 @@ import glob
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import MANIFEST, read_manifest
+from exporter.artifact.files import MANIFEST
+from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, BackendMissing, RecipeError
-from exporter.hub import fetch
 from exporter.remote.source import Listed, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
-    from exporter.artifact import FileEntry
-    from exporter.remote.place import Place
+    from exporter.artifact.files import FileEntry
+    from exporter.remote.address import Place
+
 
 DEFAULT_BRANCH = "main"
 
@@ -72,7 +73,9 @@ def hub_source(place: Place) -> HubSource | None:
         from huggingface_hub.errors import RevisionNotFoundError
 
         try:
-            info = HfApi().model_info(place.where, revision=place.version or DEFAULT_BRANCH, files_metadata=True)
+            info = HfApi().model_info(
+                place.where, revision=place.version or DEFAULT_BRANCH, files_metadata=True
+            )
         except RevisionNotFoundError:
             return None
     siblings = info.siblings or []
@@ -90,7 +93,7 @@ def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, 
         instead: what to do where the Hub cannot be reached, for the error.
 
     Raises:
-        RecipeError, BackendError, BackendMissing: see `exporter.hub.fetch`; or the artifact has no such variant.
+        RecipeError, BackendError, BackendMissing: see `fetch`; or the artifact has no such variant.
         IntegrityError: the manifest was changed.
     """
     folder, commit = fetch(repo_id, revision, [MANIFEST], instead=instead)
@@ -123,20 +126,32 @@ def hub_errors(place: Place) -> Iterator[None]:
     except HFValidationError:
         raise RecipeError(f"{repo!r} is no Hub id, which is org/name") from None
     except GatedRepoError:
-        raise BackendError(f"{repo} asks for a licence to be accepted; do so on its page, and `hf auth login`") from None
+        raise BackendError(
+            f"{repo} asks for a licence to be accepted; do so on its page, and `hf auth login`"
+        ) from None
     except RepositoryNotFoundError:
         raise RecipeError(
             f"the Hub has no {repo}, or not for you; `hf auth login`, or set HF_TOKEN, or make it: `hf repo create {repo}`"
         ) from None
     except EntryNotFoundError as error:
-        raise BackendError(f"{place.text}: a file was not there ({type(error).__name__}); run the same again") from error
+        raise BackendError(
+            f"{place.text}: a file was not there ({type(error).__name__}); run the same again"
+        ) from error
     except HfHubHTTPError as error:
         raise _http_error(place, getattr(error.response, "status_code", 0), error) from error
-    except (OSError, RuntimeError, ValueError, HTTPError, XetError) as error:  # RuntimeError: an upload, ValueError: a bad answer
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        HTTPError,
+        XetError,
+    ) as error:  # RuntimeError: an upload, ValueError: a bad answer
         if isinstance(cause := error.__cause__, HfHubHTTPError):
             raise _http_error(place, getattr(cause.response, "status_code", 0), cause) from cause
         reason = type(error).__name__
-        raise BackendError(f"{place.text}: the Hub cannot be reached or failed ({reason}); run the same again") from error
+        raise BackendError(
+            f"{place.text}: the Hub cannot be reached or failed ({reason}); run the same again"
+        ) from error
 
 
 def _http_error(place: Place, status: int, error: Exception) -> BackendError | RecipeError:
@@ -148,3 +163,50 @@ def _http_error(place: Place, status: int, error: Exception) -> BackendError | R
         return BackendError(f"{place.text}: somebody else committed meanwhile; run the same again")
     what = status or type(error).__name__
     return BackendError(f"{place.text}: the Hub answered {what}; run the same again, what was sent is kept")
+
+
+def fetch(repo_id: str, revision: str | None, files: Sequence[str], *, instead: str) -> tuple[Path, str]:
+    """Give the folder that holds the wanted files of a repository, and their commit.
+
+    Args:
+        repo_id: `org/name`.
+        revision: a branch, tag or commit; None is the default branch.
+        files: names or shell patterns; nothing else is fetched.
+        instead: what to use where the Hub cannot be reached, for the error.
+
+    Raises:
+        RecipeError: this is no Hub id, or the Hub has no such repository or revision.
+        BackendError: the Hub cannot be reached and the files are not in its cache, or it wants a licence accepted.
+        BackendMissing: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HFValidationError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+    except ImportError:
+        raise BackendMissing(f"{repo_id} is on the Hub: pip install huggingface_hub, or {instead}") from None
+    try:
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
+    except HFValidationError:
+        raise RecipeError(f"{repo_id!r} is no folder and no Hub id, which is org/name") from None
+    except GatedRepoError:
+        raise BackendError(
+            f"{repo_id} asks for a licence to be accepted; log in with `hf auth login` or use a local folder"
+        ) from None
+    except RevisionNotFoundError:
+        raise RecipeError(f"{repo_id} has no revision {revision!r}") from None
+    except RepositoryNotFoundError:
+        raise RecipeError(f"the Hub has no {repo_id}, or not for you; check the name, or log in") from None
+    except (
+        OSError
+    ) as error:  # requests' and huggingface_hub's errors are OSErrors: no route, time-out, nothing cached
+        reason = type(error).__name__
+        raise BackendError(
+            f"{repo_id} is not in the local cache and the Hub cannot be reached ({reason}); {instead}"
+        ) from error
+    # huggingface_hub lays snapshots out as snapshots/COMMIT.
+    return folder, folder.name

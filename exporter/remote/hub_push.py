@@ -10,19 +10,27 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from exporter.errors import RecipeError
-from exporter.publish.difference import Sent, difference, refuse_another
 from exporter.remote.bucket import version_of
-from exporter.remote.hub_source import DEFAULT_BRANCH, hub_errors, hub_source
+from exporter.remote.difference import Sent, difference, refuse_another
+from exporter.remote.hub import DEFAULT_BRANCH, hub_errors, hub_source
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
     from exporter.progress import Progress
-    from exporter.publish.difference import Delivery, Difference
-    from exporter.remote.place import Place
+    from exporter.remote.address import Place
+    from exporter.remote.difference import Delivery, Difference
 
 
-def commit(wanted: Delivery, place: Place, found: Difference, progress: Progress, *, replace: bool, pull_request: bool) -> Sent:
+def commit(
+    wanted: Delivery,
+    place: Place,
+    found: Difference,
+    progress: Progress,
+    *,
+    replace: bool,
+    pull_request: bool,
+) -> Sent:
     """Commit a delivery to a branch, which is made from the main one if need be, or open a pull request.
 
     Raises:
@@ -44,11 +52,15 @@ def commit(wanted: Delivery, place: Place, found: Difference, progress: Progress
             api.create_branch(place.where, branch=branch, exist_ok=True)
             found = difference(wanted, place, replace=replace)
         if found.there is None:
-            raise RecipeError(f"{place.text}: the repository has no {DEFAULT_BRANCH} branch yet; make a first commit on its page")
+            raise RecipeError(
+                f"{place.text}: the repository has no {DEFAULT_BRANCH} branch yet; make a first commit on its page"
+            )
         if found.none:
             return Sent(place.text, found.there.version, None, len(wanted.files))
         if ".gitignore" in found.there.files:
-            raise RecipeError(f"{place.text}: has a .gitignore, by which the Hub drops files without a word; delete it there")
+            raise RecipeError(
+                f"{place.text}: has a .gitignore, by which the Hub drops files without a word; delete it there"
+            )
         additions = [CommitOperationAdd(file.path, str(wanted.folder / file.path)) for file in found.changed]
         deletions = [CommitOperationDelete(path) for path in found.gone]
         with progress.stage(f"{place.text}: {len(additions)} files"):
@@ -66,7 +78,9 @@ def commit(wanted: Delivery, place: Place, found: Difference, progress: Progress
 
 def _open_request(api: HfApi, place: Place, title: str) -> str | None:
     """Find the pull request that a send before this one opened."""
-    for found in api.get_repo_discussions(place.where, discussion_type="pull_request", discussion_status="open"):
+    for found in api.get_repo_discussions(
+        place.where, discussion_type="pull_request", discussion_status="open"
+    ):
         if found.title == title:
             return str(found.url)
     return None

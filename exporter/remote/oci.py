@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from oras.provider import Registry
     from requests import Response
 
-    from exporter.artifact import FileEntry
-    from exporter.remote.place import Place
+    from exporter.artifact.files import FileEntry
+    from exporter.remote.address import Place
+
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -84,7 +85,9 @@ class Repository:
             RecipeError: the registry wants another login.
             BackendError: it cannot be reached or failed.
         """
-        response = self._ask("GET", self._container.manifest_url(reference), {"Accept": media_type}, stream=True)
+        response = self._ask(
+            "GET", self._container.manifest_url(reference), {"Accept": media_type}, stream=True
+        )
         if response.status_code == 404:
             response.close()
             return None
@@ -93,9 +96,13 @@ class Repository:
         for chunk in self._chunks(response):
             body += chunk
             if len(body) > _MAX_MANIFEST_BYTES:
-                raise IntegrityError(f"{self.place.text}: its manifest has more than {_MAX_MANIFEST_BYTES} bytes")
+                raise IntegrityError(
+                    f"{self.place.text}: its manifest has more than {_MAX_MANIFEST_BYTES} bytes"
+                )
         if reference.startswith("sha256:") and digest_of(body) != reference:
-            raise IntegrityError(f"{self.place.text}: the registry gave another manifest than the one of this digest")
+            raise IntegrityError(
+                f"{self.place.text}: the registry gave another manifest than the one of this digest"
+            )
         return body
 
     def blob(self, digest: str) -> Iterator[bytes]:
@@ -104,7 +111,9 @@ class Repository:
         Raises:
             RecipeError, BackendError: see `manifest`.
         """
-        response = self._ask("GET", self._container.get_blob_url(digest), {"Accept-Encoding": "identity"}, stream=True)
+        response = self._ask(
+            "GET", self._container.get_blob_url(digest), {"Accept-Encoding": "identity"}, stream=True
+        )
         self._expect(response, 200)
         yield from self._chunks(response)
 
@@ -129,7 +138,9 @@ class Repository:
         Raises:
             RecipeError, BackendError: see `manifest`.
         """
-        response = self._ask("PUT", self._container.manifest_url(reference), {"Content-Type": media_type}, body)
+        response = self._ask(
+            "PUT", self._container.manifest_url(reference), {"Content-Type": media_type}, body
+        )
         self._expect(response, 201)
         return "OCI-Subject" in response.headers
 
@@ -157,9 +168,13 @@ class Repository:
             if response.status_code not in _OVERLOADED:
                 return response
             what = str(response.status_code)
-        raise BackendError(f"{self.place.text}: the registry is out of reach or failed ({what}); run the same again")
+        raise BackendError(
+            f"{self.place.text}: the registry is out of reach or failed ({what}); run the same again"
+        )
 
-    def _let_in(self, method: str, url: str, headers: dict[str, str], body: bytes | Path | None, *, stream: bool) -> Response:
+    def _let_in(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | Path | None, *, stream: bool
+    ) -> Response:
         """Send a request with what lets us in, which goes to this registry only; get that if it is asked for."""
         ours = urlsplit(url).netloc == self._container.registry
         response = self._send(method, url, headers, body, stream=stream, ours=ours)
@@ -171,7 +186,14 @@ class Repository:
         return response
 
     def _send(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | Path | None, *, stream: bool, ours: bool
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | Path | None,
+        *,
+        stream: bool,
+        ours: bool,
     ) -> Response:
         if self._authorization and ours:
             headers = {**headers, "Authorization": self._authorization}
@@ -186,7 +208,9 @@ class Repository:
         from oras.provider import Registry
 
         way = "basic" if response.headers.get("Www-Authenticate", "").lower().startswith("basic") else "token"
-        backend = Registry(self._container.registry, insecure=self._registry.prefix == "http", auth_backend=way).auth
+        backend = Registry(
+            self._container.registry, insecure=self._registry.prefix == "http", auth_backend=way
+        ).auth
         backend.load_configs(self._container)
         if (user := os.environ.get("ORAS_USER")) and (password := os.environ.get("ORAS_PASS")):
             backend.set_basic_auth(user, password)
@@ -206,7 +230,9 @@ class Repository:
     def _expect(self, response: Response, status: int) -> None:
         if response.status_code != status:
             response.close()
-            raise BackendError(f"{self.place.text}: the registry answered {response.status_code} where {status} was wanted")
+            raise BackendError(
+                f"{self.place.text}: the registry answered {response.status_code} where {status} was wanted"
+            )
 
     def _chunks(self, response: Response) -> Iterator[bytes]:
         from requests import RequestException
@@ -216,7 +242,9 @@ class Repository:
                 yield from response.iter_content(_CHUNK_BYTES)
         except RequestException as error:
             reason = type(error).__name__
-            raise BackendError(f"{self.place.text}: the connection broke ({reason}); run the same again") from error
+            raise BackendError(
+                f"{self.place.text}: the connection broke ({reason}); run the same again"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +303,16 @@ def open_repository(place: Place) -> Repository:
     except ImportError:
         raise BackendMissing(f"{place.text} needs oras: pip install 'exporter[oci]'") from None
     host = place.where.split("/")[0]
-    logging.getLogger("oras.logger").setLevel(logging.CRITICAL)  # it prints to stderr; what it would say, our errors say
+    logging.getLogger("oras.logger").setLevel(
+        logging.CRITICAL
+    )  # it prints to stderr; what it would say, our errors say
     registry = Registry(host, insecure=bool(_LOOPBACK.fullmatch(host)))
     # oras takes a host without a dot or port for a part of the name.
-    container = Container(place.where, host) if re.search("[.:]", host) else Container(place.where.removeprefix(f"{host}/"), host)
+    container = (
+        Container(place.where, host)
+        if re.search("[.:]", host)
+        else Container(place.where.removeprefix(f"{host}/"), host)
+    )
     return Repository(place, registry, container)
 
 
@@ -299,7 +333,9 @@ def oci_source(place: Place) -> OciSource | None:
         layers = TypeAdapter(_Manifest).validate_json(body).layers
     except ValidationError:
         raise IntegrityError(f"{place.text}: not a manifest as OCI has it") from None
-    named = ((layer.annotations.get(FILEPATH), layer) for layer in layers if layer.digest.startswith("sha256:"))
+    named = (
+        (layer.annotations.get(FILEPATH), layer) for layer in layers if layer.digest.startswith("sha256:")
+    )
     files = {path: Listed(layer.size, layer.digest.removeprefix("sha256:")) for path, layer in named if path}
     return OciSource(repository, digest_of(body), files)
 

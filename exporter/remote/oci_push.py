@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from exporter.artifact import ATTESTATION, SIGNATURE
-from exporter.publish.difference import Sent
+from exporter.artifact.files import ATTESTATION, SIGNATURE
+from exporter.remote.difference import Sent
 from exporter.remote.oci import (
     ARTIFACT_TYPE,
     FILEPATH,
@@ -30,10 +30,12 @@ from exporter.remote.oci import (
 )
 
 if TYPE_CHECKING:
-    from exporter.artifact import FileEntry, Manifest
+    from exporter.artifact.files import FileEntry
+    from exporter.artifact.manifest import Manifest
     from exporter.progress import Progress
-    from exporter.publish.difference import Delivery
-    from exporter.remote.place import Place
+    from exporter.remote.address import Place
+    from exporter.remote.difference import Delivery
+
 
 _CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 _WEIGHT_TYPE = "application/vnd.cncf.model.weight.v1.raw"
@@ -101,7 +103,9 @@ def _manifest(repository: Repository, wanted: Delivery) -> bytes:
 
 def _config(manifest: Manifest, files: tuple[FileEntry, ...]) -> dict[str, Json]:
     formats = {"onnxruntime": "onnx"}
-    precisions = {next((p for p in ("int8", "fp16") if p in entry.kind), "fp32") for entry in manifest.variants}
+    precisions = {
+        next((p for p in ("int8", "fp16") if p in entry.kind), "fp32") for entry in manifest.variants
+    }
     descriptor: dict[str, Json] = {"name": manifest.name, "version": manifest.root[:12]}
     if manifest.source.revision:
         descriptor["revision"] = manifest.source.revision

@@ -10,21 +10,26 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import staged
+from exporter.artifact.files import second_name
+from exporter.artifact.staging import staged
 from exporter.errors import RecipeError
 from exporter.progress import Silent
-from exporter.publish.difference import Sent, delivery, difference, refuse_another
-from exporter.publish.layout import second_name
-from exporter.remote.place import parse_place
+from exporter.remote.address import parse_place
+from exporter.remote.difference import Sent, delivery, difference, refuse_another
 
 if TYPE_CHECKING:
     from exporter.progress import Progress
-    from exporter.publish.difference import Delivery, Difference
-    from exporter.remote.place import Place
+    from exporter.remote.address import Place
+    from exporter.remote.difference import Delivery, Difference
 
 
 def send(
-    folder: Path, address: str, progress: Progress | None = None, *, replace: bool = False, pull_request: bool = False
+    folder: Path,
+    address: str,
+    progress: Progress | None = None,
+    *,
+    replace: bool = False,
+    pull_request: bool = False,
 ) -> Sent:
     """Deliver a published folder; sent again, it is a no-op that says so.
 
@@ -51,7 +56,7 @@ def send(
         return Sent(place.text, reference, None, len(wanted.files))
     progress = progress or Silent()
     if place.kind == "hf":
-        from exporter.publish.hub_commit import commit
+        from exporter.remote.hub_push import commit
 
         return commit(wanted, place, found, progress, replace=replace, pull_request=pull_request)
     if not replace:
@@ -60,11 +65,11 @@ def send(
         case "dir":
             return _to_folder(wanted, Path(place.where), found)
         case "oci":
-            from exporter.publish.oci_push import push
+            from exporter.remote.oci_push import push
 
             return push(wanted, place, progress)
         case "s3":
-            from exporter.publish.bucket_write import write
+            from exporter.remote.bucket_push import write
 
             return write(wanted, place, found, progress)
 
@@ -77,9 +82,13 @@ def destination(address: str, *, pull_request: bool = False) -> Place:
     """
     place = parse_place(address)
     if pull_request and (place.kind != "hf" or place.version not in (None, "main")):
-        raise RecipeError(f"{place.text}: a pull request is to the main branch of a Hub repository; wanted hf://org/name")
+        raise RecipeError(
+            f"{place.text}: a pull request is to the main branch of a Hub repository; wanted hf://org/name"
+        )
     if place.kind == "oci" and (place.version or "").startswith("sha256:"):
-        raise RecipeError(f"{place.text}: a digest names what is there already; wanted oci://registry/name:tag")
+        raise RecipeError(
+            f"{place.text}: a digest names what is there already; wanted oci://registry/name:tag"
+        )
     return place
 
 

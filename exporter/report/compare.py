@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from exporter.verify.parity import quality
+from exporter.artifact.manifest import read_manifest
+from exporter.measure.quality import quality
+from exporter.report.report import read_report, read_report_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from exporter.verify.report import Report, VariantReport
+    from exporter.report.report import Report, VariantReport
+
 
 Change = Literal["better", "worse", "same", "unknown"]
 
@@ -57,17 +62,27 @@ def _compare_variants(old: Report, before: VariantReport, new: Report, after: Va
     order = ("fail", "invalid", "pass")
     step = order.index(after.verdict) - order.index(before.verdict)
     verdict = Finding(kind, "verdict", None, None, _sign(step), f"{before.verdict} → {after.verdict}")
-    return [verdict, *_scores(old, before, new, after), *_speeds(old, before, new, after), _size(before, after)]
+    return [
+        verdict,
+        *_scores(old, before, new, after),
+        *_speeds(old, before, new, after),
+        _size(before, after),
+    ]
 
 
 def _scores(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
     """Compare the rankings query by query."""
     kind = after.kind
     if old.pairs.digest != new.pairs.digest:
-        return [Finding(kind, what, None, None, "unknown", "measured on other pairs") for what in ("nDCG@10", "Kendall tau-b")]
+        return [
+            Finding(kind, what, None, None, "unknown", "measured on other pairs")
+            for what in ("nDCG@10", "Kendall tau-b")
+        ]
     found = []
     if new.pairs.labels is not None:
-        kept = quality(_array(before.fidelity.scores), _array(after.fidelity.scores), new.pairs.without_texts())
+        kept = quality(
+            _array(before.fidelity.scores), _array(after.fidelity.scores), new.pairs.without_texts()
+        )
         assert kept is not None
         change = _beyond(kept.ndcg_retained_low - 1, kept.ndcg_retained_high - 1)
         said = f"{kept.ndcg_retained:.4f} of the old one's, {kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
@@ -76,7 +91,11 @@ def _scores(old: Report, before: VariantReport, new: Report, after: VariantRepor
     if len(taus[0]) == len(taus[1]):
         low, high = _interval(taus[1] - taus[0])
         said = f"{(taus[1] - taus[0]).mean():+.4f}, {low:+.4f} to {high:+.4f}"
-        found.append(Finding(kind, "Kendall tau-b", float(taus[0].mean()), float(taus[1].mean()), _beyond(low, high), said))
+        found.append(
+            Finding(
+                kind, "Kendall tau-b", float(taus[0].mean()), float(taus[1].mean()), _beyond(low, high), said
+            )
+        )
     return found
 
 
@@ -93,7 +112,9 @@ def _speeds(old: Report, before: VariantReport, new: Report, after: VariantRepor
     said = f"{a.low:.2f} to {a.high:.2f} → {b.low:.2f} to {b.high:.2f}"
     (least_before, most_before), (least_after, most_after) = _rss(before), _rss(after)
     return [
-        Finding(kind, "speed-up over tuned torch", a.value, b.value, _beyond(b.low - a.high, b.high - a.low), said),
+        Finding(
+            kind, "speed-up over tuned torch", a.value, b.value, _beyond(b.low - a.high, b.high - a.low), said
+        ),
         Finding(
             kind,
             "peak RSS, MB",
@@ -123,7 +144,9 @@ def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
     if not differences.any():
         return 0.0, 0.0
     rng = np.random.default_rng(_SEED)
-    found = bootstrap((differences,), np.mean, n_resamples=_N_RESAMPLES, method="percentile", rng=rng, batch=500)
+    found = bootstrap(
+        (differences,), np.mean, n_resamples=_N_RESAMPLES, method="percentile", rng=rng, batch=500
+    )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
@@ -138,3 +161,17 @@ def _sign(gain: float) -> Change:
 
 def _array(scores: tuple[float | None, ...]) -> NDArray[np.float32]:
     return np.array([np.nan if score is None else score for score in scores], np.float32)
+
+
+def compare_with(old: Path, new: Path) -> tuple[Finding, ...]:
+    """Say what got better or worse between two artifacts' reports, or two report files.
+
+    Raises:
+        RecipeError: one has no report.
+        IntegrityError: one was changed since it was written.
+    """
+    return compare_reports(_report_of(old), _report_of(new))
+
+
+def _report_of(place: Path) -> Report:
+    return read_report(place, read_manifest(place)) if place.is_dir() else read_report_file(place)

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from exporter.artifact import REPORT, REPORT_HTML, REPORT_MD, REPORT_XML, Manifest, PlanEntry, read_sealed, write_sealed
-from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.artifact.files import REPORT, read_sealed
+from exporter.artifact.manifest import Manifest, PlanEntry
+from exporter.errors import IntegrityError, RecipeError
+from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
-from exporter.verify.fidelity import Fidelity, OwnPrecision
-from exporter.verify.gate import Check, Outcome, judge, outcome
-from exporter.verify.pairs import PairSet
-from exporter.verify.report_text import junit, markdown
-from exporter.verify.throughput import Arithmetic, Latency, LengthSpeed, Ratio, Throughput, speedup
+from exporter.measure.fidelity import Fidelity, OwnPrecision
+from exporter.measure.speed import Arithmetic, Latency, LengthSpeed, Ratio, Throughput, speedup
+from exporter.pairs import PairSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from exporter.recipe import Bars
+    from exporter.recipe.schema import Bars
+
 
 # 1: first version. 2: arithmetic against the machine's peak. 3: fidelity with raw scores, lengths, contents, saturation.
 REPORT_SCHEMA = 3
@@ -42,7 +43,9 @@ class PairSetInfo:
     def without_texts(self) -> PairSet:
         """Give the set as far as rankings and labels go; the texts are empty."""
         labels = None if self.labels is None else np.array(self.labels, np.int64)
-        return PairSet(self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids)
+        return PairSet(
+            self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,9 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
         RecipeError: none of the bars is for a variant of the report.
     """
     if not set(bars) & {row.kind for row in report.variants}:
-        raise RecipeError(f"bars for {', '.join(bars)}, but the report is of {', '.join(r.kind for r in report.variants)}")
+        raise RecipeError(
+            f"bars for {', '.join(bars)}, but the report is of {', '.join(r.kind for r in report.variants)}"
+        )
     rows = []
     for row in report.variants:
         if row.kind in bars:
@@ -122,22 +127,6 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     return replace(report, variants=tuple(rows), verdict=outcome(rows))
 
 
-def write_report(report: Report, folder: Path) -> None:
-    """Write a report into an artifact: report.json, sealed, and as people and CI systems read it.
-
-    Raises:
-        BackendError: the disk refuses.
-    """
-    from exporter.verify.report_html import html
-
-    write_sealed(folder / REPORT, TypeAdapter(Report).dump_python(report, mode="json"))
-    for name, text in ((REPORT_MD, markdown(report)), (REPORT_XML, junit(report)), (REPORT_HTML, html(report))):
-        try:
-            (folder / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise BackendError(f"{folder / name}: cannot be written: {error.strerror}") from error
-
-
 def read_report(folder: Path, manifest: Manifest) -> Report:
     """Read an artifact's report and check that it is about these files.
 
@@ -146,7 +135,9 @@ def read_report(folder: Path, manifest: Manifest) -> Report:
         IntegrityError: it was changed, is of another schema, or of other files than the manifest's.
     """
     if not (folder / REPORT).is_file():
-        raise RecipeError(f"{folder} was not verified yet, it has no {REPORT}; run `exporter verify {folder}`")
+        raise RecipeError(
+            f"{folder} was not verified yet, it has no {REPORT}; run `exporter verify {folder}`"
+        )
     report = read_report_file(folder / REPORT)
     if report.manifest_root != manifest.root:
         raise IntegrityError(
@@ -187,3 +178,15 @@ def json_schema() -> dict[str, object]:
         **schema["properties"],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def pairs_info(pair_set: PairSet) -> PairSetInfo:
+    return PairSetInfo(
+        name=pair_set.name,
+        digest=pair_set.digest,
+        n_pairs=len(pair_set.pairs),
+        n_queries=len(pair_set.query_ids),
+        query_ids=pair_set.query_ids,
+        query_of=tuple(pair_set.query_of.tolist()),
+        labels=None if pair_set.labels is None else tuple(pair_set.labels.tolist()),
+    )

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, TypeAlias
+
+from exporter.report.table import Table, md_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from exporter.verify.report import Report, VariantReport
-
-
-class Table(NamedTuple):
-    """A table as text, a title for each column."""
-
-    titles: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    from exporter.report.report import Report, VariantReport
 
 
 Part: TypeAlias = Table | str
@@ -90,7 +82,15 @@ def sections(report: Report) -> list[tuple[str, list[Part]]]:
         ("Parity", [_parity(report), _PARITY, _lengths(report), _BUCKETS, *_own_precisions(report)]),
         ("Files", [_files(report), *_sums(report)]),
         ("Worst query, worst pairs", [*_worst(report)]),
-        ("Builds", [Table(("variant", "what was done"), [(row.kind, "; ".join(row.facts)) for row in report.variants])]),
+        (
+            "Builds",
+            [
+                Table(
+                    ("variant", "what was done"),
+                    [(row.kind, "; ".join(row.facts)) for row in report.variants],
+                )
+            ],
+        ),
     ]
 
 
@@ -109,7 +109,13 @@ def checks(report: Report) -> Table:
     return Table(
         ("variant", "check", "observed", "bar", "outcome"),
         [
-            (row.kind, check.name, f"{check.observed:.4g}", check.bar, f"{check.outcome}{f': {check.why}' if check.why else ''}")
+            (
+                row.kind,
+                check.name,
+                f"{check.observed:.4g}",
+                check.bar,
+                f"{check.outcome}{f': {check.why}' if check.why else ''}",
+            )
             for row in report.variants
             for check in row.checks
         ],
@@ -127,7 +133,17 @@ def tier(row: VariantReport) -> str:
 
 def _intervals(report: Report) -> Table:
     return Table(
-        ("variant", "nDCG@10 retained", "tier", "speed-up over tuned", "over default", "rounds", "spread", "drift", "clock"),
+        (
+            "variant",
+            "nDCG@10 retained",
+            "tier",
+            "speed-up over tuned",
+            "over default",
+            "rounds",
+            "spread",
+            "drift",
+            "clock",
+        ),
         [
             (
                 row.kind,
@@ -150,7 +166,19 @@ def _intervals(report: Report) -> Table:
 def _speeds(report: Report) -> Table:
     reference = report.reference
     return Table(
-        ("side", "plan", "pairs/s", "tokens/s", "spread", "CPU", "others", "steal", "tokenizing", "load s", "peak RSS MB"),
+        (
+            "side",
+            "plan",
+            "pairs/s",
+            "tokens/s",
+            "spread",
+            "CPU",
+            "others",
+            "steal",
+            "tokenizing",
+            "load s",
+            "peak RSS MB",
+        ),
         [
             (
                 side.side,
@@ -174,7 +202,14 @@ def _latencies(report: Report) -> Table:
     return Table(
         ("side", "candidates", "p50 ms", "p95 ms", "p99 ms", "calls"),
         [
-            (x.side, str(x.n_documents), f"{x.p50_ms:.0f}", f"{x.p95_ms:.0f}", f"{x.p99_ms:.0f}", str(x.n_calls))
+            (
+                x.side,
+                str(x.n_documents),
+                f"{x.p50_ms:.0f}",
+                f"{x.p95_ms:.0f}",
+                f"{x.p99_ms:.0f}",
+                str(x.n_calls),
+            )
             for x in (*report.reference.latency, *(x for row in report.variants for x in row.latency))
         ],
     )
@@ -251,16 +286,31 @@ def _lengths(report: Report) -> Table:
                     f"{speed.over_tuned:.2f}" if speed else "",
                 )
             )
-    return Table(("variant", "tokens", "pairs", "mean / p99 / max |diff|", "off", "worst pair", "pairs/s", "x tuned"), rows)
+    return Table(
+        ("variant", "tokens", "pairs", "mean / p99 / max |diff|", "off", "worst pair", "pairs/s", "x tuned"),
+        rows,
+    )
 
 
 def _own_precisions(report: Report) -> list[Table]:
     rows = [
-        (row.kind, f"{own.max_abs_diff:.2g}", f"{own.kendall_tau:.4f}", f"{own.pairs_per_s:.1f}", f"{own.stated_pairs_per_s:.1f}")
+        (
+            row.kind,
+            f"{own.max_abs_diff:.2g}",
+            f"{own.kendall_tau:.4f}",
+            f"{own.pairs_per_s:.1f}",
+            f"{own.stated_pairs_per_s:.1f}",
+        )
         for row in report.variants
         if (own := row.own_precision)
     ]
-    titles = ("at the engine's own precision", "max |diff|", "tau-b", "pairs/s", "at float32, in the same process")
+    titles = (
+        "at the engine's own precision",
+        "max |diff|",
+        "tau-b",
+        "pairs/s",
+        "at float32, in the same process",
+    )
     return [Table(titles, rows)] if rows else []
 
 
@@ -271,7 +321,9 @@ def _files(report: Report) -> Table:
             (
                 row.kind,
                 f"{row.fidelity.size_bytes / 1e6:.1f}",
-                ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in contents.stored_bytes if size > 1e4),
+                ", ".join(
+                    f"{name} {size / 1e6:.1f} MB" for name, size in contents.stored_bytes if size > 1e4
+                ),
                 f"{contents.int8_share:.1%}, {contents.fp16_share:.1%} of {contents.n_products} products",
                 ", ".join(f"{count} {name}" for name, count in contents.operators),
             )
@@ -287,8 +339,22 @@ def _sums(report: Report) -> list[Table]:
         if (sums := row.fidelity.saturation) is None:
             continue
         diff = "" if sums.unsaturated_diff is None else f"{sums.unsaturated_diff:.2g}"
-        rows.append((row.kind, "proven" if sums.proven else "NOT proven", f"{sums.lowest} to {sums.highest}", sums.worst, diff))
-    titles = ("variant", "no int16 sum saturates", "sums from the weights", "worst pair", "max |diff| to kernels that cannot")
+        rows.append(
+            (
+                row.kind,
+                "proven" if sums.proven else "NOT proven",
+                f"{sums.lowest} to {sums.highest}",
+                sums.worst,
+                diff,
+            )
+        )
+    titles = (
+        "variant",
+        "no int16 sum saturates",
+        "sums from the weights",
+        "worst pair",
+        "max |diff| to kernels that cannot",
+    )
     return [Table(titles, rows)] if rows else []
 
 
@@ -314,34 +380,3 @@ def _worst(report: Report) -> list[Table]:
         Table(("variant", "query", "tau-b", "text"), queries),
         Table(("variant", "query", "tokens", "reference", "candidate", "text"), pairs),
     ]
-
-
-def junit(report: Report) -> str:
-    """Give the checks as JUnit XML: a suite per variant, a failure for each missed bar, an error for each without a verdict.
-
-    Source: https://github.com/testmoapp/junitxml
-    """
-    suites = ET.Element("testsuites", name=report.name)
-    for row in report.variants:
-        suite = ET.SubElement(suites, "testsuite", name=f"{report.name} {row.kind}", timestamp=report.started_at)
-        for check in row.checks:
-            case = ET.SubElement(suite, "testcase", classname=f"{report.name}.{row.kind}", name=check.name, time="0")
-            why = "".join(c if c.isprintable() else "?" for c in check.why)  # XML has no control characters, not even escaped
-            said = f"{check.observed:.6g}, bar {check.bar}{f': {why}' if why else ''}"
-            if check.outcome == "pass":
-                ET.SubElement(case, "system-out").text = said
-            else:
-                ET.SubElement(case, {"fail": "failure", "invalid": "error"}[check.outcome], message=said)
-        found = [check.outcome for check in row.checks]
-        suite.attrib |= {"tests": str(len(found)), "failures": str(found.count("fail")), "errors": str(found.count("invalid"))}
-    ET.indent(suites)
-    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def md_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give the lines of a Markdown table; bars and line breaks in cells are made harmless."""
-
-    def plain(cell: str) -> str:
-        return cell.replace("|", "\\|").replace("\n", " ")
-
-    return [f"| {' | '.join(map(plain, cells))} |" for cells in (titles, ("---",) * len(titles), *rows)]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from exporter.errors import BackendError, BackendMissing, IntegrityError
+from exporter.runtime.operators import Operation, recorded_by_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from openvino import InferRequest
 
     from exporter.runtime.plan import Plan
+
 
 # How an engine computes. `stated`: as this module says, what a user runs. `unsaturated`: ORT's int8 products in kernels that
 # cannot saturate, which older CPUs pay for. `own`: the engine's own defaults, which in OpenVINO are bf16 on some CPUs and in ORT
@@ -39,31 +38,6 @@ _SLOW_FUSIONS = ("SkipLayerNormFusion",)
 _FIRST_CALL = threading.Lock()
 
 
-# Operators whose first input is [..., m, k] and first output [..., m, n].
-_PRODUCTS = frozenset(
-    (
-        "MatMul",
-        "FusedMatMul",
-        "Gemm",
-        "FusedGemm",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "DynamicQuantizeMatMul",
-        "QLinearMatMul",
-    )
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operator's run. `flops` counts multiplications and additions of matrix products; 0 for others, or where not known."""
-
-    op: str
-    name: str
-    seconds: float
-    flops: int
-
-
 class Engine(Protocol):
     """One loaded graph; `logits` may be called by several threads at once."""
 
@@ -78,7 +52,9 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(engine: str, model: Path, plan: Plan, *, profiled: bool = False, precision: Precision = "stated") -> Engine:
+def open_engine(
+    engine: str, model: Path, plan: Plan, *, profiled: bool = False, precision: Precision = "stated"
+) -> Engine:
     """Load a graph for a plan; `profiled` records every operator's run.
 
     Raises:
@@ -187,22 +163,3 @@ class _OpenVino:
     def operations(self) -> list[Operation]:
         recorded, self._profiled = self._profiled or [], None
         return recorded
-
-
-def recorded_by_onnxruntime(profile: Path) -> list[Operation]:
-    """Read the operators' runs from a profile that onnxruntime wrote.
-
-    Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
-    """
-    found = []
-    for event in json.loads(profile.read_bytes()):
-        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
-            arguments, op, flops = event["args"], event["args"]["op_name"], 0
-            if op == "MultiHeadAttention":  # of projections [n_rows, n_tokens, hidden]: every query with every key, and back
-                query, key = (next(iter(shape.values())) for shape in arguments["input_type_shape"][:2])
-                flops = 4 * math.prod(query) * key[1]
-            elif op in _PRODUCTS:
-                (left,), (out,) = (next(iter(arguments[key])).values() for key in ("input_type_shape", "output_type_shape"))
-                flops = 2 * math.prod(out) * left[-1]
-            found.append(Operation(op, event["name"].removesuffix("_kernel_time"), event["dur"] / 1e6, flops))
-    return found

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
-from exporter.artifact import check_files, is_name
+from exporter.artifact.files import is_name
+from exporter.artifact.manifest import check_files
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from exporter.artifact import Manifest, VariantEntry
+    from exporter.artifact.manifest import Manifest, VariantEntry
 
     _Field: TypeAlias = tuple[int, memoryview]
+
 
 _SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 # ONNX's own operators, under both its names, and onnxruntime's; others come in a library, which nobody loads.
@@ -113,9 +115,14 @@ def read_onnx(path: Path) -> OnnxContents:
                 types = [_text(value) for number, value in fields if number == _NODE_OP]
                 domains = [_text(value) for number, value in fields if number == _NODE_DOMAIN]
                 operators.update((domain, "".join(types[-1:])) for domain in domains or [""])
-            if kind == "Tensor" and (entries := [_entry(value) for number, value in fields if number == _TENSOR_EXTERNAL]):
+            if kind == "Tensor" and (
+                entries := [_entry(value) for number, value in fields if number == _TENSOR_EXTERNAL]
+            ):
                 external.append(tuple(entries))
-    except (ValueError, IndexError):  # a length or number that leads past the end, text that is none, an empty file
+    except (
+        ValueError,
+        IndexError,
+    ):  # a length or number that leads past the end, text that is none, an empty file
         raise IntegrityError(f"{path}: no ONNX file, or a broken one") from None
     if not messages["Graph"]:
         raise IntegrityError(f"{path}: no ONNX file, it holds no graph")
@@ -218,7 +225,9 @@ def _check_ir(path: Path, model: str, sizes: Mapping[str, int]) -> None:
     layer: dict[str, str] | None = None
 
     def refuse_doctype(*_: object) -> None:
-        raise IntegrityError(f"{path}: has a document type, which is how XML defines entities; OpenVINO IR has none")
+        raise IntegrityError(
+            f"{path}: has a document type, which is how XML defines entities; OpenVINO IR has none"
+        )
 
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal layer

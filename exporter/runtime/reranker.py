@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Self, TypedDict
 import numpy as np
 from tokenizers import Tokenizer
 
-from exporter.artifact import check_needed, read_manifest
+from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.errors import IntegrityError, RecipeError
 from exporter.machine import cores_allowed, this_isa
 from exporter.remote import cached_artifact, is_remote
-from exporter.runtime.engine import Engine, Operation, Precision, open_engine
-from exporter.runtime.inspect import check_model
+from exporter.runtime.engine import Engine, Precision, open_engine
+from exporter.runtime.model_file import check_model
+from exporter.runtime.operators import Operation
 from exporter.runtime.plan import Plan, batches, choose_plan
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Encoding
 
-    from exporter.artifact import Manifest, VariantEntry
+    from exporter.artifact.manifest import Manifest, VariantEntry
+
 
 Pair = tuple[str, str]
 # So many pairs are tokenized at a time: seconds of work, so that the idle end of one costs nothing, in tens of megabytes.
@@ -105,7 +107,9 @@ class Reranker:
         tokenizer = _tokenizer(manifest, folder / "tokenizer.json")
         engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled, precision=precision)
         pool = ThreadPoolExecutor(plan.workers)
-        return cls(entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid())
+        return cls(
+            entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid()
+        )
 
     def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.
@@ -170,7 +174,12 @@ class Reranker:
     predict = score
 
     def rank(
-        self, query: str, documents: Sequence[str], top_k: int | None = None, *, return_documents: bool = False
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        *,
+        return_documents: bool = False,
     ) -> list[Ranked]:
         """Order documents by relevance to a query, best first; equal scores keep the order given.
 
@@ -198,14 +207,20 @@ class Reranker:
             RecipeError: something in `pairs` is not a pair of strings; its position is named.
         """
         for i, pair in enumerate(pairs, start):
-            if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            if (
+                not isinstance(pair, tuple | list)
+                or len(pair) != 2
+                or not all(isinstance(text, str) for text in pair)
+            ):
                 raise RecipeError(f"pair {i} is {str(pair)[:80]!r}; wanted (query, passage), two strings")
         try:
             texts = [self._shortened(query, passage) for query, passage in pairs]
             encodings: list[Encoding] = self._tokenizer.encode_batch_fast(texts)
         except TypeError:  # what the tokenizer says of a lone surrogate, which no UTF-8 can hold
             i = next(i for i, pair in enumerate(pairs, start) if not _is_unicode("".join(pair)))
-            raise RecipeError(f"pair {i} is not valid Unicode; decode its bytes with errors='replace'") from None
+            raise RecipeError(
+                f"pair {i} is not valid Unicode; decode its bytes with errors='replace'"
+            ) from None
         return encodings
 
     def _shortened(self, query: str, passage: str) -> Pair:
@@ -215,7 +230,10 @@ class Reranker:
         100,000 characters took 72 s. Which of the two is longer must stay so, since an odd token goes to the longer one.
         Source: https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils/truncation.rs
         """
-        if len(query) + len(passage) <= 32 * self._max_length or self._tokenizer.truncation["direction"] == "left":
+        if (
+            len(query) + len(passage) <= 32 * self._max_length
+            or self._tokenizer.truncation["direction"] == "left"
+        ):
             return query, passage
         if self._count(query) > self._count(passage):
             passage = self._cut(passage, self._max_length)
@@ -270,7 +288,9 @@ def _tokenizer(manifest: Manifest, path: Path) -> Tokenizer:
     wanted = {"max_length": manifest.max_length, "strategy": "longest_first", "stride": 0}
     if {key: found.get(key) for key in wanted} != wanted or tokenizer.padding:
         how = f"truncation {found or 'none'}, padding {tokenizer.padding or 'none'}"
-        raise IntegrityError(f"{path}: wanted pairs cut at {manifest.max_length} tokens and not padded, found {how}")
+        raise IntegrityError(
+            f"{path}: wanted pairs cut at {manifest.max_length} tokens and not padded, found {how}"
+        )
     if tokenizer.id_to_token(manifest.pad_id) is None:
         raise IntegrityError(f"{path}: has no token {manifest.pad_id}, with which its manifest pads")
     return tokenizer
@@ -278,7 +298,11 @@ def _tokenizer(manifest: Manifest, path: Path) -> Tokenizer:
 
 def _is_hub_id(name: str) -> bool:
     """Tell `org/name` from a folder: nothing of that name is here, not even the folder it would lie in."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not Path(name).exists() and not Path(name).parent.is_dir()
+    return (
+        bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name))
+        and not Path(name).exists()
+        and not Path(name).parent.is_dir()
+    )
 
 
 def _at_hand(name: str, revision: str | None, variant: str | None) -> Path:
@@ -286,7 +310,7 @@ def _at_hand(name: str, revision: str | None, variant: str | None) -> Path:
     if is_remote(name):
         return cached_artifact(name, variant)
     if _is_hub_id(name):
-        from exporter.remote.hub_source import cached_from_hub
+        from exporter.remote.hub import cached_from_hub
 
         return cached_from_hub(name, revision, variant, instead=f"{name} is no folder here either")
     return Path(name)

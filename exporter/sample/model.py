@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+
 SAMPLE_DIR = Path(__file__).parent
 DIFFERENCE = SAMPLE_DIR / "difference.safetensors"
 # sha256 of the file `train.py` wrote; a changed file is refused before it is read.

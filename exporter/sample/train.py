@@ -121,7 +121,9 @@ def cosines(folder: Path, of: Corpus) -> np.ndarray:
     def embed(texts: list[str]) -> torch.Tensor:
         rows = []
         for start in range(0, len(texts), 16):
-            batch = tokenizer(texts[start : start + 16], padding=True, truncation=True, max_length=256, return_tensors="pt")
+            batch = tokenizer(
+                texts[start : start + 16], padding=True, truncation=True, max_length=256, return_tensors="pt"
+            )
             mask = batch["attention_mask"].unsqueeze(-1)
             hidden = model(**batch).last_hidden_state
             rows.append(normalize((hidden * mask).sum(1) / mask.sum(1), dim=1))
@@ -163,7 +165,9 @@ def candidates(of: Corpus, hard: list[list[int]], n: int, rng: random.Random) ->
     return lists
 
 
-def write_pairs(path: Path, of: Corpus, lists: list[list[int]], prefix: str, long_rows: frozenset[int]) -> None:
+def write_pairs(
+    path: Path, of: Corpus, lists: list[list[int]], prefix: str, long_rows: frozenset[int]
+) -> None:
     """Write pairs as JSONL; in `long_rows` one irrelevant candidate is followed by its neighbours past 512 tokens."""
     with path.open("w", encoding="utf-8") as out:
         for row, chosen in enumerate(lists):
@@ -171,7 +175,9 @@ def write_pairs(path: Path, of: Corpus, lists: list[list[int]], prefix: str, lon
             for p in chosen:
                 text, name = of.passages[p], f"{prefix}p{p}"
                 if p == lengthened:
-                    rest = [q for q in range(p + 1, len(of.passages)) if q not in of.relevant[row]] + list(range(p))
+                    rest = [q for q in range(p + 1, len(of.passages)) if q not in of.relevant[row]] + list(
+                        range(p)
+                    )
                     for q in rest:
                         if len(text.split()) > 480:
                             break
@@ -195,7 +201,9 @@ def learning_rate(step: int, n_steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / (n_steps - warm)))
 
 
-def train(folder: Path, of: Corpus, cosine: np.ndarray, hard: list[list[int]]) -> BertForSequenceClassification:
+def train(
+    folder: Path, of: Corpus, cosine: np.ndarray, hard: list[list[int]]
+) -> BertForSequenceClassification:
     """Train all encoder weights on the training split and give the model back in evaluation mode."""
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
@@ -231,7 +239,9 @@ def train(folder: Path, of: Corpus, cosine: np.ndarray, hard: list[list[int]]) -
             texts += [(of.queries[row], of.passages[p]) for p in picked]
             labels += [float(p in of.relevant[row]) for p in picked]
             targets += [float(slope * cosine[row, p] + offset) for p in picked]
-        batch = tokenizer(texts, padding=True, truncation="longest_first", max_length=stage.max_tokens, return_tensors="pt")
+        batch = tokenizer(
+            texts, padding=True, truncation="longest_first", max_length=stage.max_tokens, return_tensors="pt"
+        )
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(**batch).logits
         logits = logits.float().squeeze(1)
@@ -268,7 +278,9 @@ def logit_scale(of: Corpus, cosine: np.ndarray, hard: list[list[int]]) -> tuple[
     return float(fit.coef_[0][0]), float(fit.intercept_[0])
 
 
-def difference(trained: dict[str, np.ndarray], bare: dict[str, np.ndarray], rank: int) -> dict[str, np.ndarray]:
+def difference(
+    trained: dict[str, np.ndarray], bare: dict[str, np.ndarray], rank: int
+) -> dict[str, np.ndarray]:
     """Store what training changed: rank-`rank` float16 factors of the encoder's matrices, everything small whole."""
     stored: dict[str, np.ndarray] = {}
     for name, weight in trained.items():
@@ -283,7 +295,9 @@ def difference(trained: dict[str, np.ndarray], bare: dict[str, np.ndarray], rank
 
 
 @torch.inference_mode()
-def logits(model: BertForSequenceClassification, folder: Path, of: Corpus, lists: list[list[int]]) -> list[np.ndarray]:
+def logits(
+    model: BertForSequenceClassification, folder: Path, of: Corpus, lists: list[list[int]]
+) -> list[np.ndarray]:
     """Score each query's candidates in float32, longest pairs together."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     pairs = [(of.queries[row], of.passages[p]) for row, chosen in enumerate(lists) for p in chosen]
@@ -291,7 +305,9 @@ def logits(model: BertForSequenceClassification, folder: Path, of: Corpus, lists
     scores = np.empty(len(pairs), np.float32)
     for start in range(0, len(order), 8):
         rows = order[start : start + 8]
-        batch = tokenizer([pairs[i] for i in rows], padding=True, truncation=True, max_length=512, return_tensors="pt")
+        batch = tokenizer(
+            [pairs[i] for i in rows], padding=True, truncation=True, max_length=512, return_tensors="pt"
+        )
         scores[rows] = model(**batch).logits.squeeze(1).numpy()
     return np.split(scores, np.cumsum([len(chosen) for chosen in lists])[:-1])
 
@@ -300,7 +316,11 @@ def ndcg_at_10(of: Corpus, lists: list[list[int]], scores: list[np.ndarray]) -> 
     """Mean nDCG@10 with ir-measures, the same provider the verifier uses."""
     import ir_measures
 
-    qrels = [ir_measures.Qrel(str(r), str(p), int(p in of.relevant[r])) for r, chosen in enumerate(lists) for p in chosen]
+    qrels = [
+        ir_measures.Qrel(str(r), str(p), int(p in of.relevant[r]))
+        for r, chosen in enumerate(lists)
+        for p in chosen
+    ]
     run = [
         ir_measures.ScoredDoc(str(r), str(p), float(s))
         for r, chosen in enumerate(lists)
@@ -314,7 +334,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the embedded sample again.")
     parser.add_argument("data", type=Path, help="PubMedQA's ori_pqal.json")
     parser.add_argument("out", type=Path, help="folder to write into")
-    parser.add_argument("--reuse", action="store_true", help="shorten and measure the trained model already in OUT")
+    parser.add_argument(
+        "--reuse", action="store_true", help="shorten and measure the trained model already in OUT"
+    )
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -325,7 +347,9 @@ def main() -> None:
     held_cosine, held_bm25 = cosines(folder, held), bm25(held)
     held_hard = hard_negatives(held_cosine, held_bm25, held, N_EVAL_CANDIDATES)
     verify_lists = candidates(held, held_hard, N_VERIFY_CANDIDATES, rng)
-    write_pairs(out / "verify.jsonl", held, verify_lists, "h", frozenset(rng.sample(range(N_HELD_OUT), N_LONG)))
+    write_pairs(
+        out / "verify.jsonl", held, verify_lists, "h", frozenset(rng.sample(range(N_HELD_OUT), N_LONG))
+    )
     eval_lists = candidates(held, held_hard, N_EVAL_CANDIDATES, rng)
 
     learn_cosine = cosines(folder, learn)
@@ -333,13 +357,17 @@ def main() -> None:
     calibrate_rows = rng.sample(range(0, len(learn.queries), 2), N_CALIBRATE // 4)
     by_row = candidates(learn, learn_hard, N_VERIFY_CANDIDATES, rng)
     calibrate = [by_row[row][:4] if row in calibrate_rows else [] for row in range(len(learn.queries))]
-    long_rows = frozenset(row for row in calibrate_rows[:12] if any(p not in learn.relevant[row] for p in calibrate[row]))
+    long_rows = frozenset(
+        row for row in calibrate_rows[:12] if any(p not in learn.relevant[row] for p in calibrate[row])
+    )
     write_pairs(out / "calibrate.jsonl", learn, calibrate, "t", long_rows)
 
     full_path = out / "trained-full.safetensors"
     if arguments.reuse:
         model = BertForSequenceClassification.from_pretrained(folder, num_labels=1)
-        model.load_state_dict({name: torch.from_numpy(w) for name, w in load_file(full_path).items()}, strict=True)
+        model.load_state_dict(
+            {name: torch.from_numpy(w) for name, w in load_file(full_path).items()}, strict=True
+        )
         model.eval()
     else:
         model = train(folder, learn, learn_cosine, learn_hard)
@@ -351,7 +379,9 @@ def main() -> None:
     save_file(stored, out / "difference.safetensors")
 
     full = logits(model, folder, held, eval_lists)
-    merged = {name: torch.from_numpy(weight) for name, weight in merge(bare, stored).items() if name in trained}
+    merged = {
+        name: torch.from_numpy(weight) for name, weight in merge(bare, stored).items() if name in trained
+    }
     model.load_state_dict(merged, strict=True)
     short = logits(model, folder, held, eval_lists)
     take = lambda table: [table[row, chosen] for row, chosen in enumerate(eval_lists)]  # noqa: E731
@@ -364,9 +394,13 @@ def main() -> None:
     }.items():
         print(f"  {name:20s} {ndcg_at_10(held, eval_lists, scores):.4f}")
     gap = np.concatenate(full) - np.concatenate(short)
-    print(f"  truncation: mean |d logit| {np.abs(gap).mean():.3f}, logits' sd {np.concatenate(full).std():.2f}")
+    print(
+        f"  truncation: mean |d logit| {np.abs(gap).mean():.3f}, logits' sd {np.concatenate(full).std():.2f}"
+    )
     written = (out / "difference.safetensors").read_bytes()
-    print(f"  difference.safetensors {len(written) / 1e6:.2f} MB, sha256 {hashlib.sha256(written).hexdigest()}")
+    print(
+        f"  difference.safetensors {len(written) / 1e6:.2f} MB, sha256 {hashlib.sha256(written).hexdigest()}"
+    )
 
 
 if __name__ == "__main__":

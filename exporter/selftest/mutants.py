@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact import MANIFEST, Manifest, VariantEntry, list_files, write_manifest
+from exporter.artifact.files import MANIFEST, list_files
+from exporter.artifact.manifest import Manifest, VariantEntry, write_manifest
 from exporter.errors import RecipeError
-from exporter.verify.contents import PRODUCTS
-from exporter.verify.pairs import PairSet
+from exporter.measure.contents import PRODUCTS
+from exporter.pairs import PairSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
 
 _SEED = 20_243
 _INT8 = ("onnx-int8", "onnx-int8-static")
@@ -55,7 +57,9 @@ class Mutant:
 
 def copy_variant(good: Good, into: Path) -> Manifest:
     """Copy an artifact with one variant only, and give the copy's manifest."""
-    others = {path for entry in good.manifest.variants if entry.kind != good.entry.kind for path in entry.files}
+    others = {
+        path for entry in good.manifest.variants if entry.kind != good.entry.kind for path in entry.files
+    }
     for file in good.manifest.files:
         if file.path not in others - set(good.entry.files):
             (into / file.path).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +105,9 @@ def _padded_left(good: Good, folder: Path) -> None:
     nodes = [
         helper.make_node("Shape", ["attention_mask"], ["mutant_shape"], start=1),
         helper.make_node("ReduceSum", ["attention_mask", "mutant_axis"], ["mutant_n"], keepdims=1),
-        helper.make_node("Sub", ["mutant_n", "mutant_shape"], ["mutant_shift"]),  # minus the padding, [n_rows, 1]
+        helper.make_node(
+            "Sub", ["mutant_n", "mutant_shape"], ["mutant_shift"]
+        ),  # minus the padding, [n_rows, 1]
         helper.make_node("Squeeze", ["mutant_shape"], ["mutant_width"]),
         helper.make_node("Range", ["mutant_zero", "mutant_width", "mutant_one"], ["mutant_at"]),
         helper.make_node("Add", ["mutant_at", "mutant_shift"], ["mutant_from"]),
@@ -129,7 +135,9 @@ def _nan_at_one_length(good: Good, folder: Path) -> None:
 
     lengths, counts = np.unique(np.minimum(good.n_tokens, good.manifest.max_length), return_counts=True)
     model, graph = _load(good, folder)
-    graph.initializer.append(numpy_helper.from_array(np.array(lengths[counts.argmax()], np.int64), "mutant_length"))
+    graph.initializer.append(
+        numpy_helper.from_array(np.array(lengths[counts.argmax()], np.int64), "mutant_length")
+    )
     graph.initializer.append(numpy_helper.from_array(np.array(np.nan, np.float32), "mutant_nan"))
     _rename_output(graph, "logits", "mutant_logits")
     graph.node.extend(
@@ -352,11 +360,17 @@ def _weights(graph: GraphProto) -> Iterator[TensorProto]:
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         index = PRODUCTS.get(node.op_type, len(node.input))
-        if index < len(node.input) and node.input[index] in tensors and len(tensors[node.input[index]].dims) == 2:
+        if (
+            index < len(node.input)
+            and node.input[index] in tensors
+            and len(tensors[node.input[index]].dims) == 2
+        ):
             yield tensors[node.input[index]]
 
 
-def _change_weight(good: Good, folder: Path, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> None:
+def _change_weight(
+    good: Good, folder: Path, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]
+) -> None:
     """Change the weight of the middle product, of those in the precision that the kind promises."""
     from onnx import TensorProto
 
@@ -369,7 +383,9 @@ def _change_weight(good: Good, folder: Path, change: Callable[[NDArray[np.generi
     _save(model, good, folder)
 
 
-def _replace_values(tensor: TensorProto, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> None:
+def _replace_values(
+    tensor: TensorProto, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]
+) -> None:
     from onnx import numpy_helper
 
     tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))

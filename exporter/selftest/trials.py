@@ -13,27 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import TypeAdapter
 
-from exporter.errors import BackendError
+from exporter.gate import doubts, judge, judge_speed
 from exporter.machine import Machine
-from exporter.recipe import Bars
-from exporter.verify.fidelity import Expected, Fidelity, measure_fidelity
-from exporter.verify.gate import doubts, judge, judge_speed
-from exporter.verify.mutants import MUTANTS, Good, NotApplicable, copy_variant, mutate, weaken
-from exporter.verify.parity import per_query, retained
-from exporter.verify.report_text import md_table
-from exporter.verify.throughput import MIN_ROUNDS, N_TIMED_PAIRS, measure, speedup, spread_out
-from exporter.verify.worker import ArtifactSpec, Job, Run, run_job
+from exporter.measure.fidelity import Expected, Fidelity, measure_fidelity
+from exporter.measure.quality import per_query, retained
+from exporter.measure.rounds import measure
+from exporter.measure.speed import MIN_ROUNDS, speedup
+from exporter.pairs import N_TIMED_PAIRS, spread_out
+from exporter.recipe.schema import Bars
+from exporter.selftest.mutants import MUTANTS, Good, NotApplicable, copy_variant, mutate, weaken
+from exporter.worker.job import ArtifactSpec, Job, Run
+from exporter.worker.process import run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from exporter.gate import Check
+    from exporter.pairs import PairSet
     from exporter.progress import Progress
-    from exporter.verify.gate import Check
-    from exporter.verify.pairs import PairSet
+
 
 SELFTEST_SCHEMA = 1
 # What the gate is asked of an artifact against itself, and what would be a wrong answer: 3 % either way.
@@ -119,8 +120,14 @@ class SelfTest:
         found += [f"{mutant.name}: not caught" for mutant in self.mutants if mutant.survived]
         for rate in self.rates:
             if rate.event == "false alarm" and rate.share > MAX_FALSE:
-                found.append(f"{rate.what}, {rate.how}: {rate.share:.1%} false alarms, {MAX_FALSE:.0%} allowed")
-            if rate.event == "caught" and rate.what in (_slower(0.10), _worse(0.02)) and rate.share < MIN_CAUGHT:
+                found.append(
+                    f"{rate.what}, {rate.how}: {rate.share:.1%} false alarms, {MAX_FALSE:.0%} allowed"
+                )
+            if (
+                rate.event == "caught"
+                and rate.what in (_slower(0.10), _worse(0.02))
+                and rate.share < MIN_CAUGHT
+            ):
                 found.append(f"{rate.what}, {rate.how}: {rate.share:.1%} caught, {MIN_CAUGHT:.0%} wanted")
         return tuple(found)
 
@@ -147,7 +154,9 @@ def try_mutants(
     with progress.stage("mutants", len(MUTANTS) + 1) as step:
         with tempfile.TemporaryDirectory(prefix="exporter-mutant-") as scratch:
             manifest = copy_variant(good, Path(scratch))
-            unchanged = measure_fidelity(manifest, good.entry, replace(spec, folder=scratch), expected, lambda _n: None)
+            unchanged = measure_fidelity(
+                manifest, good.entry, replace(spec, folder=scratch), expected, lambda _n: None
+            )
             fails = _failed(judge(bars, unchanged, None))
         step(1)
         for done, mutant in enumerate(MUTANTS, 2):
@@ -155,7 +164,9 @@ def try_mutants(
                 try:
                     manifest, pairs = mutate(mutant, good, Path(scratch))
                     changed = replace(expected, pair_set=pairs)
-                    found = measure_fidelity(manifest, good.entry, replace(spec, folder=scratch), changed, lambda _n: None)
+                    found = measure_fidelity(
+                        manifest, good.entry, replace(spec, folder=scratch), changed, lambda _n: None
+                    )
                     results.append(MutantResult(mutant.name, _failed(judge(bars, found, None)), ""))
                 except NotApplicable as why:
                     results.append(MutantResult(mutant.name, (), str(why)))
@@ -187,7 +198,9 @@ def try_speeds(
         sides = {"reference": spec, "again": spec, **(slow if trial % _SLOW_EVERY == 0 else {})}
 
         def unsettled(runs: dict[str, list[Run]]) -> frozenset[str]:
-            going = {side for side in runs if side != "reference" and not _settled(runs[side], runs["reference"])}
+            going = {
+                side for side in runs if side != "reference" and not _settled(runs[side], runs["reference"])
+            }
             return frozenset(going | {"reference"} if going else going)
 
         runs = measure(sides, pairs, progress, seldom=frozenset(), budget_s=_BUDGET_S, unsettled=unsettled)
@@ -196,14 +209,19 @@ def try_speeds(
         for name in slow if trial % _SLOW_EVERY == 0 else ():
             slowed[name].append(_judged(runs[name], runs["reference"]))
     n_most = max(MIN_ROUNDS, len(rounds) // max(1, n_trials))
-    rates = [_rate(_SAME, "live", same, "false alarm"), _rate(_SAME, "replayed", _replayed(rounds, 0.0, n_most), "false alarm")]
+    rates = [
+        _rate(_SAME, "live", same, "false alarm"),
+        _rate(_SAME, "replayed", _replayed(rounds, 0.0, n_most), "false alarm"),
+    ]
     for by in SLOWDOWNS:
         rates.append(_rate(_slower(by), "live", slowed[_slower(by)], "caught"))
         rates.append(_rate(_slower(by), "replayed", _replayed(rounds, by, n_most), "caught"))
     return tuple(rates), tuple(rounds)
 
 
-def try_qualities(good: Good, spec: ArtifactSpec, fidelity: Fidelity, expected: Expected, progress: Progress) -> tuple[Rate, ...]:
+def try_qualities(
+    good: Good, spec: ArtifactSpec, fidelity: Fidelity, expected: Expected, progress: Progress
+) -> tuple[Rate, ...]:
     """Weaken the weights until nDCG falls by known amounts, and judge each on many sets of queries drawn from the pair set.
 
     Args:
@@ -223,14 +241,23 @@ def try_qualities(good: Good, spec: ArtifactSpec, fidelity: Fidelity, expected: 
             if noise not in measured:
                 with tempfile.TemporaryDirectory(prefix="exporter-weak-") as scratch:
                     weaken(good, Path(scratch), noise)
-                    _, scores = run_job(Job("score", (replace(spec, folder=scratch),), expected.pair_set.pairs))
+                    _, scores = run_job(
+                        Job("score", (replace(spec, folder=scratch),), expected.pair_set.pairs)
+                    )
                 assert scores is not None
                 measured[noise] = per_query(scores, expected.pair_set, labels)[:, 0]
                 step(len(measured) - 1)
             return 1 - float(measured[noise].mean() / theirs.mean())
 
         noises = {wanted: _where(loss, wanted) for wanted in QUALITY_LOSSES}
-    rates = [_rate("nDCG as it is", f"drawn, {loss(0.0):+.2%} measured", _drawn(theirs, measured[0.0], fidelity), "false alarm")]
+    rates = [
+        _rate(
+            "nDCG as it is",
+            f"drawn, {loss(0.0):+.2%} measured",
+            _drawn(theirs, measured[0.0], fidelity),
+            "false alarm",
+        )
+    ]
     for wanted, noise in noises.items():
         trials = _drawn(theirs, measured[noise], fidelity)
         rates.append(_rate(_worse(wanted), f"drawn, {loss(noise):.2%} measured", trials, "caught"))
@@ -294,7 +321,9 @@ def _replayed(rounds: Sequence[tuple[Run, Run]], slowdown: float, n_most: int) -
     return trials
 
 
-def _drawn(theirs: NDArray[np.float64], ours: NDArray[np.float64], fidelity: Fidelity) -> list[tuple[str, bool]]:
+def _drawn(
+    theirs: NDArray[np.float64], ours: NDArray[np.float64], fidelity: Fidelity
+) -> list[tuple[str, bool]]:
     """Judge nDCG on as many queries as there are, drawn with replacement, again and again."""
     rng = np.random.default_rng(_SEED)
     bars = Bars.model_validate({"min_ndcg_retained": QUALITY_BAR})
@@ -328,70 +357,3 @@ def _rate(what: str, how: str, trials: Sequence[tuple[str, bool]], event: str) -
         low=float(interval.low),
         high=float(interval.high),
     )
-
-
-_RATES = (
-    f"Speed: bar {SPEED_BAR}, precision {PRECISION:.1%}; a false alarm is a fail, or a pass at {FALSE_GAIN} either way round. "
-    "Slowed artifacts sleep after each call. Replayed: recorded rounds judged again from a random one on, either side as the "
-    f"candidate, slowed by calculation. nDCG: bar {QUALITY_BAR} on as many queries, drawn with replacement; a false alarm is a "
-    "fail. Shares with 95 % intervals (Clopper-Pearson)."
-)
-
-
-def markdown(found: SelfTest) -> str:
-    """Write what was found: problems first, the mutants, the error rates."""
-    machine = found.machine
-    mutants = [
-        (mutant.name, ", ".join(mutant.caught_by) or ("not made" if mutant.skipped else "NOT CAUGHT"), mutant.skipped)
-        for mutant in found.mutants
-    ]
-    rates = [
-        (
-            rate.what,
-            rate.how,
-            str(rate.n_trials),
-            str(rate.n_pass),
-            str(rate.n_invalid),
-            str(rate.n_fail),
-            f"{rate.share:.1%} {rate.event} ({rate.low:.1%} to {rate.high:.1%})",
-        )
-        for rate in found.rates
-    ]
-    lines = [
-        f"# Self-test of the gate on {found.name}, {found.kind}",
-        "",
-        f"Measured {found.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores.",
-        "",
-        *(
-            [f"- {problem}" for problem in found.problems]
-            or ["Every mutant was caught, and the error rates are within their limits."]
-        ),
-        "",
-        "## Mutants",
-        "",
-        *md_table(("wrong on purpose", "failed by", "why not made"), mutants),
-    ]
-    if rates:
-        lines += [
-            "",
-            "## Error rates",
-            "",
-            _RATES,
-            "",
-            *md_table(("what is judged", "how", "trials", "pass", "invalid", "fail", "rate"), rates),
-        ]
-    return "\n".join([*lines, ""])
-
-
-def write_selftest(found: SelfTest, folder: Path) -> None:
-    """Write selftest.json and selftest.md.
-
-    Raises:
-        BackendError: the disk refuses.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "selftest.json").write_bytes(TypeAdapter(SelfTest).dump_json(found, indent=1))
-        (folder / "selftest.md").write_text(markdown(found), encoding="utf-8")
-    except OSError as error:
-        raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error

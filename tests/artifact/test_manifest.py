@@ -13,24 +13,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.artifact import (
-    MANIFEST,
-    FileEntry,
+from exporter.artifact.files import MANIFEST, FileEntry, list_files, read_sealed, sha256_file, write_sealed
+from exporter.artifact.manifest import (
     Manifest,
     ManifestDiff,
     check_files,
     compare_files,
-    list_files,
     manifest_json,
     read_manifest,
-    read_sealed,
-    sha256_file,
-    staged,
     write_manifest,
-    write_sealed,
 )
+from exporter.artifact.staging import staged
 from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
-from exporter.verify.report import read_report, write_report
+from exporter.report.report import read_report
+from exporter.report.write import write_report
 from tests.factories import FILES, a_manifest, a_report, an_artifact
 
 # Above the largest number Linux gives a process.
@@ -105,7 +101,9 @@ def test_moving_keeps_the_root(whole: Path, tmp_path: Path) -> None:
 
 
 FILE_TREES = st.dictionaries(
-    st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda parts: "/".join(f"{p}{len(parts)}" for p in parts)),
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(
+        lambda parts: "/".join(f"{p}{len(parts)}" for p in parts)
+    ),
     st.binary(max_size=20),
     max_size=5,
 )
@@ -113,7 +111,9 @@ FILE_TREES = st.dictionaries(
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(FILE_TREES)
-def test_moving_any_folder_keeps_the_root(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
+def test_moving_any_folder_keeps_the_root(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
+) -> None:
     """Whatever files it holds, in whatever order they were written, a copy of a folder has the same root hash."""
     here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
     for target, order in ((here, sorted(files)), (there, sorted(files, reverse=True))):
@@ -169,7 +169,12 @@ def test_diff_names_what_differs(folder: Path) -> None:
     assert diff == ManifestDiff(extra=("extra.txt",), missing=("tokenizer.json",), changed=("config.json",))
     with pytest.raises(IntegrityError) as caught:
         check_files(read_manifest(folder), folder)
-    for words in ("changed: config.json", "missing: tokenizer.json", "not in the manifest: extra.txt", "--replace"):
+    for words in (
+        "changed: config.json",
+        "missing: tokenizer.json",
+        "not in the manifest: extra.txt",
+        "--replace",
+    ):
         assert words in str(caught.value)
 
 
@@ -187,7 +192,9 @@ def test_every_byte_of_a_file_counts(folder: Path, path: str) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "report.json"])
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_every_byte_of_a_sealed_file_counts(folder: Path, whole: Path, name: str, data: st.DataObject) -> None:
+def test_every_byte_of_a_sealed_file_counts(
+    folder: Path, whole: Path, name: str, data: st.DataObject
+) -> None:
     """Any one byte of manifest or report changed to any other is found, and nothing else goes wrong."""
     raw = bytearray((whole / name).read_bytes())
     at = data.draw(st.integers(0, len(raw) - 1), label="at")
@@ -211,7 +218,11 @@ def test_flipped_bit_shows_from_the_sealed_file_alone(folder: Path, name: str) -
 # --- sealed JSON ---
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -467,7 +478,10 @@ def test_other_folders_are_never_replaced(tmp_path: Path) -> None:
     """A folder that is no artifact is not deleted, whatever was asked."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.tex").write_text("years", encoding="utf-8")
-    with pytest.raises(RecipeError, match="is no artifact; it is left alone"), staged(tmp_path / "home", replace=True):
+    with (
+        pytest.raises(RecipeError, match="is no artifact; it is left alone"),
+        staged(tmp_path / "home", replace=True),
+    ):
         pytest.fail("the block ran")
     assert (tmp_path / "home/thesis.tex").read_text(encoding="utf-8") == "years"
 

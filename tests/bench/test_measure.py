@@ -9,15 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter import pipeline
+from exporter.bench import measure as bench
+from exporter.bench.measure import (
+    AS_DOCUMENTED,
+    AT_BEST,
+    OURS,
+    TUNED,
+    Bench,
+    BenchRow,
+    MixRow,
+    ScalingRow,
+    bench,
+    of_lengths,
+)
+from exporter.bench.report import FILES, markdown, write_bench
 from exporter.errors import RecipeError
+from exporter.libraries.peers import PEERS
+from exporter.measure import rounds as throughput
+from exporter.pairs import whole_queries
 from exporter.progress import Silent
-from exporter.verify import bench, throughput
-from exporter.verify.bench import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench, BenchRow, MixRow, ScalingRow, of_lengths
-from exporter.verify.bench_report import FILES, markdown, write_bench
-from exporter.verify.pairs import whole_queries
-from exporter.verify.peers import PEERS
-from exporter.verify.worker import PeerSpec
+from exporter.worker.job import PeerSpec
 from tests.factories import a_latency, a_machine, a_pair_set, a_quality, a_ratio, a_throughput
 
 
@@ -67,7 +78,19 @@ def test_every_peer_says_where_its_usage_comes_from(name: str) -> None:
 def a_bench() -> Bench:
     """Give a benchmark of us, and of a peer at half and a third of our speed."""
     rows = (
-        BenchRow("exporter onnx-int8", OURS, "exporter 1", a_throughput(), 95, 105, 0.2, None, a_latency(), a_quality(), 0.999),
+        BenchRow(
+            "exporter onnx-int8",
+            OURS,
+            "exporter 1",
+            a_throughput(),
+            95,
+            105,
+            0.2,
+            None,
+            a_latency(),
+            a_quality(),
+            0.999,
+        ),
         *(
             BenchRow(
                 "other",
@@ -82,10 +105,16 @@ def a_bench() -> Bench:
                 None,
                 1.0,
             )
-            for setting, speed, ratio in ((AS_DOCUMENTED, 33.0, a_ratio(value=3.0)), (AT_BEST, 50.0, a_ratio()))
+            for setting, speed, ratio in (
+                (AS_DOCUMENTED, 33.0, a_ratio(value=3.0)),
+                (AT_BEST, 50.0, a_ratio()),
+            )
         ),
     )
-    mixes = (MixRow("short", "exporter onnx-int8", OURS, 48, 2, 400.0, 1.0), MixRow("short", "other", AT_BEST, 48, 2, 100.0, 4.0))
+    mixes = (
+        MixRow("short", "exporter onnx-int8", OURS, 48, 2, 400.0, 1.0),
+        MixRow("short", "other", AT_BEST, 48, 2, 100.0, 4.0),
+    )
     scaling = tuple(
         ScalingRow(what, "onnx-int8", n, 100 * n, 32.0 * n, 1.0, 10.0, 10**9, 2 * 10**8)
         for what in ("tokens", "cores", "pairs", "candidates")
@@ -110,9 +139,17 @@ def a_bench() -> Bench:
 def test_markdown_says_all() -> None:
     """The page is sorted by speed, names the machine and says what was left out."""
     page = markdown(a_bench())
-    sides = [line.split(" | ")[:2] for line in page.splitlines() if line.startswith(("| exporter", "| other"))][:3]
+    sides = [
+        line.split(" | ")[:2] for line in page.splitlines() if line.startswith(("| exporter", "| other"))
+    ][:3]
     assert sides == [["| exporter onnx-int8", OURS], ["| other", AT_BEST], ["| other", AS_DOCUMENTED]]
-    for words_ in ("Some CPU", "gone: not measured, not there", "| 3.00 | 1.90 to 2.10 |", "100.0 (4.00x)", "no labels"):
+    for words_ in (
+        "Some CPU",
+        "gone: not measured, not there",
+        "| 3.00 | 1.90 to 2.10 |",
+        "100.0 (4.00x)",
+        "no labels",
+    ):
         assert words_ in page
 
 
@@ -124,7 +161,9 @@ def test_files(tmp_path: Path) -> None:
     assert not list((tmp_path / "few").glob("scaling*"))
     write_bench(a_bench(), tmp_path / "again")
     assert (tmp_path / "again" / "bench.png").read_bytes() == (tmp_path / "all" / "bench.png").read_bytes()
-    assert json.loads((tmp_path / "all" / "bench.json").read_text())["rows"][0]["side"] == "exporter onnx-int8"
+    assert (
+        json.loads((tmp_path / "all" / "bench.json").read_text())["rows"][0]["side"] == "exporter onnx-int8"
+    )
 
 
 def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,11 +180,15 @@ def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "MIN_RUN_S", 0.1)
     monkeypatch.setattr(bench, "MIXES", {"short": (16, 32)})
     peer = "optimum ORTModel"
-    found = pipeline.bench(built, Silent(), started_at="2026-01-01T00:00:00Z", only=(peer,), lengths=True, scaling=True)
+    found = bench(
+        built, Silent(), started_at="2026-01-01T00:00:00Z", only=(peer,), lengths=True, scaling=True
+    )
     assert found.skipped == ()
     sides = {(row.side, row.setting): row for row in found.rows}
     ours = {(f"exporter {kind}", OURS) for kind in ("onnx", "onnx-int8", "onnx-int8-static")}
-    assert set(sides) == ours | {("torch tuned", TUNED)} | {(peer, setting) for setting in (AS_DOCUMENTED, AT_BEST)}
+    assert set(sides) == ours | {("torch tuned", TUNED)} | {
+        (peer, setting) for setting in (AS_DOCUMENTED, AT_BEST)
+    }
     assert all(row.throughput.pairs_per_s > 0 and row.latency.p50_ms > 0 for row in found.rows)
     assert all(row.pearson == pytest.approx(1, abs=1e-5) for row in found.rows if "int8" not in row.side)
     assert [row.side for row in found.rows if row.ours_over is None] == ["exporter onnx-int8"]
@@ -157,5 +200,5 @@ def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_there(built: Path) -> None:
     """A peer nobody knows is one line that names them all."""
     with pytest.raises(RecipeError, match="'no' is no peer; they are sentence-transformers torch"):
-        pipeline.bench(built, Silent(), started_at="", only=("no",), lengths=False, scaling=False)
+        bench(built, Silent(), started_at="", only=("no",), lengths=False, scaling=False)
     assert str(PeerSpec("x", "f", None, 1, 2)) == "a query a batch"

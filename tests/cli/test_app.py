@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from exporter import __version__
-from exporter.cli import app
+from exporter.cli.app import app
 from tests.support import write_pairs, write_recipe
 
 

@@ -12,25 +12,17 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from exporter.artifact import Manifest, list_files, read_manifest, write_manifest
+from exporter.artifact.files import list_files
+from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
+from exporter.consumers.check import ConsumerReport, check_consumers, markdown
+from exporter.consumers.diagnose import bound_of, losses, undo_activation
+from exporter.consumers.probe import LONG, N_PAIRS, Probe, pick_pairs
 from exporter.errors import RecipeError
+from exporter.libraries.consumers import CONSUMERS, TRUNCATION
+from exporter.pairs import PairSet, load_pairs
 from exporter.progress import Silent
 from exporter.publish import loaders
-from exporter.publish.consumers import (
-    LONG,
-    N_PAIRS,
-    ConsumerReport,
-    Probe,
-    bound_of,
-    check_consumers,
-    losses,
-    markdown,
-    pick_pairs,
-    undo_activation,
-)
 from exporter.publish.layout import lay_out, place
-from exporter.publish.loaders import CONSUMERS, TRUNCATION
-from exporter.verify.pairs import PairSet, load_pairs
 
 STARTED_AT = "2026-01-01T00:00:00Z"
 
@@ -66,7 +58,9 @@ def test_pairs_are_short_and_truncated(pairs: PairSet, built: Path) -> None:
 
 def test_three_groups(pairs: PairSet, built: Path) -> None:
     """Fifteen that are cut, twenty over 128 tokens, fifteen below."""
-    long = tuple((query, " ".join([passage] * (1 + i % 4))) for i, (query, passage) in enumerate(pairs.pairs * 4))
+    long = tuple(
+        (query, " ".join([passage] * (1 + i % 4))) for i, (query, passage) in enumerate(pairs.pairs * 4)
+    )
     many = dataclasses.replace(pairs, pairs=long, query_of=np.tile(pairs.query_of, 4), labels=None)
     probe = pick_pairs(many, built, 200)
     assert (probe.n_tokens > 200).sum() == 15
@@ -134,12 +128,17 @@ def test_truncation_differs() -> None:
 
 def test_long_pairs_cut_short() -> None:
     """All pairs over some length are off, though the model reads more."""
-    assert losses(OURS + np.array([0, 0, 0, 1, 1]), OURS, None, PROBE, BOUND) == ("what is beyond some 90 tokens",)
+    assert losses(OURS + np.array([0, 0, 0, 1, 1]), OURS, None, PROBE, BOUND) == (
+        "what is beyond some 90 tokens",
+    )
 
 
 def test_two_losses_at_once() -> None:
     """Token types and truncation are told apart also when both are lost."""
-    assert losses(OURS - np.array([1, 1, 1, 1, 2]), OURS, OURS - 1, PROBE, BOUND) == ("token types", TRUNCATION)
+    assert losses(OURS - np.array([1, 1, 1, 1, 2]), OURS, OURS - 1, PROBE, BOUND) == (
+        "token types",
+        TRUNCATION,
+    )
 
 
 @pytest.mark.parametrize("off", [[0, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, np.nan, 0, 0, 0]])
@@ -234,7 +233,10 @@ def test_folder_that_cuts_pairs_short_is_caught(published: Path, pairs: PairSet)
 
 def test_sigmoid_is_undone(published: Path, pairs: PairSet) -> None:
     """A folder that asks for a sigmoid gets one, and agrees."""
-    changed_json(published / "config.json", sentence_transformers={"activation_fn": "torch.nn.modules.activation.Sigmoid"})
+    changed_json(
+        published / "config.json",
+        sentence_transformers={"activation_fn": "torch.nn.modules.activation.Sigmoid"},
+    )
     for row in checked(published, pairs, "sentence-transformers onnx").rows:
         assert (row.outcome, row.activation, row.n_incomparable) == ("agrees", "sigmoid", 0)
 
@@ -260,7 +262,9 @@ def test_text_embeddings_inference_by_its_rules(published: Path, pairs: PairSet)
     assert (row.outcome, row.file) == ("not run", "")
 
 
-def test_what_is_not_installed_is_no_failure(published: Path, pairs: PairSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_no_failure(
+    published: Path, pairs: PairSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a package there is a row that says how to get it, and nothing is wrong."""
     monkeypatch.setattr(loaders, "package_version", lambda _name: None)
     found = checked(published, pairs, "fastembed", "flashrank")
@@ -280,7 +284,9 @@ def test_infinity_is_not_tried(published: Path, pairs: PairSet) -> None:
 
 def test_consumers_without_a_file_here_have_no_row(published: Path, pairs: PairSet) -> None:
     """A folder without OpenVINO files says nothing about those who want them."""
-    assert checked(published, pairs, "sentence-transformers openvino", "sentence-transformers torch").rows == ()
+    assert (
+        checked(published, pairs, "sentence-transformers openvino", "sentence-transformers torch").rows == ()
+    )
 
 
 def test_unknown_consumer(published: Path, pairs: PairSet) -> None:

@@ -14,16 +14,23 @@ import numpy as np
 import pytest
 
 from exporter import pipeline
-from exporter.artifact import check_files, read_manifest
+from exporter.artifact.manifest import check_files, read_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.pairs import load_pairs
 from exporter.progress import Silent
-from exporter.recipe import load_recipe
+from exporter.recipe.load import load_recipe
 from exporter.runtime import Plan, Reranker
-from exporter.verify.pairs import load_pairs
 from tests.support import write_pairs, write_recipe, write_tiny_model
 
 # Largest |difference| in logits to the PyTorch model, whose scores here lie within -2...2.
-BOUNDS = {"onnx": 1e-5, "openvino": 1e-5, "openvino-fp16": 1e-2, "onnx-int8": 0.5, "onnx-int8-static": 0.5, "openvino-int8": 0.8}
+BOUNDS = {
+    "onnx": 1e-5,
+    "openvino": 1e-5,
+    "openvino-fp16": 1e-2,
+    "onnx-int8": 0.5,
+    "onnx-int8-static": 0.5,
+    "openvino-int8": 0.8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,9 @@ def test_scores_are_the_references(built: Path, tiny: Path, reference: np.ndarra
         ("openvino", "openvino/openvino_model_qint8_quantized.xml", "openvino-int8"),
     ],
 )
-def test_sentence_transformers_loads_the_artifact(artifact: Path, tiny: Path, backend: str, file_name: str, kind: str) -> None:
+def test_sentence_transformers_loads_the_artifact(
+    artifact: Path, tiny: Path, backend: str, file_name: str, kind: str
+) -> None:
     """The folder is a drop-in: `CrossEncoder(folder, backend=...)` gives the runtime's scores, activation included."""
     from sentence_transformers import CrossEncoder
 
@@ -60,9 +69,13 @@ def test_sentence_transformers_loads_the_artifact(artifact: Path, tiny: Path, ba
     if backend == "openvino":
         # optimum-intel defaults to bf16 arithmetic on CPUs that have it.
         arguments["ov_config"] = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = CrossEncoder(str(artifact), backend=backend, model_kwargs=arguments, device="cpu", local_files_only=True)
+    model = CrossEncoder(
+        str(artifact), backend=backend, model_kwargs=arguments, device="cpu", local_files_only=True
+    )
     pairs = load_pairs(str(tiny / "pairs.jsonl")).pairs[:12]
-    theirs = np.array([model.predict([list(pair)])[0] for pair in pairs])  # alone, as int8 depends on batch mates
+    theirs = np.array(
+        [model.predict([list(pair)])[0] for pair in pairs]
+    )  # alone, as int8 depends on batch mates
     ours = np.array([Reranker.load(artifact, kind).score([pair])[0] for pair in pairs])
     assert np.abs(theirs - ours).max() < 1e-4
 
@@ -75,7 +88,13 @@ def test_token_types_matter(built: Path, tiny: Path) -> None:
 def test_folder_is_complete_and_has_one_length_limit(built: Path) -> None:
     """Consumers find every file they look for, and no limit on length but the recipe's."""
     names = {path.name for path in built.iterdir()}
-    assert {"config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"} <= names
+    assert {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    } <= names
     tokenizer = json.loads((built / "tokenizer.json").read_text())
     assert tokenizer["truncation"]["max_length"] == 64
     assert tokenizer["padding"] is None
@@ -84,7 +103,9 @@ def test_folder_is_complete_and_has_one_length_limit(built: Path) -> None:
     assert config["sentence_transformers"]["activation_fn"] == "torch.nn.modules.linear.Identity"
 
 
-def test_two_clean_builds_give_the_same_bytes(tiny: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_clean_builds_give_the_same_bytes(
+    tiny: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """ONNX files of two builds from nothing are equal byte by byte."""
     monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "cache"))
     recipe = load_recipe(write_recipe(tiny, "onnx", "onnx-int8", file="two.yaml"))
@@ -153,15 +174,21 @@ def test_keep_fp32_leaves_a_product_alone_and_must_name_one(tiny: Path, tmp_path
     pairs = (("wing lift", "drag of a wing"),)
     path = write_recipe(tiny, kind, file="kept.yaml")
     kept = load_recipe(path, changes=["variants.0.keep_fp32=['*output*']"])
-    (entry,) = build_variants(kept, find_source(kept.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent())
+    (entry,) = build_variants(
+        kept, find_source(kept.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent()
+    )
     assert any(fact.startswith("kept in fp32: ") for fact in entry.facts)
     whole = Path(shutil.copy(tmp_path / entry.model, tmp_path / "kept.onnx")).stat().st_size
     plain = load_recipe(path)
-    build_variants(plain, find_source(plain.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent())
+    build_variants(
+        plain, find_source(plain.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent()
+    )
     assert (tmp_path / entry.model).stat().st_size < whole
     wrong = load_recipe(path, changes=["variants.0.keep_fp32=['*nothing*']"])
     with pytest.raises(RecipeError, match="names no matrix product; they are"):
-        build_variants(wrong, find_source(wrong.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent())
+        build_variants(
+            wrong, find_source(wrong.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent()
+        )
 
 
 @pytest.mark.parametrize("file_name", ["model_qint8_avx2.onnx", "model_qint8_static_avx2.onnx"])
@@ -179,7 +206,9 @@ def test_int8_file_holds_what_its_kind_says(built: Path, file_name: str) -> None
     # 2 layers x (QKV, attention output, 2 x FFN) and 3 embedding tables, of which token types are too small to count
     signed = [value for value in matrices.values() if value.dtype == np.int8]
     assert len(signed) >= 8
-    products = [value for name, value in matrices.items() if value.dtype == np.int8 and "embeddings" not in name]
+    products = [
+        value for name, value in matrices.items() if value.dtype == np.int8 and "embeddings" not in name
+    ]
     assert max(int(np.abs(value.astype(int)).max()) for value in products) <= 64
 
 
@@ -188,7 +217,9 @@ def test_static_ranges_keep_pairs_apart(built: Path, tiny: Path) -> None:
     pairs = load_pairs(str(tiny / "pairs.jsonl")).pairs
     moved = {}
     for kind in ("onnx-int8", "onnx-int8-static"):
-        alone, batched = (Reranker.load(built, kind, plan=Plan(1, 1, budget)).score(pairs) for budget in (1, 4096))
+        alone, batched = (
+            Reranker.load(built, kind, plan=Plan(1, 1, budget)).score(pairs) for budget in (1, 4096)
+        )
         moved[kind] = float(np.abs(alone - batched).max())
     assert moved["onnx-int8-static"] < 0.1 * moved["onnx-int8"]
 
@@ -203,7 +234,9 @@ def test_plan_does_not_change_fp32_scores(built: Path, tiny: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["export to ONNX", "build onnx-int8", "plan: sweep"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_cut_off_in_the_middle_leaves_nothing_and_runs_again(tiny: Path, tmp_path: Path, stage: str, how: signal.Signals) -> None:
+def test_cut_off_in_the_middle_leaves_nothing_and_runs_again(
+    tiny: Path, tmp_path: Path, stage: str, how: signal.Signals
+) -> None:
     """Killed or interrupted in any stage, no artifact is there; the next run builds it whole and clears the rest."""
     path = write_recipe(tiny, "onnx-int8", file="cut.yaml")
     out = tmp_path / "artifacts"
@@ -236,7 +269,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tiny: Path, tmp_path: Path) 
     """On a file system too small for the artifact the error names the place, and nothing stays behind."""
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting a small tmpfs needs root")
     try:
@@ -251,7 +286,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tiny: Path, tmp_path: Path) 
 def test_models_that_are_no_reranker_are_refused(tiny: Path, tmp_path: Path) -> None:
     """Several labels, no weights, pickled weights, foreign code, no model at all: each one line that says so."""
     from exporter.export.source import find_source
-    from exporter.recipe import Model
+    from exporter.recipe.schema import Model
 
     def refused(folder: Path, text: str) -> None:
         with pytest.raises(RecipeError, match=text):
@@ -273,12 +308,14 @@ def test_models_that_are_no_reranker_are_refused(tiny: Path, tmp_path: Path) -> 
         find_source(Model(source=str(tiny / "model"), max_length=512))
 
 
-def test_hub_model_comes_from_a_local_cache_with_its_commit(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_model_comes_from_a_local_cache_with_its_commit(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A Hub id found in a cache laid out as huggingface_hub does is used, and its commit recorded."""
     from huggingface_hub import constants
 
     from exporter.export.source import find_source
-    from exporter.recipe import Model
+    from exporter.recipe.schema import Model
 
     commit = "0123456789abcdef0123456789abcdef01234567"
     repo = tmp_path / "models--org--tiny"
@@ -289,7 +326,9 @@ def test_hub_model_comes_from_a_local_cache_with_its_commit(tiny: Path, tmp_path
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     source = find_source(Model(source="org/tiny", max_length=64))
     assert source.revision == commit
-    with pytest.raises(BackendError, match="org/other is not in the local cache and the Hub cannot be reached"):
+    with pytest.raises(
+        BackendError, match="org/other is not in the local cache and the Hub cannot be reached"
+    ):
         find_source(Model(source="org/other", max_length=64))
     with pytest.raises(RecipeError, match="no folder and no Hub id"):
         find_source(Model(source="a/b/c", max_length=64))
@@ -306,7 +345,9 @@ def test_hub_model_is_fetched_over_http(tiny: Path, tmp_path: Path) -> None:
             "print(source.revision, sorted(p.name for p in source.folder.iterdir()))"
         )
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(hub.commit)
     assert "model.safetensors" in done.stdout

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter import pipeline
+from exporter.bench import gpu
+from exporter.bench.gpu import gpu_check, markdown, write_gpu_report
 from exporter.errors import BackendMissing
 from exporter.progress import Silent
-from exporter.recipe import load_recipe
-from exporter.verify import gpu
-from exporter.verify.gpu import markdown, write_gpu_report
+from exporter.recipe.load import load_recipe
 from tests.conftest import STARTED_AT
 from tests.factories import a_parity
 
@@ -23,7 +22,9 @@ def report(tiny: Path) -> gpu.GpuReport:
     patch = pytest.MonkeyPatch()
     patch.setattr(gpu, "_BATCH_SIZES", (4, 16))
     patch.setattr(gpu, "_N_PASSES", 1)
-    found = pipeline.gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT, device="cpu")
+    found = gpu_check(
+        load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT, device="cpu"
+    )
     patch.undo()
     return found
 
@@ -60,4 +61,4 @@ def test_no_gpu_is_one_line(tiny: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(BackendMissing, match="sees no CUDA device"):
-        pipeline.gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT)
+        gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT)

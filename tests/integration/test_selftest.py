@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from exporter import pipeline
+from exporter.artifact.manifest import read_manifest
 from exporter.errors import RecipeError
 from exporter.progress import Silent
-from exporter.recipe import load_recipe
-from exporter.verify.mutants import MUTANTS
-from exporter.verify.selftest import SelfTest
-from exporter.verify.worker import ArtifactSpec, Call, Job, run_job
+from exporter.recipe.load import load_recipe
+from exporter.selftest.mutants import MUTANTS
+from exporter.selftest.run import selftest
+from exporter.selftest.trials import SelfTest
+from exporter.worker.job import ArtifactSpec, Call, Job
+from exporter.worker.process import run_job
 from tests.conftest import STARTED_AT
 from tests.support import write_pairs, write_recipe, write_tiny_model
 
@@ -26,7 +29,9 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "model")
     for name, seed in (("pairs", 1), ("calibrate", 5)):
         path = write_pairs(folder / f"{name}.jsonl", seed=seed)
-        path.write_text(path.read_text(encoding="utf-8").replace("wing", "Wing").replace("flow", "Flow"), encoding="utf-8")
+        path.write_text(
+            path.read_text(encoding="utf-8").replace("wing", "Wing").replace("flow", "Flow"), encoding="utf-8"
+        )
     bars = "{min_kendall_tau: 0.8, max_batch_delta: 0.5}"
     recipe = load_recipe(write_recipe(folder, "onnx", "onnx-int8", bars=bars))
     return pipeline.build(recipe, folder / "artifacts", Silent())
@@ -35,7 +40,10 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tried(strict: Path) -> dict[str, SelfTest]:
     """The self-test of both kinds, mutants only."""
-    return {kind: pipeline.selftest(strict, Silent(), started_at=STARTED_AT, kind=kind) for kind in ("onnx", "onnx-int8")}
+    return {
+        kind: selftest(strict, Silent(), started_at=STARTED_AT, kind=kind)
+        for kind in ("onnx", "onnx-int8")
+    }
 
 
 @pytest.mark.parametrize("kind", ["onnx", "onnx-int8"])
@@ -73,13 +81,13 @@ def test_mutant_is_caught_by_what_it_breaks(tried: dict[str, SelfTest], name: st
 def test_mutants_leave_the_artifact_alone(strict: Path, tried: dict[str, SelfTest]) -> None:
     """What was tried was tried on copies."""
     assert tried
-    assert pipeline.read_manifest(strict).root == tried["onnx"].manifest_root
+    assert read_manifest(strict).root == tried["onnx"].manifest_root
 
 
 def test_no_such_variant(strict: Path) -> None:
     """Mutants are made of ONNX graphs; what has none says what there is."""
     with pytest.raises(RecipeError, match="has no ONNX variant openvino; it has onnx, onnx-int8"):
-        pipeline.selftest(strict, Silent(), started_at=STARTED_AT, kind="openvino")
+        selftest(strict, Silent(), started_at=STARTED_AT, kind="openvino")
 
 
 def test_slowdown_is_slept(strict: Path) -> None:
@@ -88,7 +96,9 @@ def test_slowdown_is_slept(strict: Path) -> None:
     spec = ArtifactSpec(str(strict), "onnx", 1, 1, 512, slowdown=3.0)
     (run,), _ = run_job(Job("time", (spec,), pairs, (Call(tuple(range(64)), 3),)))
     assert run.cpu_share < 0.55  # of one core; the tokenizer has all of them
-    scores = [run_job(Job("score", (s,), pairs))[1] for s in (spec, ArtifactSpec(str(strict), "onnx", 1, 1, 512))]
+    scores = [
+        run_job(Job("score", (s,), pairs))[1] for s in (spec, ArtifactSpec(str(strict), "onnx", 1, 1, 512))
+    ]
     assert scores[0] is not None
     assert np.array_equal(*scores)
 
@@ -97,7 +107,9 @@ def test_left_truncating_tokenizer_stays_so(tmp_path: Path) -> None:
     """A model that cuts off the beginning is packaged so: the runtime truncates by the tokenizer's file."""
     write_tiny_model(tmp_path / "model")
     config = tmp_path / "model" / "tokenizer_config.json"
-    config.write_text(config.read_text(encoding="utf-8").replace("{", '{"truncation_side": "left",', 1), encoding="utf-8")
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("{", '{"truncation_side": "left",', 1), encoding="utf-8"
+    )
     write_pairs(tmp_path / "pairs.jsonl")
     write_pairs(tmp_path / "calibrate.jsonl", seed=5)
     recipe = load_recipe(write_recipe(tmp_path, "onnx", bars="{max_abs_diff: 1e-4}"))

@@ -19,17 +19,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from exporter import pipeline
-from exporter.artifact import read_manifest, write_manifest
+from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.errors import BackendError, BackendMissing, GateRefused, IntegrityError, RecipeError
+from exporter.export.folder import reference
+from exporter.measure.speed import MIN_ROUNDS
+from exporter.pairs import load_pair_sets
 from exporter.progress import Silent
-from exporter.publish.signature import KeySigner, KeyVerifier
-from exporter.recipe import Bars, Recipe, load_recipe
+from exporter.publish.signature import KeySigner, KeyVerifier, check_signature
+from exporter.recipe.load import load_recipe
+from exporter.recipe.schema import Bars, Recipe
+from exporter.report.report import read_report, to_json
 from exporter.runtime import Reranker
-from exporter.verify import worker
-from exporter.verify.pairs import load_pair_sets
-from exporter.verify.report import read_report, to_json
-from exporter.verify.throughput import MIN_ROUNDS
-from exporter.verify.worker import ArtifactSpec, Contestant, Job, run_job
+from exporter.worker import process as worker
+from exporter.worker.job import ArtifactSpec, Job
+from exporter.worker.process import Contestant, run_job
 from tests.conftest import STARTED_AT
 
 
@@ -45,7 +48,9 @@ def test_report_measures_both_sides(verified: Path) -> None:
     assert [side.side for side in sides] == ["torch default", "torch tuned", "onnx", "onnx-int8"]
     assert [len(side.runs) for side in sides] == [3, MIN_ROUNDS, 3, 3]  # no bar on a speed
     assert all(seconds > 0 for side in sides for run in side.runs for seconds in run.seconds)
-    assert len({side.runs[0].n_tokens for side in sides}) == 1  # the runtime cuts texts into the reference's tokens
+    assert (
+        len({side.runs[0].n_tokens for side in sides}) == 1
+    )  # the runtime cuts texts into the reference's tokens
     assert all(side.peak_rss_bytes > 1e6 and side.load_s > 0 and side.cpu_share > 0 for side in sides)
     assert report.verdict == "pass"
     exact = report.variants[0]
@@ -78,7 +83,9 @@ def test_report_holds_the_arithmetic_against_the_machine(verified: Path) -> None
     assert all(0 < row.peak_share < 1 and row.peak_flops_per_s > 1e9 for row in found.values())
 
 
-def test_plans_are_measured_once_for_a_class_of_machines(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_are_measured_once_for_a_class_of_machines(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was measured elsewhere stays, what was measured here is not measured again."""
     manifest = read_manifest(copy)
     pair_set, _ = load_pair_sets(Recipe.model_validate_json(manifest.recipe))
@@ -86,10 +93,14 @@ def test_plans_are_measured_once_for_a_class_of_machines(copy: Path, tmp_path: P
     monkeypatch.setattr(pipeline, "tune_artifact", lambda *_where: pytest.fail("measured again"))
     assert pipeline._with_plans(manifest, copy, pair_set, Silent()) == manifest
     elsewhere = replace(manifest.variants[0].plans[0], isa="arm64")
-    other = replace(manifest, variants=tuple(replace(entry, plans=(elsewhere,)) for entry in manifest.variants))
+    other = replace(
+        manifest, variants=tuple(replace(entry, plans=(elsewhere,)) for entry in manifest.variants)
+    )
     here = replace(elsewhere, isa="avx2")
     monkeypatch.setattr(pipeline, "tune_artifact", lambda *_where: here)
-    assert {entry.plans for entry in pipeline._with_plans(other, copy, pair_set, Silent()).variants} == {(elsewhere, here)}
+    assert {entry.plans for entry in pipeline._with_plans(other, copy, pair_set, Silent()).variants} == {
+        (elsewhere, here)
+    }
 
 
 def test_second_export_reuses_artifact_and_report(verified: Path) -> None:
@@ -157,7 +168,10 @@ def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_pat
 def test_recipe_demands_a_signature(copy: Path, tmp_path: Path) -> None:
     """Where the recipe says so nothing is published unsigned; signed, it is checked by its public key, and broken by a byte."""
     manifest = read_manifest(copy)
-    write_manifest(replace(manifest, recipe=json.dumps({**json.loads(manifest.recipe), "publish": {"signed": True}})), copy)
+    write_manifest(
+        replace(manifest, recipe=json.dumps({**json.loads(manifest.recipe), "publish": {"signed": True}})),
+        copy,
+    )
     with pytest.raises(RecipeError, match="demands a signature"):
         publish(copy, tmp_path / "out")
     private, public = tmp_path / "key.pem", tmp_path / "key.pub"
@@ -165,11 +179,11 @@ def test_recipe_demands_a_signature(copy: Path, tmp_path: Path) -> None:
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     publish(copy, tmp_path / "out", signer=KeySigner(private))
-    assert "onnx/model.onnx" in pipeline.check_signature(tmp_path / "out", KeyVerifier(public)).files
+    assert "onnx/model.onnx" in check_signature(tmp_path / "out", KeyVerifier(public)).files
     report = tmp_path / "out/report.md"
     report.write_text(report.read_text(encoding="utf-8") + " ", encoding="utf-8")
     with pytest.raises(IntegrityError, match="report.md"):
-        pipeline.check_signature(tmp_path / "out", KeyVerifier(public))
+        check_signature(tmp_path / "out", KeyVerifier(public))
 
 
 def test_worker_failures_are_one_error(verified: Path, tmp_path: Path) -> None:
@@ -184,7 +198,7 @@ def test_cuda_reference_says_what_is_missing() -> None:
     """Asking for a GPU where torch sees none is one line that says what to do."""
     import torch
 
-    from exporter.verify.reference import device_for
+    from exporter.measure.reference import device_for
 
     if torch.cuda.is_available():
         assert device_for("cuda") == device_for("auto") == "cuda"
@@ -197,14 +211,14 @@ def test_cuda_reference_says_what_is_missing() -> None:
 def test_reference_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
     """`exporter reference` writes a folder that sentence-transformers loads and that is a model source again."""
     model = load_recipe(tiny / "recipe.yaml").model
-    pipeline.reference(model, tmp_path / "reference", Silent())
+    reference(model, tmp_path / "reference", Silent())
     from sentence_transformers import CrossEncoder
 
     pairs = [["wing lift", "drag of a wing"]]
     loaded = CrossEncoder(str(tmp_path / "reference"), device="cpu").predict(pairs)
     assert loaded == CrossEncoder(str(tiny / "model"), device="cpu").predict(pairs)
     with pytest.raises(RecipeError, match="already exists"):
-        pipeline.reference(model, tmp_path / "reference", Silent())
+        reference(model, tmp_path / "reference", Silent())
 
 
 def test_json_report_is_strict_json(verified: Path) -> None:
@@ -222,7 +236,9 @@ def test_openvino_starts_on_two_threads_at_once(built: Path) -> None:
         "print(len(reranker.score([('wing lift', 'drag of a wing')] * 4)))\n"
     )
     for _ in range(4):  # unmended it hangs in two of five processes
-        done = subprocess.run([sys.executable, "-c", script, str(built)], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(built)], capture_output=True, text=True, timeout=60, check=True
+        )
         assert done.stdout == "4\n"
 
 
@@ -245,7 +261,7 @@ CUT = """
 import contextlib, os, sys, threading
 from pathlib import Path
 from exporter import pipeline
-from exporter.verify import throughput
+from exporter.measure import tune as throughput
 throughput.MIN_ROUNDS = 1
 throughput.MIN_RUN_S = 0.0
 class Cut:
@@ -269,7 +285,9 @@ pipeline.verify(Path(sys.argv[1]), Cut(), started_at="2030-01-01T00:00:00Z")
         ("latency and lengths", signal.SIGKILL),
     ],
 )
-def test_cut_off_while_verifying_keeps_the_old_report(copy: Path, tmp_path: Path, stage: str, how: signal.Signals) -> None:
+def test_cut_off_while_verifying_keeps_the_old_report(
+    copy: Path, tmp_path: Path, stage: str, how: signal.Signals
+) -> None:
     """Killed or interrupted in any stage, artifact and report are what they were, and no worker lives on."""
     before = (copy / "report.json").read_bytes()
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -283,7 +301,13 @@ def test_cut_off_while_verifying_keeps_the_old_report(copy: Path, tmp_path: Path
     if how == signal.SIGINT:
         assert not list(tmp_path.glob("exporter-job-*"))
     for _ in range(100):
-        if not (alive := [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or ())]):
+        if not (
+            alive := [
+                p
+                for p in psutil.process_iter(["cmdline"])
+                if str(tmp_path) in " ".join(p.info["cmdline"] or ())
+            ]
+        ):
             break
         time.sleep(0.1)
     assert alive == []
@@ -294,7 +318,9 @@ def test_full_disk_while_verifying_is_one_line(copy: Path, tmp_path: Path, varia
     """Where the cache or the workers' files do not fit, the error says which folder is full, and the old report stays."""
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", small], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", small], capture_output=True, check=False
+    ).returncode:
         pytest.skip("mounting a small tmpfs needs root")
     before = (copy / "report.json").read_bytes()
     try:
@@ -306,7 +332,9 @@ def test_full_disk_while_verifying_is_one_line(copy: Path, tmp_path: Path, varia
         assert last.startswith("error: ")
         assert "No space left on device" in last
         assert str(small) in last
-        assert not [path.name for path in small.iterdir() if path.name.startswith((".", "exporter-job-"))]  # none half-written
+        assert not [
+            path.name for path in small.iterdir() if path.name.startswith((".", "exporter-job-"))
+        ]  # none half-written
     finally:
         subprocess.run(["umount", small], check=True)
     assert (copy / "report.json").read_bytes() == before

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from exporter.verify import fidelity
-from exporter.verify.fidelity import batch_effect, bucket_names, by_length
-from exporter.verify.worker import ArtifactSpec
+from exporter.measure import batch_invariance as fidelity
+from exporter.measure.batch_invariance import batch_effect
+from exporter.measure.lengths import bucket_names, by_length
+from exporter.worker.job import ArtifactSpec
 from tests.factories import a_pair_set
 
 if TYPE_CHECKING:
-    from exporter.verify.worker import Job
+    from exporter.worker.job import Job
 
 SPEC = ArtifactSpec("artifact", "onnx-int8", workers=2, threads=1, token_budget=512)
 
@@ -43,7 +44,12 @@ def test_lengths_by_hand() -> None:
     short, long = by_length(reference, candidate, np.array([10, 20, 513, 513]), 512, a_pair_set((2, 2)))
     assert (short.name, short.n_pairs, short.relative_rms) == ("1 to 64", 2, 0.0)
     assert (long.name, long.n_pairs, long.max_abs_diff, long.relative_rms) == ("truncated", 2, 1.0, 0.5)
-    assert (long.worst.position, long.worst.query_id, long.worst.reference, long.worst.candidate) == (2, "b", 2.0, 1.0)
+    assert (long.worst.position, long.worst.query_id, long.worst.reference, long.worst.candidate) == (
+        2,
+        "b",
+        2.0,
+        1.0,
+    )
 
 
 def test_lengths_leave_out_what_is_not_finite() -> None:
@@ -60,7 +66,9 @@ def scored_by(monkeypatch: pytest.MonkeyPatch, company: float) -> list[Job]:
     def run_job(job: Job, _progress: object = None) -> tuple[tuple[object, ...], np.ndarray]:
         jobs.append(job)
         groups = [call.positions for call in job.calls] or [(i,) for i in range(len(job.pairs))]
-        lengths = [len(job.pairs[i][1]) + company * (len(group) - 1) * (i % 2) for group in groups for i in group]
+        lengths = [
+            len(job.pairs[i][1]) + company * (len(group) - 1) * (i % 2) for group in groups for i in group
+        ]
         return (), np.array(lengths, np.float32)
 
     monkeypatch.setattr(fidelity, "run_job", run_job)

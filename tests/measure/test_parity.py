@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.verify.parity import compare, quality
+from exporter.measure.parity import compare
+from exporter.measure.quality import quality
 from tests.factories import a_pair_set
 
 SIZES = (4, 3, 2)
@@ -27,7 +28,9 @@ def scores(*values: float) -> np.ndarray:
 # Whole numbers, so that doubling and cubing are exact in float32; each query has two scores that differ.
 SCORES = st.lists(st.integers(-50, 50), min_size=N, max_size=N).map(lambda xs: scores(*xs))
 RANKED = SCORES.filter(lambda s: all(np.ptp(s[PAIRS.query_of == q]) > 0 for q in range(len(SIZES))))
-ANY_FLOATS = st.lists(st.floats(-30, 30, width=32, allow_subnormal=False), min_size=N, max_size=N).map(lambda xs: scores(*xs))
+ANY_FLOATS = st.lists(st.floats(-30, 30, width=32, allow_subnormal=False), min_size=N, max_size=N).map(
+    lambda xs: scores(*xs)
+)
 
 
 # --- the laws of compare ---
@@ -37,7 +40,12 @@ ANY_FLOATS = st.lists(st.floats(-30, 30, width=32, allow_subnormal=False), min_s
 def test_itself_is_perfect(reference: np.ndarray) -> None:
     """A vector compared with itself differs in nothing and ranks alike."""
     parity = compare(reference, reference.copy(), PAIRS)
-    assert (parity.max_abs_diff, parity.p99_abs_diff, parity.mean_abs_diff, parity.n_nonfinite) == (0, 0, 0, 0)
+    assert (parity.max_abs_diff, parity.p99_abs_diff, parity.mean_abs_diff, parity.n_nonfinite) == (
+        0,
+        0,
+        0,
+        0,
+    )
     assert parity.kendall_tau == pytest.approx(1)
     assert parity.worst_query_tau == pytest.approx(1)
     assert parity.top1_agreement == 1
@@ -82,7 +90,9 @@ def test_ranges(reference: np.ndarray, candidate: np.ndarray) -> None:
     assert parity.p99_abs_diff <= parity.max_abs_diff
 
 
-BROKEN = st.lists(st.floats(-1e6, 1e6, width=32) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=N, max_size=N)
+BROKEN = st.lists(
+    st.floats(-1e6, 1e6, width=32) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=N, max_size=N
+)
 
 
 @given(RANKED, BROKEN.map(lambda xs: scores(*xs)))
@@ -259,7 +269,9 @@ def test_quality_needs_labels() -> None:
 
 def test_queries_without_a_relevant_passage_do_not_count() -> None:
     """Only queries for which something could be found are judged."""
-    found = quality(scores(2, 1, 2, 1, 2, 1), scores(2, 1, 1, 2, 2, 1), a_pair_set((2, 2, 2), [1, 0, 0, 0, 1, 0]))
+    found = quality(
+        scores(2, 1, 2, 1, 2, 1), scores(2, 1, 1, 2, 2, 1), a_pair_set((2, 2, 2), [1, 0, 0, 0, 1, 0])
+    )
     assert found is not None
     assert found.n_queries == 2
     assert found.ndcg_retained == 1
@@ -274,7 +286,11 @@ def test_better_than_the_reference() -> None:
 
 def test_nonfinite_costs_quality() -> None:
     """A relevant passage whose score is not finite is ranked last."""
-    found = quality(scores(3, 2, 1, 3, 2, 1), scores(math.nan, 2, 1, math.inf, 2, 1), a_pair_set((3, 3), [1, 0, 0, 1, 0, 0]))
+    found = quality(
+        scores(3, 2, 1, 3, 2, 1),
+        scores(math.nan, 2, 1, math.inf, 2, 1),
+        a_pair_set((3, 3), [1, 0, 0, 1, 0, 0]),
+    )
     assert found is not None
     assert found.candidate_mrr == pytest.approx(1 / 3)
     assert found.candidate_ndcg == pytest.approx(1 / 2)  # 1 / log2(1 + 3)

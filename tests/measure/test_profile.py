@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from exporter import pipeline
-from exporter.artifact import Work, read_manifest
-from exporter.cli import app
+from exporter.artifact.manifest import Work, read_manifest
+from exporter.cli.app import app
 from exporter.errors import IntegrityError, RecipeError
+from exporter.measure.profile import profile
 from exporter.runtime import Reranker
 
 # The tiny model: hidden 32, feed-forward 64, four heads of 8, two layers, of which the second is for one position.
@@ -23,7 +23,9 @@ LAYER = 4 * PROJECTION + 2 * 2 * H * F
 def test_work_by_hand(built: Path) -> None:
     """First layer for n positions, the second for one; attention is 2 products of 2 H n each, absorbed weights once a head."""
     per_token = LAYER + 2 * 2 * N_HEADS * H  # the last: one query's products with n positions, for every head
-    per_pair = LAYER + PROJECTION + 2 * H  # last layer's one position, its keys' and values' weights too; pooler, classifier
+    per_pair = (
+        LAYER + PROJECTION + 2 * H
+    )  # last layer's one position, its keys' and values' weights too; pooler, classifier
     assert {entry.work for entry in read_manifest(built).variants} == {Work(per_pair, per_token, 2 * 2 * H)}
 
 
@@ -34,24 +36,31 @@ def test_work_adds_up() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "products"),
-    [("onnx", "MatMul"), ("onnx-int8", "DynamicQuantizeMatMul"), ("openvino", "FullyConnected"), (None, "MatMul")],
+    [
+        ("onnx", "MatMul"),
+        ("onnx-int8", "DynamicQuantizeMatMul"),
+        ("openvino", "FullyConnected"),
+        (None, "MatMul"),
+    ],
 )
 def test_profile_names_the_operators(built: Path, kind: str | None, products: str) -> None:
     """Each operator type once, the slowest first, shares of one whole."""
-    found = pipeline.profile(built, kind)
+    found = profile(built, kind)
     assert found.kind == (kind or "onnx")
     ops = [row.op for row in found.operators]
     assert products in ops
     assert len(set(ops)) == len(ops)
     assert sum(row.share for row in found.operators) == pytest.approx(1)
-    assert [row.seconds for row in found.operators] == sorted((row.seconds for row in found.operators), reverse=True)
+    assert [row.seconds for row in found.operators] == sorted(
+        (row.seconds for row in found.operators), reverse=True
+    )
     assert 0 < sum(row.seconds for row in found.operators) < found.wall_s
     assert all(row.n_runs > 0 for row in found.operators)
 
 
 def test_profile_counts_the_arithmetic(built: Path) -> None:
     """What the operators say they did is the work of the pairs, and of their padding."""
-    found = pipeline.profile(built, "onnx")
+    found = profile(built, "onnx")
     (entry,) = (entry for entry in read_manifest(built).variants if entry.kind == "onnx")
     least = entry.work.flops(found.n_pairs, found.n_tokens, found.n_tokens**2 // found.n_pairs)
     assert least <= sum(row.flops for row in found.operators) < 1.5 * least
@@ -75,7 +84,7 @@ def test_profile_command(artifact: Path) -> None:
     printed = CliRunner().invoke(app, ["profile", str(artifact), "--json"])
     assert json.loads(printed.stdout)["kind"] == "onnx"
     with pytest.raises(RecipeError, match="has no no; it has onnx, "):
-        pipeline.profile(artifact, "no")
+        profile(artifact, "no")
     (artifact / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(IntegrityError):
-        pipeline.profile(artifact)
+        profile(artifact)

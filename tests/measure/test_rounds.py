@@ -10,17 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.artifact import Work
+from exporter.artifact.manifest import Work
+from exporter.measure import rounds as throughput
+from exporter.measure.rounds import measure
+from exporter.measure.speed import MIN_ROUNDS, arithmetic, pool, speedup
+from exporter.measure.tune import default_torch
+from exporter.pairs import spread_out
 from exporter.progress import Silent
-from exporter.verify import throughput
-from exporter.verify.throughput import MIN_ROUNDS, arithmetic, default_torch, measure, pool, speedup, spread_out
-from exporter.verify.worker import ArtifactSpec, TorchSpec, _crowding, peak_flops
+from exporter.worker.job import ArtifactSpec, TorchSpec, peak_flops
+from exporter.worker.timing import _crowding
 from tests.factories import a_pair_set, a_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.verify.worker import Run, Spec
+    from exporter.worker.job import Run, Spec
 
 SECONDS = st.floats(0.01, 100)
 TORCH = TorchSpec("model", 512, "cpu", batch_size=8, workers=2, threads=1)
@@ -114,7 +118,9 @@ def test_arithmetic_by_hand() -> None:
     assert found.peak_share == 6650 / (5 * peak_flops("float32"))
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("openvino-int8", "int8"), ("onnx-int8", "int8"), ("openvino-fp16", "float32")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("openvino-int8", "int8"), ("onnx-int8", "int8"), ("openvino-fp16", "float32")]
+)
 def test_int8_kinds_are_held_against_the_int8_peak(kind: str, dtype: str) -> None:
     """An int8 kind against the int8 peak; fp16 is the file's, the arithmetic is float32."""
     peaks = {"float32": [a_run(seconds=(1.0,))], "int8": [a_run(seconds=(0.25,))]}
@@ -286,7 +292,9 @@ def measured(
     budget_s: float = 100.0,
 ) -> dict[str, list[Run]]:
     """Measure sides on three pairs."""
-    return measure(sides, a_pair_set((3,)).pairs, Silent(), seldom=seldom, budget_s=budget_s, unsettled=unsettled)
+    return measure(
+        sides, a_pair_set((3,)).pairs, Silent(), seldom=seldom, budget_s=budget_s, unsettled=unsettled
+    )
 
 
 def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +302,10 @@ def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     order = recorded(monkeypatch)
     found = measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset())
     assert order == ["torch", "onnx", "onnx", "torch"] * (MIN_ROUNDS // 2)
-    assert {side: len(of_side) for side, of_side in found.items()} == {"torch": MIN_ROUNDS, "onnx": MIN_ROUNDS}
+    assert {side: len(of_side) for side, of_side in found.items()} == {
+        "torch": MIN_ROUNDS,
+        "onnx": MIN_ROUNDS,
+    }
 
 
 def test_turns_are_as_long_as_the_slowest_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +328,9 @@ def test_slow_seldom_side_has_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_seldom_sides_are_run_in_the_first_rounds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A side nobody gates on does not cost every round."""
     recorded(monkeypatch)
-    found = measured({"default": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), seldom=frozenset({"default"}))
+    found = measured(
+        {"default": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), seldom=frozenset({"default"})
+    )
     assert (len(found["default"]), len(found["onnx"])) == (3, MIN_ROUNDS)
 
 
@@ -336,4 +349,7 @@ def test_only_what_has_not_settled_is_measured_on(monkeypatch: pytest.MonkeyPatc
         return frozenset({"torch"}) if len(runs["torch"]) <= MIN_ROUNDS else frozenset()
 
     found = measured({"torch": TORCH, "onnx": ONNX}, unsettled)
-    assert {side: len(of_side) for side, of_side in found.items()} == {"torch": MIN_ROUNDS + 1, "onnx": MIN_ROUNDS}
+    assert {side: len(of_side) for side, of_side in found.items()} == {
+        "torch": MIN_ROUNDS + 1,
+        "onnx": MIN_ROUNDS,
+    }

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper, numpy_helper, save
 
 from exporter.errors import BackendError
-from exporter.verify.contents import read_contents, weights
-from exporter.verify.saturation import LARGEST_SUM, bound_sums
+from exporter.measure.contents import read_contents, weights
+from exporter.measure.saturation import LARGEST_SUM, bound_sums
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,9 @@ def write_products(path: Path, **products: NDArray[np.generic]) -> Path:
     for name, weight in products.items():
         initializers.append(numpy_helper.from_array(weight, f"{name}_weight"))
         if weight.dtype == np.int8:
-            nodes.append(helper.make_node("MatMulInteger", ["quantized", f"{name}_weight"], [name], name=name))
+            nodes.append(
+                helper.make_node("MatMulInteger", ["quantized", f"{name}_weight"], [name], name=name)
+            )
             continue
         stored = f"{name}_weight"
         if weight.dtype == np.float16:
@@ -102,7 +104,9 @@ def test_no_model(tmp_path: Path, name: str) -> None:
         (int8([127]), 32_385, 0, True),  # no neighbour
     ],
 )
-def test_bounds_by_hand(tmp_path: Path, weight: NDArray[np.int8], highest: int, lowest: int, proven: bool) -> None:  # noqa: FBT001
+def test_bounds_by_hand(
+    tmp_path: Path, weight: NDArray[np.int8], highest: int, lowest: int, proven: bool
+) -> None:
     """Neighbours along k sum up to 255 times their parts of one sign; 128 of them fit 16 bits, 129 do not."""
     found = bound_sums(write_products(tmp_path / "m.onnx", a=weight))
     assert (found.highest, found.lowest, found.proven) == (highest, lowest, proven)

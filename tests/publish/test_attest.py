@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import TypeAdapter
 
-from exporter.artifact import ATTESTATION, REPORT, read_manifest, sha256_file, write_manifest, write_sealed
+from exporter.artifact.files import ATTESTATION, REPORT, sha256_file, write_sealed
+from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.gate import Check, Outcome, outcome
 from exporter.publish.attest import (
     LOCAL_BUILDER,
     PROVENANCE,
@@ -25,15 +27,14 @@ from exporter.publish.attest import (
     statements,
     write_statements,
 )
-from exporter.verify.gate import Check, Outcome, outcome
-from exporter.verify.report import Report
+from exporter.report.report import Report
 from tests.factories import FILES, a_report, a_variant_report, an_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from exporter.artifact import Manifest
+    from exporter.artifact.manifest import Manifest
 
 HASH = "4" * 64
 
@@ -78,7 +79,9 @@ def test_two_statements_about_every_file(tmp_path: Path) -> None:
     for line in content:
         assert line["_type"] == STATEMENT
         subjects = {subject["name"]: subject["digest"] for subject in line["subject"]}
-        assert subjects == {name: {"sha256": sha256_file(tmp_path / name)} for name in ("manifest.json", *FILES)}
+        assert subjects == {
+            name: {"sha256": sha256_file(tmp_path / name)} for name in ("manifest.json", *FILES)
+        }
 
 
 def test_same_artifact_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -133,7 +136,9 @@ def test_provenance_names_recipe_model_pairs_and_packages(tmp_path: Path) -> Non
     """What went in stands there: the recipe as it was resolved, and everything it refers to by digest or version."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     manifest = an_artifact(tmp_path, tools=(("exporter", "0.5"), ("torch", "2.13.0+cpu")))
-    manifest = dataclasses.replace(manifest, source=dataclasses.replace(manifest.source, source="org/tiny", revision=commit))
+    manifest = dataclasses.replace(
+        manifest, source=dataclasses.replace(manifest.source, source="org/tiny", revision=commit)
+    )
     found = provenance_of(manifest, HASH, "https://github.com/org/repo/actions")
     assert found["buildDefinition"]["externalParameters"] == {"recipe": json.loads(manifest.recipe)}
     model, pairs, torch = found["buildDefinition"]["resolvedDependencies"]
@@ -144,7 +149,10 @@ def test_provenance_names_recipe_model_pairs_and_packages(tmp_path: Path) -> Non
     }
     assert pairs == {"name": "pairs.verify", "digest": {"exporter_pairs": manifest.pairs[0].digest}}
     assert torch == {"uri": "pkg:pypi/torch@2.13.0%2Bcpu"}
-    assert found["runDetails"]["builder"] == {"id": "https://github.com/org/repo/actions", "version": {"exporter": "0.5"}}
+    assert found["runDetails"]["builder"] == {
+        "id": "https://github.com/org/repo/actions",
+        "version": {"exporter": "0.5"},
+    }
 
 
 @pytest.mark.parametrize("builder", ["", "me", "my machine", "HTTPS://UPPER.CASE", "a:b c", "a:\n"])
@@ -271,12 +279,17 @@ def _maybe(content: list[dict[str, object]]) -> None:
         (_weak, "other bytes: config.json"),
         (_old, r":1: no in-toto statement: _type: Input should be 'https://in-toto.io/Statement/v1'"),
         (_no_builder, r":2: no in-toto statement: runDetails.builder: Field required"),
-        (_half, "wanted one test result and one provenance, found https://in-toto.io/attestation/test-result/v0.1"),
+        (
+            _half,
+            "wanted one test result and one provenance, found https://in-toto.io/attestation/test-result/v0.1",
+        ),
         (_two_results, "wanted one test result and one provenance"),
         (_maybe, ":1: no in-toto statement: result: Input should be 'PASSED', 'WARNED' or 'FAILED'"),
     ],
 )
-def test_wrong_statements_are_refused(tmp_path: Path, change: Callable[[list[dict[str, object]]], None], said: str) -> None:
+def test_wrong_statements_are_refused(
+    tmp_path: Path, change: Callable[[list[dict[str, object]]], None], said: str
+) -> None:
     """Statements that are malformed, about other files, or say more than the report does: one line that says which."""
     attested(tmp_path, "fail")
     rewrite(tmp_path, change)
@@ -298,7 +311,9 @@ def test_other_kinds_of_statements_are_passed_over(tmp_path: Path) -> None:
     """As in-toto asks, what is not known is ignored."""
     attested(tmp_path)
     before = read_statements(tmp_path)
-    rewrite(tmp_path, lambda content: content.append({**content[0], "predicateType": "https://spdx.dev/Document"}))
+    rewrite(
+        tmp_path, lambda content: content.append({**content[0], "predicateType": "https://spdx.dev/Document"})
+    )
     assert read_statements(tmp_path) == before
 
 

@@ -13,14 +13,26 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.artifact import SourceEntry, list_files, read_manifest, write_manifest
+from exporter.artifact.files import list_files
+from exporter.artifact.manifest import SourceEntry, read_manifest, write_manifest
+from exporter.consumers.check import CONSUMERS_SCHEMA, ConsumerReport, ConsumerRow
+from exporter.consumers.probe import RULE
 from exporter.errors import RecipeError
-from exporter.publish.card import Licence, card, find_licence, licence_of, write_card
-from exporter.publish.consumers import CONSUMERS_SCHEMA, RULE, ConsumerReport, ConsumerRow
+from exporter.publish.card import card, write_card
 from exporter.publish.layout import lay_out, place
-from tests.factories import MODELS, a_fidelity, a_machine, a_manifest, a_report, a_throughput, a_variant_report, an_artifact
+from exporter.publish.licence import Licence, find_licence, licence_of
+from tests.factories import (
+    MODELS,
+    a_fidelity,
+    a_machine,
+    a_manifest,
+    a_report,
+    a_throughput,
+    a_variant_report,
+    an_artifact,
+)
 
-GOLDEN = Path(__file__).parent / "data/goldens/card.md"
+GOLDEN = Path(__file__).parent.parent / "data/goldens/card.md"
 APACHE = Licence("apache-2.0", where="its README.md")
 
 
@@ -51,7 +63,9 @@ def a_consumer_report() -> ConsumerReport:
         pearson=None,
         why="not installed",
     )
-    return ConsumerReport(CONSUMERS_SCHEMA, "tiny", "2026-01-02T00:00:00Z", a_machine(), RULE, 50, 20, 15, (row, missing))
+    return ConsumerReport(
+        CONSUMERS_SCHEMA, "tiny", "2026-01-02T00:00:00Z", a_machine(), RULE, 50, 20, 15, (row, missing)
+    )
 
 
 @pytest.fixture
@@ -106,15 +120,23 @@ def test_numbers_are_the_reports(manifest) -> None:
     """Another measurement gives another card; date, machine and instruction set stand beside it."""
     row = a_variant_report("onnx", throughput=a_throughput(side="onnx", pairs_per_s=123.4))
     machine = a_machine(cpu="Another CPU", isa="avx512_vnni", n_cores=7)
-    text = card(manifest, a_report(variants=(row,), machine=machine, started_at="2027-05-05T00:00:00Z"), APACHE)
-    for words in ("123.4", "Another CPU, avx512_vnni, 7 cores, 2027-05-05T00:00:00Z", "CPUs with avx512_vnni"):
+    text = card(
+        manifest, a_report(variants=(row,), machine=machine, started_at="2027-05-05T00:00:00Z"), APACHE
+    )
+    for words in (
+        "123.4",
+        "Another CPU, avx512_vnni, 7 cores, 2027-05-05T00:00:00Z",
+        "CPUs with avx512_vnni",
+    ):
         assert words in text
 
 
 def test_without_labels(manifest) -> None:
     """Where ranking quality was not measured the card says so."""
     row = a_variant_report("onnx", fidelity=a_fidelity(quality=None))
-    assert "have no labels: rankings were held against the reference's" in card(manifest, a_report(variants=(row,)), APACHE)
+    assert "have no labels: rankings were held against the reference's" in card(
+        manifest, a_report(variants=(row,)), APACHE
+    )
 
 
 EVIL = "a|b\n# c <script>alert(1)</script> [x](http://evil) `d` **e** _f_ www.evil.example"
@@ -136,7 +158,9 @@ def test_texts_from_outside_are_no_markup(manifest, where: str) -> None:
             consumers = dataclasses.replace(consumers, rows=rows)
         case _:
             row = a_variant_report("onnx")
-            report = a_report(variants=(dataclasses.replace(row, checks=(dataclasses.replace(row.checks[0], name=EVIL),)),))
+            report = a_report(
+                variants=(dataclasses.replace(row, checks=(dataclasses.replace(row.checks[0], name=EVIL),)),)
+            )
     text = card(manifest, report, licence, consumers=consumers).split("---\n", 2)[2]
     assert "evil" in text
     for markup in ("<script", "\n# c", "](http://evil", "http://evil", "www.evil", " `d`", " **e**", " _f_"):
@@ -166,7 +190,12 @@ def test_licence_of_the_front_matter(tmp_path: Path) -> None:
     """What the source's card says is carried over as it is, its licence file goes along."""
     readme = "---\nlicense: other\nlicense_name: my-licence\nlicense_link: LICENSE\n---\n# x\n"
     found = find_licence(a_model_folder(tmp_path, readme, LICENSE="do as you like", NOTICE="thanks"))
-    assert (found.id, found.name, found.link, found.where) == ("other", "my-licence", "LICENSE", "its README.md")
+    assert (found.id, found.name, found.link, found.where) == (
+        "other",
+        "my-licence",
+        "LICENSE",
+        "its README.md",
+    )
     assert [path.name for path in found.texts] == ["LICENSE", "NOTICE"]
 
 
@@ -177,7 +206,15 @@ def test_licence_of_a_file_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "readme", [None, "", "# just text", "---\nlicense: [\n---\n", "---\nlicense: {a: b}\n---\n", "---\nlicense: a b\n---\n"]
+    "readme",
+    [
+        None,
+        "",
+        "# just text",
+        "---\nlicense: [\n---\n",
+        "---\nlicense: {a: b}\n---\n",
+        "---\nlicense: a b\n---\n",
+    ],
 )
 def test_no_licence_is_none(tmp_path: Path, manifest, readme: str | None) -> None:
     """Where the source states none, or nothing that can be read, the card has none, and says so."""
@@ -229,7 +266,9 @@ def published(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout = lay_out(manifest, MODELS)
     place(layout, built, folder)
     manifest = dataclasses.replace(manifest, variants=layout.variants, files=list_files(folder))
-    licence = find_licence(a_model_folder(folder.parent / "source", "---\nlicense: mit\n---\n", LICENSE="MIT"))
+    licence = find_licence(
+        a_model_folder(folder.parent / "source", "---\nlicense: mit\n---\n", LICENSE="MIT")
+    )
     write_card(folder, manifest, a_report(), licence)
     write_manifest(dataclasses.replace(manifest, files=list_files(folder)), folder)
     return folder
@@ -271,10 +310,15 @@ def test_snippet_runs(published: Path, title: str) -> None:
     for package in re.findall(r"^from (\w+)", code, re.MULTILINE):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=published, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=published,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"-?\d+\.\d+", done.stdout)

@@ -7,24 +7,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact import ATTESTATION, MANIFEST, check_files, list_files, read_manifest, write_manifest
+from exporter.artifact.files import ATTESTATION, CARD, MANIFEST, QUANTIZED, list_files
+from exporter.artifact.manifest import check_files, read_manifest, write_manifest
 from exporter.errors import ExporterError, GateRefused, NoVerdict, RecipeError
+from exporter.gate import Outcome, outcome
 from exporter.publish.attest import read_statements
-from exporter.publish.card import Licence
-from exporter.publish.destinations import send
 from exporter.publish.folder import make_publication, passed_kinds
-from exporter.publish.layout import CARD, QUANTIZED
-from exporter.verify.gate import Outcome, outcome
-from exporter.verify.report import read_report, write_report
+from exporter.publish.licence import Licence
+from exporter.remote.send import send
+from exporter.report.report import read_report
+from exporter.report.write import write_report
 from tests.factories import FILES, MODELS, a_report, a_variant_report, an_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from exporter.artifact import Manifest
+    from exporter.artifact.manifest import Manifest
     from exporter.publish.layout import Profile
-    from exporter.verify.report import Report
+    from exporter.report.report import Report
 
 # What a publication writes itself.
 MADE = {CARD, "plots/speed.png", "plots/differences.png"}
@@ -33,7 +34,9 @@ MADE = {CARD, "plots/speed.png", "plots/differences.png"}
 def judged(folder: Path, onnx: Outcome, int8: Outcome) -> tuple[Manifest, Report]:
     """Write an artifact whose two variants have these verdicts."""
     manifest = an_artifact(folder)
-    rows = tuple(a_variant_report(kind, verdict=verdict) for kind, verdict in zip(MODELS, (onnx, int8), strict=True))
+    rows = tuple(
+        a_variant_report(kind, verdict=verdict) for kind, verdict in zip(MODELS, (onnx, int8), strict=True)
+    )
     report = a_report(manifest_root=manifest.root, variants=rows, verdict=outcome(rows))
     write_report(report, folder)
     return manifest, report
@@ -184,7 +187,9 @@ def test_file_of_two_variants_is_copied(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     manifest = an_artifact(folder)
     (folder / "onnx/weights.bin").write_text("w", encoding="utf-8")
-    variants = tuple(dataclasses.replace(entry, files=(*entry.files, "onnx/weights.bin")) for entry in manifest.variants)
+    variants = tuple(
+        dataclasses.replace(entry, files=(*entry.files, "onnx/weights.bin")) for entry in manifest.variants
+    )
     manifest = dataclasses.replace(manifest, variants=variants, files=list_files(folder))
     (folder / MANIFEST).unlink()
     write_manifest(manifest, folder)

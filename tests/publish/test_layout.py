@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from exporter.artifact import list_files, read_manifest
+from exporter.artifact.files import list_files
+from exporter.artifact.manifest import read_manifest
+from exporter.consumers.tei import tei_problems
 from exporter.errors import RecipeError
-from exporter.publish.layout import Placed, lay_out, place, tei_problems
+from exporter.publish.layout import Placed, lay_out, place
 from tests.factories import FILES, MODELS, a_manifest, an_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exporter.artifact import Manifest
+    from exporter.artifact.manifest import Manifest
 
 SHARED = ("config.json", "tokenizer.json")
 
@@ -41,7 +43,9 @@ def test_hub_has_int8_under_a_second_name(manifest: Manifest) -> None:
 
 def test_hub_without_int8(manifest: Manifest) -> None:
     """What is not int8 is not called quantized, and a variant that stays behind leaves no file."""
-    assert lay_out(manifest, ["onnx"]).files == tuple(Placed(path, path) for path in (*SHARED[:1], MODELS["onnx"], *SHARED[1:]))
+    assert lay_out(manifest, ["onnx"]).files == tuple(
+        Placed(path, path) for path in (*SHARED[:1], MODELS["onnx"], *SHARED[1:])
+    )
 
 
 def test_flat_is_one_variant_as_model_onnx(manifest: Manifest) -> None:
@@ -60,7 +64,9 @@ def test_external_data_keeps_its_name(manifest: Manifest, tmp_path: Path) -> Non
     """A graph names the file its weights are in, so only the graph's own file is renamed."""
     (tmp_path / "tiny/onnx/weights.bin").write_text("w", encoding="utf-8")
     entry = dataclasses.replace(manifest.variants[1], files=(MODELS["onnx-int8"], "onnx/weights.bin"))
-    changed = dataclasses.replace(manifest, variants=(manifest.variants[0], entry), files=list_files(tmp_path / "tiny"))
+    changed = dataclasses.replace(
+        manifest, variants=(manifest.variants[0], entry), files=list_files(tmp_path / "tiny")
+    )
     layout = lay_out(changed, ["onnx-int8"], "flat")
     assert layout.variants[0].files == ("onnx/model.onnx", "onnx/weights.bin")
     assert Placed("onnx/weights.bin", "onnx/weights.bin") in layout.files
@@ -69,8 +75,12 @@ def test_external_data_keeps_its_name(manifest: Manifest, tmp_path: Path) -> Non
 @pytest.mark.parametrize("kinds", [["onnx", "onnx-int8"], ["openvino"]])
 def test_flat_holds_one_onnx_variant(manifest: Manifest, kinds: list[str]) -> None:
     """With several, or none, there is nothing to choose by; the error says how to choose."""
-    openvino = dataclasses.replace(manifest.variants[0], kind="openvino", engine="openvino", files=("openvino/m.xml",))
-    with pytest.raises(RecipeError, match="one ONNX variant, found (onnx, onnx-int8|none of openvino);.*--variant"):
+    openvino = dataclasses.replace(
+        manifest.variants[0], kind="openvino", engine="openvino", files=("openvino/m.xml",)
+    )
+    with pytest.raises(
+        RecipeError, match="one ONNX variant, found (onnx, onnx-int8|none of openvino);.*--variant"
+    ):
         lay_out(dataclasses.replace(manifest, variants=(*manifest.variants, openvino)), kinds, "flat")
 
 
@@ -100,7 +110,9 @@ def test_disk_without_hard_links(manifest: Manifest, tmp_path: Path, monkeypatch
     monkeypatch.setattr("os.link", refuse)
     (tmp_path / "out").mkdir()
     place(lay_out(manifest, MODELS), tmp_path / "tiny", tmp_path / "out")
-    assert (tmp_path / "out/onnx/model_quantized.onnx").read_text(encoding="utf-8") == FILES[MODELS["onnx-int8"]]
+    assert (tmp_path / "out/onnx/model_quantized.onnx").read_text(encoding="utf-8") == FILES[
+        MODELS["onnx-int8"]
+    ]
 
 
 def test_published_again(manifest: Manifest, tmp_path: Path) -> None:
@@ -163,7 +175,9 @@ def test_limit_of_sentence_transformers_goes_first(flat: Path) -> None:
     assert tei_problems(flat) == ()
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "onnx/model.onnx"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "onnx/model.onnx"]
+)
 @pytest.mark.parametrize("text", [None, "[]"])
 def test_file_missing_or_broken(flat: Path, name: str, text: str | None) -> None:
     """A file that is not there, or holds something else, is a problem with its name in it, not a traceback."""
@@ -188,11 +202,19 @@ def test_graph_it_cannot_run(flat: Path) -> None:
     model.graph.output[0].name = "scores"
     (flat / "onnx/model.onnx").write_bytes(model.SerializeToString())
     said = " ".join(tei_problems(flat))
-    for words in ("IR 11", "asks for ids", "has no input_ids", "attention_mask is not int64", "no output named logits"):
+    for words in (
+        "IR 11",
+        "asks for ids",
+        "has no input_ids",
+        "attention_mask is not int64",
+        "no output named logits",
+    ):
         assert words in said
 
 
 def change_json(path: Path, **changes: object) -> None:
     """Change keys of a JSON file; None takes one out."""
     content = json.loads(path.read_text(encoding="utf-8")) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
+    path.write_text(
+        json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8"
+    )

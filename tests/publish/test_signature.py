@@ -26,12 +26,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from exporter.artifact import ATTESTATION, SIGNATURE
+from exporter.artifact.files import ATTESTATION, SIGNATURE
 from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
 from exporter.publish.attest import write_statements
+from exporter.publish.keys import PASSWORD_VARIABLE, CertificateSigner
 from exporter.publish.signature import (
-    PASSWORD_VARIABLE,
-    CertificateSigner,
     CertificateVerifier,
     KeySigner,
     KeyVerifier,
@@ -41,7 +40,7 @@ from exporter.publish.signature import (
     sign,
     verify_signature,
 )
-from exporter.verify.report import write_report
+from exporter.report.write import write_report
 from tests.factories import FILES, a_report, an_artifact
 
 if TYPE_CHECKING:
@@ -76,7 +75,12 @@ def public_pem(key: object) -> bytes:
 
 
 def a_certificate(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: Party | None, *, days: tuple[int, int], signs: bool = True
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: Party | None,
+    *,
+    days: tuple[int, int],
+    signs: bool = True,
 ) -> x509.Certificate:
     """Issue a certificate that is valid between so many days from now; without an issuer it is a root."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -93,7 +97,14 @@ def a_certificate(
     )
     if signs:
         usage = dict.fromkeys(
-            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+            (
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+                "encipher_only",
+                "decipher_only",
+            ),
             False,
         )
         usage |= {"digital_signature": True, "key_cert_sign": is_authority, "crl_sign": is_authority}
@@ -102,16 +113,27 @@ def a_certificate(
 
 
 def a_party(
-    folder: Path, name: str, issuer: Party | None = None, *, days: tuple[int, int] = (-10, 10), signs: bool = True
+    folder: Path,
+    name: str,
+    issuer: Party | None = None,
+    *,
+    days: tuple[int, int] = (-10, 10),
+    signs: bool = True,
 ) -> Party:
     """Make a key pair and a certificate, as files."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = a_certificate(name, key, issuer, days=days, signs=signs)
     stem = name.replace(" ", "-")
-    contents = {"key": private_pem(key), "pub": public_pem(key), "pem": certificate.public_bytes(Encoding.PEM)}
+    contents = {
+        "key": private_pem(key),
+        "pub": public_pem(key),
+        "pem": certificate.public_bytes(Encoding.PEM),
+    }
     for suffix, content in contents.items():
         (folder / f"{stem}.{suffix}").write_bytes(content)
-    return Party(key, folder / f"{stem}.key", folder / f"{stem}.pub", certificate, folder / f"{stem}.pem", issuer)
+    return Party(
+        key, folder / f"{stem}.key", folder / f"{stem}.pub", certificate, folder / f"{stem}.pem", issuer
+    )
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +217,8 @@ def test_signed_through_an_intermediate(folder: Path, keys: Path, root: Party) -
     assert verify_signature(folder, CertificateVerifier((root.pem,))).by == "CN=Last"
     sign(folder, CertificateSigner(last.key, last.pem))
     with pytest.raises(
-        IntegrityError, match="CN=Last is not trusted: unable to get local issuer certificate; trusted are CN=Root"
+        IntegrityError,
+        match="CN=Last is not trusted: unable to get local issuer certificate; trusted are CN=Root",
     ):
         verify_signature(folder, CertificateVerifier((root.pem,)))
 
@@ -233,7 +256,7 @@ def _other_recipe(folder: Path) -> None:
     """Lower a bar in the recipe and seal the manifest anew, as `exporter` itself would."""
     import dataclasses
 
-    from exporter.artifact import read_manifest, write_manifest
+    from exporter.artifact.manifest import read_manifest, write_manifest
 
     manifest = read_manifest(folder)
     write_manifest(dataclasses.replace(manifest, recipe=manifest.recipe.replace("0.5", "0.1")), folder)
@@ -258,7 +281,10 @@ def _added(name: str) -> Callable[[Path], None]:
         (_flip("report.html"), "changed: report.html"),
         (_flip(ATTESTATION), f"changed: {ATTESTATION}"),
         (lambda folder: (folder / "report.md").unlink(), "missing: report.md"),
-        (lambda folder: (folder / "report.md").rename(folder / "x.md"), "missing: report.md; not signed: x.md"),
+        (
+            lambda folder: (folder / "report.md").rename(folder / "x.md"),
+            "missing: report.md; not signed: x.md",
+        ),
         (_added("modeling.py"), "not signed: modeling.py"),
         (_added(".gitattributes"), "not signed: .gitattributes"),
         (_added(".git/config"), "not signed: .git/config"),
@@ -311,7 +337,9 @@ def test_what_a_signer_left_out_is_not_signed(folder: Path, signer: Party) -> No
     from model_signing import hashing, signing
 
     config = hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE, folder / "config.json"])
-    signing.Config().set_hashing_config(config).use_elliptic_key_signer(private_key=signer.key).sign(folder, folder / SIGNATURE)
+    signing.Config().set_hashing_config(config).use_elliptic_key_signer(private_key=signer.key).sign(
+        folder, folder / SIGNATURE
+    )
     with pytest.raises(IntegrityError, match="not signed: config.json"):
         verify_signature(folder, KeyVerifier(signer.public))
 
@@ -321,14 +349,18 @@ def test_parts_of_files_are_not_accepted(folder: Path, signer: Party) -> None:
     from model_signing import hashing, signing
 
     config = hashing.Config().use_shard_serialization()
-    signing.Config().set_hashing_config(config).use_elliptic_key_signer(private_key=signer.key).sign(folder, folder / SIGNATURE)
+    signing.Config().set_hashing_config(config).use_elliptic_key_signer(private_key=signer.key).sign(
+        folder, folder / SIGNATURE
+    )
     with pytest.raises(IntegrityError, match="model.sig"):
         verify_signature(folder, KeyVerifier(signer.public))
 
 
 def test_unsigned(folder: Path, signer: Party) -> None:
     """A folder without a signature is refused, and the command that makes one named."""
-    with pytest.raises(IntegrityError, match="published is not signed, it has no model.sig; `exporter publish --sign-key"):
+    with pytest.raises(
+        IntegrityError, match="published is not signed, it has no model.sig; `exporter publish --sign-key"
+    ):
         verify_signature(folder, KeyVerifier(signer.public))
 
 
@@ -355,7 +387,9 @@ def test_empty_folder(tmp_path: Path, signer: Party) -> None:
         sign(tmp_path, KeySigner(signer.key))
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"{}", b'{"verificationMaterial": 1}', b"[" * 100_000, b" " * (5 << 20)])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b"{}", b'{"verificationMaterial": 1}', b"[" * 100_000, b" " * (5 << 20)]
+)
 def test_signature_that_is_none(folder: Path, signer: Party, raw: bytes) -> None:
     """Whatever bytes stand in model.sig, they end in one line."""
     (folder / SIGNATURE).write_bytes(raw)
@@ -373,7 +407,9 @@ def test_signature_that_is_none(folder: Path, signer: Party, raw: bytes) -> None
         lambda content: content["dsseEnvelope"]["signatures"][0].update(sig="AAAA"),
     ],
 )
-def test_signature_that_is_broken(folder: Path, signer: Party, break_it: Callable[[dict[str, object]], None]) -> None:
+def test_signature_that_is_broken(
+    folder: Path, signer: Party, break_it: Callable[[dict[str, object]], None]
+) -> None:
     """A bundle with a part missing or made up is no signature."""
     sign(folder, KeySigner(signer.key))
     content = json.loads((folder / SIGNATURE).read_text(encoding="utf-8"))
@@ -387,7 +423,9 @@ def test_signature_that_is_broken(folder: Path, signer: Party, break_it: Callabl
 def test_another_key(folder: Path, signer: Party, stranger: Party) -> None:
     """A folder signed with another key is refused, and both keys are told apart."""
     sign(folder, KeySigner(stranger.key))
-    with pytest.raises(IntegrityError, match="was made with another key: [0-9a-f]{16}, .*Signer.pub is [0-9a-f]{16}"):
+    with pytest.raises(
+        IntegrityError, match="was made with another key: [0-9a-f]{16}, .*Signer.pub is [0-9a-f]{16}"
+    ):
         verify_signature(folder, KeyVerifier(signer.public))
 
 
@@ -422,7 +460,9 @@ def test_another_way(folder: Path, signer: Party, root: Party) -> None:
 
 
 @pytest.mark.parametrize(("days", "said"), [((-5, -1), "expired on"), ((1, 5), "is not valid before")])
-def test_certificate_out_of_its_time(folder: Path, keys: Path, signer: Party, days: tuple[int, int], said: str) -> None:
+def test_certificate_out_of_its_time(
+    folder: Path, keys: Path, signer: Party, days: tuple[int, int], said: str
+) -> None:
     """A certificate that is not valid today neither signs nor verifies, though the library would let it."""
     late = a_certificate("Late", signer.private, signer.issuer, days=days)
     path = keys / "late.pem"
@@ -473,24 +513,38 @@ def test_files_that_are_no_keys(folder: Path, keys: Path, signer: Party) -> None
     text.write_text("hello", encoding="utf-8")
     other = {"rsa": rsa.generate_private_key(65537, 2048), "ed25519": ed25519.Ed25519PrivateKey.generate()}
     other["k1"] = ec.generate_private_key(ec.SECP256K1())
-    refused(lambda: sign(folder, KeySigner(text)), "text.pem is no private key in PEM; make one with `openssl ecparam")
+    refused(
+        lambda: sign(folder, KeySigner(text)),
+        "text.pem is no private key in PEM; make one with `openssl ecparam",
+    )
     refused(lambda: sign(folder, KeySigner(signer.public)), "Signer.pub is no private key in PEM")
-    refused(lambda: sign(folder, KeySigner(keys / "nowhere")), "nowhere: no such file; wanted a private key in PEM")
+    refused(
+        lambda: sign(folder, KeySigner(keys / "nowhere")),
+        "nowhere: no such file; wanted a private key in PEM",
+    )
     refused(lambda: sign(folder, KeySigner(keys)), "cannot be read: Is a directory; wanted a private key")
     refused(lambda: verify_signature(folder, KeyVerifier(text)), "text.pem is no public key in PEM")
     refused(
-        lambda: verify_signature(folder, KeyVerifier(signer.key)), "is a private key; get the public one with `openssl ec -in"
+        lambda: verify_signature(folder, KeyVerifier(signer.key)),
+        "is a private key; get the public one with `openssl ec -in",
     )
     refused(lambda: sign(folder, CertificateSigner(signer.key, text)), "text.pem is no certificate in PEM")
     sign(folder, CertificateSigner(signer.key, signer.pem))
-    refused(lambda: verify_signature(folder, CertificateVerifier((text,))), "text.pem is no certificate in PEM")
+    refused(
+        lambda: verify_signature(folder, CertificateVerifier((text,))), "text.pem is no certificate in PEM"
+    )
     sign(folder, KeySigner(signer.key))
     for name, key in other.items():
         path = keys / name
         path.write_bytes(private_pem(key))
-        refused(lambda path=path: sign(folder, KeySigner(path)), "a key of .*; wanted one of P-256, P-384, P-521")
+        refused(
+            lambda path=path: sign(folder, KeySigner(path)), "a key of .*; wanted one of P-256, P-384, P-521"
+        )
         path.write_bytes(public_pem(key))
-        refused(lambda path=path: verify_signature(folder, KeyVerifier(path)), "a key of .*; wanted one of P-256, P-384, P-521")
+        refused(
+            lambda path=path: verify_signature(folder, KeyVerifier(path)),
+            "a key of .*; wanted one of P-256, P-384, P-521",
+        )
 
 
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()])
@@ -513,7 +567,11 @@ def locked(keys: Path, signer: Party) -> Path:
 
 @pytest.mark.parametrize("where", ["environment", "prompt"])
 def test_password(
-    folder: Path, locked: Path, ways: tuple[Callable[[Path], Signer], Verifier], monkeypatch: pytest.MonkeyPatch, where: str
+    folder: Path,
+    locked: Path,
+    ways: tuple[Callable[[Path], Signer], Verifier],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
 ) -> None:
     """An encrypted key signs with the password of the environment, else with that of whoever is asked."""
     asked: list[str] = []
@@ -543,7 +601,9 @@ def test_password_wrong_or_unknown(
     assert not (folder / SIGNATURE).exists()
 
 
-def test_sigstore_that_cannot_be_reached(folder: Path, signer: Party, root: Party, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigstore_that_cannot_be_reached(
+    folder: Path, signer: Party, root: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a network sigstore is a backend that failed, in one line, and nothing is left behind."""
     from model_signing import signing, verifying
 
@@ -552,7 +612,9 @@ def test_sigstore_that_cannot_be_reached(folder: Path, signer: Party, root: Part
 
     monkeypatch.setattr(signing.Config, "use_sigstore_signer", no_network)
     monkeypatch.setattr(verifying.Config, "use_sigstore_verifier", no_network)
-    with pytest.raises(BackendError, match="sigstore cannot be used: no route to host; sign and verify with a key"):
+    with pytest.raises(
+        BackendError, match="sigstore cannot be used: no route to host; sign and verify with a key"
+    ):
         sign(folder, SigstoreSigner())
     assert not (folder / SIGNATURE).exists()
     sign(folder, CertificateSigner(signer.key, signer.pem))

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from exporter.errors import RecipeError
-from exporter.recipe import KINDS, Bars, Onnx, OnnxInt8, OpenVinoInt8, Recipe, load_bars, load_recipe
+from exporter.recipe.load import load_bars, load_recipe
+from exporter.recipe.schema import KINDS, Bars, Onnx, OnnxInt8, OpenVinoInt8, Recipe
 from tests.factories import a_recipe
 
-DATA = Path(__file__).resolve().parent / "data/recipes"
+DATA = Path(__file__).resolve().parent.parent / "data/recipes"
 MINIMAL = DATA / "good-minimal.yaml"
 
 
@@ -81,7 +82,9 @@ def test_every_kind() -> None:
 
 def test_onoff_words_are_texts(tmp_path: Path) -> None:
     """YAML 1.2: `on`, `no` and a leading zero mean what they say, so a model may be called so."""
-    path = written(tmp_path, "name: no\nmodel: {source: 'on'}\nvariants: [{kind: onnx, bars: {min_speedup: 012}}]\n")
+    path = written(
+        tmp_path, "name: no\nmodel: {source: 'on'}\nvariants: [{kind: onnx, bars: {min_speedup: 012}}]\n"
+    )
     recipe = load_recipe(path)
     assert recipe.name == "no"
     assert recipe.variants[0].bars.min_speedup == 12
@@ -113,7 +116,9 @@ def test_relative_path_to_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_folder_that_looks_like_a_hub_id(tmp_path: Path) -> None:
     """`org/model` is the folder of that name beside the recipe if there is one, else a Hub id."""
-    path = written(tmp_path, "name: x\nmodel: {source: org/model}\nvariants: [{kind: onnx, bars: {min_speedup: 1}}]\n")
+    path = written(
+        tmp_path, "name: x\nmodel: {source: org/model}\nvariants: [{kind: onnx, bars: {min_speedup: 1}}]\n"
+    )
     assert load_recipe(path).model.source == "org/model"
     (tmp_path / "org/model").mkdir(parents=True)
     assert load_recipe(path).model.source == str(tmp_path / "org/model")
@@ -122,7 +127,9 @@ def test_folder_that_looks_like_a_hub_id(tmp_path: Path) -> None:
 def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`~` is the home folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    path = written(tmp_path, "name: x\nmodel: {source: ~/m}\nvariants: [{kind: onnx, bars: {min_speedup: 1}}]\n")
+    path = written(
+        tmp_path, "name: x\nmodel: {source: ~/m}\nvariants: [{kind: onnx, bars: {min_speedup: 1}}]\n"
+    )
     assert load_recipe(path).model.source == str(tmp_path / "home/m")
 
 
@@ -136,7 +143,9 @@ def test_model_override_drops_the_revision() -> None:
     assert recipe.model.max_length == 256
 
 
-def test_model_override_is_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_override_is_taken_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is typed is relative to where it is typed."""
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -330,8 +339,12 @@ def test_names_refused(name: str) -> None:
         a_recipe(name=name)
 
 
-@pytest.mark.parametrize("bar", [name for name in Bars.model_fields if name.startswith("min_") and name != "min_speedup"])
-@pytest.mark.parametrize(("limit", "allowed"), [(1, True), (0.5, True), (0, False), (1.01, False), (-0.1, False)])
+@pytest.mark.parametrize(
+    "bar", [name for name in Bars.model_fields if name.startswith("min_") and name != "min_speedup"]
+)
+@pytest.mark.parametrize(
+    ("limit", "allowed"), [(1, True), (0.5, True), (0, False), (1.01, False), (-0.1, False)]
+)
 def test_shares_are_above_0_and_at_most_1(bar: str, limit: float, *, allowed: bool) -> None:
     """A bar on a share is above 0, for 0 cannot fail, and at most 1, for more cannot pass."""
     if allowed:
@@ -359,7 +372,9 @@ def test_every_field_is_described() -> None:
 
 def test_load_bars(tmp_path: Path) -> None:
     """A bars file gives limits by kind."""
-    path = written(tmp_path, "onnx: {max_abs_diff: 1e-4}\nonnx-int8: {min_speedup: 1.5, min_kendall_tau: 0.95}\n")
+    path = written(
+        tmp_path, "onnx: {max_abs_diff: 1e-4}\nonnx-int8: {min_speedup: 1.5, min_kendall_tau: 0.95}\n"
+    )
     bars = load_bars(path)
     assert list(bars) == ["onnx", "onnx-int8"]
     assert bars["onnx"].max_abs_diff == 0.0001
@@ -376,7 +391,10 @@ def test_load_bars(tmp_path: Path) -> None:
         ("min_speedup: 1", "'min_speedup' is no kind"),
         ("1: {}", "1 is no kind"),
         ("onnx: {min_speedup: 1}\nonnx: {min_speedup: 2}", ":2: found duplicate key"),
-        ("onnx:\n  max_abs_diff: 1\n  min_speed: 1", ":3: onnx.min_speed: unknown key, did you mean 'min_speedup'?"),
+        (
+            "onnx:\n  max_abs_diff: 1\n  min_speed: 1",
+            ":3: onnx.min_speed: unknown key, did you mean 'min_speedup'?",
+        ),
         ("onnx:\n  min_speedup: fast", ":2: onnx.min_speedup: input should be a valid number"),
         ("onnx: {}", ":1: onnx: a gate without a bar cannot fail"),
         ("onnx: 1.5", ":1: onnx: input should be a valid dictionary"),

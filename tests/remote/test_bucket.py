@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.publish.destinations import send
 from exporter.remote import cached_artifact, fetch_artifact
+from exporter.remote.send import send
 from tests.killing_proxy import Proxy, proxy_of
 from tests.published import a_published, contents
 from tests.s3_server import KEY, s3_environment, s3_server
@@ -72,8 +72,8 @@ def test_what_is_there_is_not_sent_again(proxy: Proxy, tmp_path: Path) -> None:
 
 def test_a_reader_of_the_old_version(proxy: Proxy, tmp_path: Path) -> None:
     """Who began to read before something else was published reads on, and gets one artifact."""
-    from exporter.remote.place import parse_place
-    from exporter.remote.source import open_source
+    from exporter.remote.address import parse_place
+    from exporter.remote.open import open_source
 
     old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
     send(old, "s3://models/reader")
@@ -103,7 +103,9 @@ def test_damaged_object(proxy: Proxy, tmp_path: Path) -> None:
     assert not (tmp_path / "back").exists()
 
 
-def test_errors(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """No such bucket, nothing at a prefix, no server: one line each, and the key in none of them, nor in what was fetched."""
     folder, said = a_published(tmp_path / "a"), []
     said.append(str(send(folder, "s3://models/errors")))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import BackendError, RecipeError
-from exporter.publish.destinations import send
 from exporter.remote import cached_artifact, fetch_artifact
+from exporter.remote.send import send
 from tests.hub_stand_in import READ_TOKEN, TOKEN, Hub, hub_settings, serve
 from tests.killing_proxy import Proxy, proxy_of
 from tests.published import a_published, contents
@@ -42,7 +42,9 @@ def proxy(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def published(hub: Hub, revision: str = "main") -> dict[str, bytes]:
     """Give the files of a branch, but what a new repository has."""
-    return {path: content for path, content in hub.repository.files(revision).items() if path != ".gitattributes"}
+    return {
+        path: content for path, content in hub.repository.files(revision).items() if path != ".gitattributes"
+    }
 
 
 def test_round_trip(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
@@ -113,13 +115,19 @@ def test_pull_request(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
 
 def test_killed_and_repeated(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
     """Killed at any request, the branch holds the old artifact or the new one, whole; repeated, the new one."""
-    old, new, first = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z"), hub.repository.files()
+    old, new, first = (
+        a_published(tmp_path / "a", "x"),
+        a_published(tmp_path / "b", "z"),
+        hub.repository.files(),
+    )
 
     def afresh(_: str) -> str:
         hub.repository.branches["main"] = hub.commit
         hub.repository.commits[hub.commit] = dict(first)
         hub.repository.store.clear()
-        shutil.rmtree(os.environ["HF_HUB_CACHE"], ignore_errors=True)  # with it a send asks for less than the one counted
+        shutil.rmtree(
+            os.environ["HF_HUB_CACHE"], ignore_errors=True
+        )  # with it a send asks for less than the one counted
         return ADDRESS
 
     empty = iter([1])
@@ -191,6 +199,13 @@ def test_tokens(
     fetch_artifact(ADDRESS, tmp_path / "back")
     output = capfd.readouterr()
     files = (path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    for text in (*said, output.out, output.err, *map(repr, files), repr(published(hub)), repr(hub.repository.titles)):
+    for text in (
+        *said,
+        output.out,
+        output.err,
+        *map(repr, files),
+        repr(published(hub)),
+        repr(hub.repository.titles),
+    ):
         assert TOKEN not in text
         assert READ_TOKEN not in text

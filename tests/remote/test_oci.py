@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.publish.destinations import send
 from exporter.remote import cached_artifact, fetch_artifact
+from exporter.remote.send import send
 from tests.killing_proxy import Proxy, proxy_of
 from tests.oci_registry import PASSWORD, USER, oci_registry
 from tests.published import a_published, contents, seal
@@ -51,12 +51,18 @@ def test_round_trip(registry: str, tmp_path: Path) -> None:
     assert "already holds this artifact, nothing was sent" in str(send(folder, address))
     again = send(folder, f"oci://{registry}/round/trip:v2")
     assert (again.reference, again.n_files) == (sent.reference, 0)
-    assert contents(fetch_artifact(f"oci://{registry}/round/trip@{version}", tmp_path / "by-digest")[0]) == contents(folder)
+    assert contents(
+        fetch_artifact(f"oci://{registry}/round/trip@{version}", tmp_path / "by-digest")[0]
+    ) == contents(folder)
 
 
 def test_another_artifact_is_refused(registry: str, tmp_path: Path) -> None:
     """A tag that stands for another artifact is moved only when asked, and only what differs is sent."""
-    old, new, address = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z"), f"oci://{registry}/another:v1"
+    old, new, address = (
+        a_published(tmp_path / "a", "x"),
+        a_published(tmp_path / "b", "z"),
+        f"oci://{registry}/another:v1",
+    )
     send(old, address)
     with pytest.raises(RecipeError, match="holds another artifact, tiny with root"):
         send(new, address)
@@ -73,7 +79,9 @@ def test_layout(registry: str, tmp_path: Path) -> None:
     manifest = get(registry, "layout/manifests/v1")
     assert manifest["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
     assert manifest["config"]["mediaType"] == "application/vnd.cncf.model.config.v1+json"
-    types = {layer["annotations"]["org.cncf.model.filepath"]: layer["mediaType"] for layer in manifest["layers"]}
+    types = {
+        layer["annotations"]["org.cncf.model.filepath"]: layer["mediaType"] for layer in manifest["layers"]
+    }
     assert types.keys() == contents(folder).keys()
     assert types["onnx/model.onnx"] == "application/vnd.cncf.model.weight.v1.raw"
     assert types["tokenizer.json"] == "application/vnd.cncf.model.weight.config.v1.raw"
@@ -159,7 +167,10 @@ def test_damaged_layer(proxy: Proxy, tmp_path: Path) -> None:
 def test_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that does not answer is one line, soon."""
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with pytest.raises(BackendError, match=r"oci://127.0.0.1:9/x:v1: the registry is out of reach or failed \(ConnectionError\)"):
+    with pytest.raises(
+        BackendError,
+        match=r"oci://127.0.0.1:9/x:v1: the registry is out of reach or failed \(ConnectionError\)",
+    ):
         send(a_published(tmp_path / "a"), "oci://127.0.0.1:9/x:v1")
 
 
@@ -173,11 +184,15 @@ def log_in(registry: str, home: Path, password: str, monkeypatch: pytest.MonkeyP
     """Write what `docker login` writes."""
     (home / ".docker").mkdir(exist_ok=True)
     auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
-    (home / ".docker/config.json").write_text(json.dumps({"auths": {registry: {"auth": auth}}}), encoding="utf-8")
+    (home / ".docker/config.json").write_text(
+        json.dumps({"auths": {registry: {"auth": auth}}}), encoding="utf-8"
+    )
     monkeypatch.setenv("HOME", str(home))
 
 
-def test_login(closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_login(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The login of `docker login` is used; without one or with a wrong one the error says what to type, never the password."""
     folder, address, home = a_published(tmp_path / "a"), f"oci://{closed}/login:v1", tmp_path / "home"
     home.mkdir()
@@ -186,7 +201,9 @@ def test_login(closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     for password in (None, PASSWORD + "-wrong"):
         if password:
             log_in(closed, home, password, monkeypatch)
-        with pytest.raises(RecipeError, match=rf"the registry refuses \(401\); log in with `docker login {closed}`") as caught:
+        with pytest.raises(
+            RecipeError, match=rf"the registry refuses \(401\); log in with `docker login {closed}`"
+        ) as caught:
             send(folder, address)
         said.append(str(caught.value))
     log_in(closed, home, PASSWORD, monkeypatch)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.artifact import MANIFEST, SIGNATURE, read_manifest, write_manifest
+from exporter.artifact.files import MANIFEST, SIGNATURE
+from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.publish.destinations import destination, send
 from exporter.remote import cached_artifact, fetch_artifact, is_remote, parse_place
+from exporter.remote.send import destination, send
 from tests.published import a_published, contents, seal
 
 TAG = "sha256:" + "0" * 64
@@ -68,7 +69,13 @@ def test_no_address(address: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["oci://me:planted@ghcr.io/name:v1", "s3://AKIA:pla/planted@bucket/x", "hf://me:planted@org/name", "x://planted@y"]
+    "address",
+    [
+        "oci://me:planted@ghcr.io/name:v1",
+        "s3://AKIA:pla/planted@bucket/x",
+        "hf://me:planted@org/name",
+        "x://planted@y",
+    ],
 )
 def test_secrets_have_no_place_in_an_address(address: str) -> None:
     """A password in an address is refused and not repeated, since errors end up in logs."""
@@ -195,7 +202,9 @@ def damaged(folder: Path, path: str, size_bytes: int, sha256: str | None = None)
     """Write a manifest in which a file has another size or hash."""
     manifest = read_manifest(folder)
     files = tuple(
-        dataclasses.replace(file, size_bytes=size_bytes, sha256=sha256 or file.sha256) if file.path == path else file
+        dataclasses.replace(file, size_bytes=size_bytes, sha256=sha256 or file.sha256)
+        if file.path == path
+        else file
         for file in manifest.files
     )
     write_manifest(dataclasses.replace(manifest, files=files), folder)
@@ -243,7 +252,9 @@ def test_damaged_pointer(tmp_path: Path) -> None:
     send(folder, address)
     bucket = fsspec.filesystem("memory")
     pointer = json.loads(bucket.cat("/bucket/damaged/artifact.json"))
-    bucket.pipe("/bucket/damaged/artifact.json", json.dumps(pointer | {"version": "../../elsewhere"}).encode())
+    bucket.pipe(
+        "/bucket/damaged/artifact.json", json.dumps(pointer | {"version": "../../elsewhere"}).encode()
+    )
     with pytest.raises(IntegrityError, match="artifact.json: changed since it was written"):
         fetch_artifact(address, tmp_path / "back")
     with pytest.raises(RecipeError, match="what is there is damaged"):
@@ -285,7 +296,8 @@ def test_signature_is_not_dropped(tmp_path: Path) -> None:
     send(folder, there)
     (folder / SIGNATURE).unlink()
     with pytest.raises(
-        RecipeError, match="there is signed, and this is not; sign it too, with --sign-key FILE, or pass --replace"
+        RecipeError,
+        match="there is signed, and this is not; sign it too, with --sign-key FILE, or pass --replace",
     ):
         send(folder, there)
     (folder / SIGNATURE).write_text("second", encoding="utf-8")
@@ -302,6 +314,8 @@ def test_files_of_others_are_not_lost(tmp_path: Path) -> None:
     send(folder, str(there))
     (there / "notes.txt").write_text("mine", encoding="utf-8")
     (folder / SIGNATURE).write_text("new", encoding="utf-8")
-    with pytest.raises(RecipeError, match="there has a notes.txt of its own; move it away, or pass --replace to lose it"):
+    with pytest.raises(
+        RecipeError, match="there has a notes.txt of its own; move it away, or pass --replace to lose it"
+    ):
         send(folder, str(there))
     assert (there / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.verify.compare import compare_reports
-from tests.factories import a_fidelity, a_machine, a_parity, a_ratio, a_report, a_run, a_throughput, a_variant_report
+from exporter.report.compare import compare_reports
+from tests.factories import (
+    a_fidelity,
+    a_machine,
+    a_parity,
+    a_ratio,
+    a_report,
+    a_run,
+    a_throughput,
+    a_variant_report,
+)
 
 if TYPE_CHECKING:
-    from exporter.verify.report import Report
+    from exporter.report.report import Report
 
 
 def one(**changes: object) -> Report:
@@ -34,7 +43,12 @@ def test_same_is_same() -> None:
 
 @pytest.mark.parametrize(
     ("low", "value", "high", "change"),
-    [(2.2, 2.3, 2.4, "better"), (1.6, 1.7, 1.8, "worse"), (1.8, 1.85, 1.95, "same"), (2.05, 2.2, 2.3, "same")],
+    [
+        (2.2, 2.3, 2.4, "better"),
+        (1.6, 1.7, 1.8, "worse"),
+        (1.8, 1.85, 1.95, "same"),
+        (2.05, 2.2, 2.3, "same"),
+    ],
 )
 def test_speed_by_hand(low: float, value: float, high: float, change: str) -> None:
     """From 1.9 to 2.1: faster or slower only where the intervals do not meet, and the other way round the opposite."""

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exporter.verify.fidelity import PairScore
-from exporter.verify.gate import Check
-from exporter.verify.report import json_schema
-from exporter.verify.report_html import html
-from exporter.verify.report_text import junit
+from exporter.gate import Check
+from exporter.measure.lengths import PairScore
+from exporter.report.html import html
+from exporter.report.junit import junit
+from exporter.report.report import json_schema
 from tests.factories import a_fidelity, a_report, a_variant_report
 
 EVIL = "<script>alert('x')</script>\x07"
@@ -29,7 +29,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
+        self.loads += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")
+        ]
 
 
 def test_page_needs_nothing_else() -> None:
@@ -43,10 +45,23 @@ def test_page_needs_nothing_else() -> None:
 def test_page_says_what_counts() -> None:
     """Verdict first, then the variants, every check, seven plots, the worst pairs, and how to do it again."""
     page = html(a_report())
-    assert page.index('class="verdict pass"') < page.index("Checks") < page.index("Plots") < page.index("Worst query")
+    assert (
+        page.index('class="verdict pass"')
+        < page.index("Checks")
+        < page.index("Plots")
+        < page.index("Worst query")
+    )
     assert len(re.findall("<figure>", page)) == 7
     assert len(re.findall("<svg", page)) == 7
-    for words in ("tiny", "Some CPU", "onnx-int8", "Kendall tau-b", "a passage", "exporter gate tiny", "0" * 64):
+    for words in (
+        "tiny",
+        "Some CPU",
+        "onnx-int8",
+        "Kendall tau-b",
+        "a passage",
+        "exporter gate tiny",
+        "0" * 64,
+    ):
         assert words in page
 
 
@@ -62,7 +77,9 @@ def test_texts_of_strangers_are_text() -> None:
     """Names and passages cannot run in the reader's browser, nor break the XML."""
     pair = PairScore(0, EVIL, EVIL, EVIL, 3, reference=0.0, candidate=None)
     check = Check("wrong", 0, "≥ 1", "fail", f"query {EVIL}")
-    row = a_variant_report(fidelity=a_fidelity(worst_pairs=(pair,)), checks=(check,), verdict="fail", facts=(EVIL,))
+    row = a_variant_report(
+        fidelity=a_fidelity(worst_pairs=(pair,)), checks=(check,), verdict="fail", facts=(EVIL,)
+    )
     report = a_report(name="tiny", variants=(row,), verdict="fail")
     page = html(report)
     assert "script" not in Page(page).tags
@@ -85,10 +102,18 @@ def test_as_many_panels_as_variants(n: int) -> None:
 
 def test_junit_by_hand() -> None:
     """A suite a variant; a failure for what failed, an error for what has no verdict."""
-    checks = (Check("a", 1, "≥ 0", "pass"), Check("b", 0, "≥ 1", "fail"), Check("c", 2, "≥ 1", "invalid", "3 rounds"))
+    checks = (
+        Check("a", 1, "≥ 0", "pass"),
+        Check("b", 0, "≥ 1", "fail"),
+        Check("c", 2, "≥ 1", "invalid", "3 rounds"),
+    )
     found = ET.fromstring(junit(a_report(variants=(a_variant_report(checks=checks),))))
     (suite,) = found.iter("testsuite")
-    assert {key: suite.attrib[key] for key in ("tests", "failures", "errors")} == {"tests": "3", "failures": "1", "errors": "1"}
+    assert {key: suite.attrib[key] for key in ("tests", "failures", "errors")} == {
+        "tests": "3",
+        "failures": "1",
+        "errors": "1",
+    }
     assert [case.attrib["name"] for case in suite.iter("testcase")] == ["a", "b", "c"]
     assert next(suite.iter("error")).attrib["message"] == "2, bar ≥ 1: 3 rounds"
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact import read_sealed, write_sealed
+from exporter.artifact.files import read_sealed, write_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.verify.gate import Check
-from exporter.verify.report import read_report, rejudge, to_json, write_report
-from exporter.verify.report_text import markdown, table
+from exporter.gate import Check
+from exporter.report.report import read_report, rejudge, to_json
+from exporter.report.text import markdown, table
+from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,
     a_parity,
@@ -28,7 +29,7 @@ from tests.factories import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exporter.verify.report import Report
+    from exporter.report.report import Report
 
 
 @pytest.fixture
@@ -52,7 +53,9 @@ def test_round_trip(folder: Path) -> None:
 def test_round_trip_without_labels(folder: Path) -> None:
     """A report without quality comes back so."""
     manifest = an_artifact(folder)
-    report = a_report(manifest_root=manifest.root, variants=(a_variant_report(fidelity=a_fidelity(quality=None)),))
+    report = a_report(
+        manifest_root=manifest.root, variants=(a_variant_report(fidelity=a_fidelity(quality=None)),)
+    )
     write_report(report, folder)
     assert read_report(folder, manifest) == report
 
@@ -220,7 +223,9 @@ def test_table_of_the_reference() -> None:
 
 def test_table_without_labels() -> None:
     """Where there are no labels the table says so."""
-    assert "no labels" in table(a_report(variants=(a_variant_report(fidelity=a_fidelity(quality=None)),)))[1][-1]
+    assert (
+        "no labels" in table(a_report(variants=(a_variant_report(fidelity=a_fidelity(quality=None)),)))[1][-1]
+    )
 
 
 def test_markdown_says_what_counts() -> None:
@@ -244,7 +249,9 @@ def test_markdown_says_what_counts() -> None:
 def test_markdown_says_why() -> None:
     """A check without a verdict comes with its reason."""
     check = Check("speed-up over tuned torch", 2.0, "≥ 1.5", "invalid", "3 rounds, 5 needed")
-    page = markdown(a_report(variants=(a_variant_report(checks=(check,), verdict="invalid"),), verdict="invalid"))
+    page = markdown(
+        a_report(variants=(a_variant_report(checks=(check,), verdict="invalid"),), verdict="invalid")
+    )
     assert page.startswith("# tiny: invalid\n")
     assert "invalid: 3 rounds, 5 needed" in page
 

@@ -55,7 +55,9 @@ def test_scores_follow_the_callers_order(reranker: Reranker, pairs: list[tuple[s
     plan=st.builds(Plan, st.integers(1, 4), st.just(1), st.integers(1, 4096)),
     chunk=st.integers(1, 13),
 )
-def test_scores_do_not_depend_on_the_plan(reranker: Reranker, pairs: list[tuple[str, str]], plan: Plan, chunk: int) -> None:
+def test_scores_do_not_depend_on_the_plan(
+    reranker: Reranker, pairs: list[tuple[str, str]], plan: Plan, chunk: int
+) -> None:
     """However many workers share however large batches: each pair scores as it does alone."""
     alone = np.concatenate([reranker.score([pair]) for pair in pairs])
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +117,9 @@ def test_load_from_the_hub(built: Path, tmp_path: Path) -> None:
             f"print(*sorted(path.name for path in Path({str(tmp_path)!r}, 'hub').rglob('snapshots/*/**/*') if path.is_file()))"
         )
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == ["(1,)", "manifest.json model_qint8_avx2.onnx tokenizer.json"]
 
@@ -123,7 +127,9 @@ def test_load_from_the_hub(built: Path, tmp_path: Path) -> None:
 def test_hub_id_where_the_hub_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An id that is no folder either says both; a path under a folder that is there is a folder."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BackendError, match="org/name is not in the local cache .* org/name is no folder here either"):
+    with pytest.raises(
+        BackendError, match="org/name is not in the local cache .* org/name is no folder here either"
+    ):
         Reranker.load("org/name")
     (tmp_path / "artifacts").mkdir()
     with pytest.raises(RecipeError, match="artifacts/typo: no such artifact folder"):
@@ -175,14 +181,21 @@ def test_a_very_long_text_is_cut_where_truncation_would(reranker: Reranker) -> N
 
 def test_rank_has_sentence_transformers_shape(reranker: Reranker) -> None:
     """`rank` sorts best first, keeps ties in order, cuts at top_k, and adds texts when asked."""
-    documents = ["wing lift", "heat shock", "wing lift", "jet nozzle"]  # of one length: padding may move a score by a rounding
+    documents = [
+        "wing lift",
+        "heat shock",
+        "wing lift",
+        "jet nozzle",
+    ]  # of one length: padding may move a score by a rounding
     rows = reranker.rank("wing", documents, return_documents=True)
     assert sorted(row["corpus_id"] for row in rows) == [0, 1, 2, 3]
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
     assert all(row["text"] == documents[row["corpus_id"]] for row in rows)
     ids = [row["corpus_id"] for row in rows]
     assert ids.index(0) < ids.index(2)
-    assert reranker.rank("wing", documents, top_k=2) == [{k: v for k, v in row.items() if k != "text"} for row in rows[:2]]
+    assert reranker.rank("wing", documents, top_k=2) == [
+        {k: v for k, v in row.items() if k != "text"} for row in rows[:2]
+    ]
 
 
 def test_threads_lay_the_plan_over_the_cores(built: Path) -> None:

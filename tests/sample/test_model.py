@@ -10,9 +10,9 @@ import pytest
 
 from exporter.errors import IntegrityError
 from exporter.export.source import find_source
-from exporter.recipe import Model
+from exporter.pairs import load_pairs
+from exporter.recipe.schema import Model
 from exporter.sample import model as sample
-from exporter.verify.pairs import load_pairs
 
 
 def test_pairs_are_enough_labelled_and_disjoint() -> None:
@@ -41,14 +41,22 @@ def test_some_pairs_are_truncated() -> None:
 
 def test_merge_adds_low_rank_and_replaces_whole() -> None:
     """Two hand-sized tensors: 1 + 2·3 = 7 where factors stand, the new value where a whole tensor does."""
-    backbone = {"a": np.ones((1, 1), np.float32), "b": np.zeros(2, np.float32), "c": np.full(1, 5, np.float32)}
+    backbone = {
+        "a": np.ones((1, 1), np.float32),
+        "b": np.zeros(2, np.float32),
+        "c": np.full(1, 5, np.float32),
+    }
     stored = {
         "a.left": np.full((1, 1), 2, np.float16),
         "a.right": np.full((1, 1), 3, np.float16),
         "b.whole": np.array([1, 2], np.float32),
     }
     merged = sample.merge(backbone, stored)
-    assert {name: value.ravel().tolist() for name, value in merged.items()} == {"a": [7.0], "b": [1.0, 2.0], "c": [5.0]}
+    assert {name: value.ravel().tolist() for name, value in merged.items()} == {
+        "a": [7.0],
+        "b": [1.0, 2.0],
+        "c": [5.0],
+    }
     assert all(value.dtype == np.float32 for value in merged.values())
 
 
@@ -79,8 +87,12 @@ def test_sample_is_a_plain_cross_encoder_that_ranks() -> None:
     verify = load_pairs("sample/verify")
     assert verify.labels is not None
     rows = np.flatnonzero(verify.query_of < 10)
-    scores = CrossEncoder(str(source.folder), device="cpu").predict([list(verify.pairs[i]) for i in rows], batch_size=8)
-    best = [rows[verify.query_of[rows] == q][np.argmax(scores[verify.query_of[rows] == q])] for q in range(10)]
+    scores = CrossEncoder(str(source.folder), device="cpu").predict(
+        [list(verify.pairs[i]) for i in rows], batch_size=8
+    )
+    best = [
+        rows[verify.query_of[rows] == q][np.argmax(scores[verify.query_of[rows] == q])] for q in range(10)
+    ]
     assert verify.labels[best].sum() >= 8
     assert scores.min() < 0 < scores.max()  # logits, not probabilities
 

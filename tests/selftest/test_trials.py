@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.verify.selftest import (
-    MutantResult,
-    SelfTest,
-    _drawn,
-    _rate,
-    _replayed,
-    _where,
-    markdown,
-)
+from exporter.selftest.report import markdown
+from exporter.selftest.trials import MutantResult, SelfTest, _drawn, _rate, _replayed, _where
 from tests.factories import a_fidelity, a_machine, a_run
 
 
@@ -26,7 +19,10 @@ def rounds(n: int, spread: float) -> list[tuple[object, object]]:
 def count(trials: list[tuple[str, bool]]) -> dict[str, int]:
     """Count verdicts, and what was wrong."""
     found = [verdict for verdict, _ in trials]
-    return {**{name: found.count(name) for name in ("pass", "fail", "invalid")}, "wrong": sum(wrong for _, wrong in trials)}
+    return {
+        **{name: found.count(name) for name in ("pass", "fail", "invalid")},
+        "wrong": sum(wrong for _, wrong in trials),
+    }
 
 
 def test_quiet_rounds_pass() -> None:
@@ -76,7 +72,10 @@ def a_selftest(**changes: object) -> SelfTest:
         "started_at": "2026-01-01T00:00:00Z",
         "machine": a_machine(),
         "good_fails": (),
-        "mutants": (MutantResult("sigmoid added", ("max |diff|, logits",), ""), MutantResult("x", (), "no int8 weights")),
+        "mutants": (
+            MutantResult("sigmoid added", ("max |diff|, logits",), ""),
+            MutantResult("x", (), "no int8 weights"),
+        ),
         "rates": (_rate("10% slower", "live", [("fail", False)] * 20, "caught"),),
         "rounds": (),
     }
@@ -95,11 +94,21 @@ def test_all_is_well() -> None:
         ({"mutants": (MutantResult("NaN at one length", (), ""),)}, "NaN at one length: not caught"),
         ({"good_fails": ("Kendall tau-b",)}, "the artifact itself fails Kendall tau-b"),
         (
-            {"rates": (_rate("the same artifact", "live", [("pass", False)] * 9 + [("fail", True)], "false alarm"),)},
+            {
+                "rates": (
+                    _rate(
+                        "the same artifact", "live", [("pass", False)] * 9 + [("fail", True)], "false alarm"
+                    ),
+                )
+            },
             "the same artifact, live: 10.0% false alarms, 1% allowed",
         ),
         (
-            {"rates": (_rate("nDCG 2.0% lower", "drawn", [("fail", True)] * 9 + [("pass", False)], "caught"),)},
+            {
+                "rates": (
+                    _rate("nDCG 2.0% lower", "drawn", [("fail", True)] * 9 + [("pass", False)], "caught"),
+                )
+            },
             "nDCG 2.0% lower, drawn: 90.0% caught, 95% wanted",
         ),
     ],

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.export.rewrite import UnknownShapes, infer_shapes, int64_constant
+from exporter.export.rewrites.graph import UnknownShapes, infer_shapes, int64_constant
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
     from numpy.typing import NDArray
+
 
 _SPLIT, _KEYS, _SWAP = [0, 2, 1, 3], [0, 2, 3, 1], [0, 1, 3, 2]
 
@@ -98,7 +99,9 @@ def _projection(value: ir.Value, n_heads: int) -> _Projection | None:
     node, bias = _producer(value), None
     if node is not None and node.op_type == "Add":
         constants = [_constant(side) for side in node.inputs]
-        at = next((i for i, constant in enumerate(constants) if constant is not None and constant.ndim == 1), None)
+        at = next(
+            (i for i, constant in enumerate(constants) if constant is not None and constant.ndim == 1), None
+        )
         if at is None:
             return None
         bias, node = constants[at], _producer(node.inputs[1 - at])
@@ -108,7 +111,9 @@ def _projection(value: ir.Value, n_heads: int) -> _Projection | None:
     if weight is None or weight.ndim != 2 or weight.shape[1] % n_heads:
         return None
     by_head = weight.reshape(len(weight), n_heads, -1).astype(np.float32)
-    return _Projection(node.inputs[0], by_head, None if bias is None else bias.reshape(n_heads, 1, -1).astype(np.float32))
+    return _Projection(
+        node.inputs[0], by_head, None if bias is None else bias.reshape(n_heads, 1, -1).astype(np.float32)
+    )
 
 
 def _absorb(graph: ir.Graph, one: _Attention, keys: _Projection, values: _Projection, number: int) -> None:
@@ -129,15 +134,26 @@ def _absorb(graph: ir.Graph, one: _Attention, keys: _Projection, values: _Projec
 
     _, n_heads, size = keys.weight.shape
     asked = made(one.scored, "Reshape", one.query, int64_constant(graph, (-1, n_heads, 1, size)))
-    asked = made(one.scored, "MatMul", asked, weight("keys", keys.weight.transpose(1, 2, 0)))  # [n_rows, n_heads, 1, hidden]
+    asked = made(
+        one.scored, "MatMul", asked, weight("keys", keys.weight.transpose(1, 2, 0))
+    )  # [n_rows, n_heads, 1, hidden]
     asked = made(one.scored, "Squeeze", asked, int64_constant(graph, (2,)))
     scores = made(one.scored, "MatMul", asked, made(one.scored, "Transpose", keys.positions, perm=[0, 2, 1]))
-    scores = made(one.scored, "Unsqueeze", scores, int64_constant(graph, (2,)))  # [n_rows, n_heads, 1, n_tokens]
+    scores = made(
+        one.scored, "Unsqueeze", scores, int64_constant(graph, (2,))
+    )  # [n_rows, n_heads, 1, n_tokens]
     one.scored.outputs[0].replace_all_uses_with(scores)
 
     shares = made(one.mixed, "Squeeze", one.mixed.inputs[0], int64_constant(graph, (2,)))
-    mixed = made(one.mixed, "Unsqueeze", made(one.mixed, "MatMul", shares, values.positions), int64_constant(graph, (2,)))
-    mixed = made(one.mixed, "MatMul", mixed, weight("values", values.weight.transpose(1, 0, 2)))  # [n_rows, n_heads, 1, size]
+    mixed = made(
+        one.mixed,
+        "Unsqueeze",
+        made(one.mixed, "MatMul", shares, values.positions),
+        int64_constant(graph, (2,)),
+    )
+    mixed = made(
+        one.mixed, "MatMul", mixed, weight("values", values.weight.transpose(1, 0, 2))
+    )  # [n_rows, n_heads, 1, size]
     if values.bias is not None:
         mixed = made(one.mixed, "Add", mixed, weight("bias", values.bias))
     one.mixed.outputs[0].replace_all_uses_with(mixed)
@@ -159,12 +175,16 @@ def unmasked_where_full(graph: Path, path: Path) -> str:
 
     model = ir.load(graph)
     mask = next((value for value in model.graph.inputs if value.name == "attention_mask"), None)
-    found = [one for node in model.graph if node.op_type == "Softmax" and (one := _attention(node)) is not None]
+    found = [
+        one for node in model.graph if node.op_type == "Softmax" and (one := _attention(node)) is not None
+    ]
     if mask is None or not found:
         shutil.copyfile(graph, path)
         return "attention without a mask: does not apply, no attention of the known form"
     least = ir.node("ReduceMin", [mask], {"keepdims": 0})
-    unpadded = ir.Value(name="no_padding_one", const_value=ir.tensor(np.array(1, np.int64), name="no_padding_one"))
+    unpadded = ir.Value(
+        name="no_padding_one", const_value=ir.tensor(np.array(1, np.int64), name="no_padding_one")
+    )
     model.graph.register_initializer(unpadded)
     full = ir.node("Equal", [least.outputs[0], unpadded])
     model.graph.insert_before(model.graph[0], [least, full])
@@ -214,7 +234,11 @@ def _attention(softmax: ir.Node) -> _Attention | None:
     last = next((use.node for use in merged.outputs[0].uses() if use.node.op_type == "Reshape"), None)
     for side in (0, 1):
         node, scale = _producer(scored.inputs[side]), 1.0
-        while node is not None and node.op_type in ("Mul", "Div") and (factor := _scalar(node.inputs[1])) is not None:
+        while (
+            node is not None
+            and node.op_type in ("Mul", "Div")
+            and (factor := _scalar(node.inputs[1])) is not None
+        ):
             scale = scale * factor if node.op_type == "Mul" else scale / factor
             node = _producer(node.inputs[0])
         if node is None or node.op_type != "MatMul" or last is None:
@@ -225,7 +249,9 @@ def _attention(softmax: ir.Node) -> _Attention | None:
         between = _between({query[0], key[0], value[0]}, last)
         if between is None:
             return None
-        return _Attention(query[0], key[0], value[0], query[1], scale, node, product, between, last.outputs[0])
+        return _Attention(
+            query[0], key[0], value[0], query[1], scale, node, product, between, last.outputs[0]
+        )
     return None
 
 
@@ -241,7 +267,13 @@ def _split_keys(value: ir.Value | None) -> tuple[ir.Value, int] | None:
     node = _producer(value)
     if node is None or node.op_type != "Transpose":
         return None
-    return _heads(node.inputs[0]) if _perm(node) == _KEYS else _split(node.inputs[0]) if _perm(node) == _SWAP else None
+    return (
+        _heads(node.inputs[0])
+        if _perm(node) == _KEYS
+        else _split(node.inputs[0])
+        if _perm(node) == _SWAP
+        else None
+    )
 
 
 def _heads(value: ir.Value | None) -> tuple[ir.Value, int] | None:
@@ -295,7 +327,9 @@ def _perm(node: ir.Node) -> list[int]:
 def _constant(value: ir.Value | None) -> NDArray[np.generic] | None:
     import onnx_ir as ir
 
-    while (node := _producer(value)) is not None and node.op_type == "Identity":  # of equal weights only one is exported
+    while (
+        node := _producer(value)
+    ) is not None and node.op_type == "Identity":  # of equal weights only one is exported
         value = node.inputs[0]
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else np.asarray(tensor.numpy())

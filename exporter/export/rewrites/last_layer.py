@@ -10,32 +10,24 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.export.rewrites.graph import Dim, Shapes, UnknownShapes, infer_shapes, int64_constant
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-Dim: TypeAlias = int | str
-Shapes: TypeAlias = "Mapping[str, tuple[Dim, ...]]"
-
-# How far rounding in another order may move a float32 score, relative to the largest one.
-_MAX_CHANGE = 1e-5
 # fmt: off
 _ELEMENTWISE = frozenset((
     "Abs", "Add", "And", "Cast", "Clip", "Div", "Equal", "Erf", "Exp", "Gelu", "Greater", "Identity", "Less", "Log", "Max", "Min",
     "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Sigmoid", "Sign", "Sqrt", "Sub", "Tanh", "Where",
 ))
-# fmt: on
-
-
-class UnknownShapes(Exception):
-    """A graph whose shapes cannot be inferred; it is left as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,61 +67,6 @@ def first_token_only(plain: Path, path: Path) -> str:
         return f"first token only: {n_products} of {n_all} matrix products made for one position"
     shutil.copyfile(plain, path)
     return "first token only: does not apply, no matrix product is read at one position alone"
-
-
-def proven(fact: str, before: Path, after: Path, feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> str:
-    """Score the same batches with the graph as it was and as it is; take the rewrite back if it moves a score.
-
-    Args:
-        fact: what was rewritten.
-        before: the exported graph.
-        after: the rewritten one, replaced by the other if they differ.
-        feeds: int64[n_rows, n_tokens] per input and batch, of real pairs.
-
-    Returns:
-        The fact, with the largest change seen.
-    """
-    import onnxruntime as ort
-
-    if before.read_bytes() == after.read_bytes():
-        return fact
-    what = fact.partition(":")[0]
-
-    def scores(path: Path) -> NDArray[np.float32]:
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        return np.concatenate([session.run(["logits"], dict(feed))[0] for feed in feeds])
-
-    was = scores(before)
-    try:
-        change = float(np.abs(was - scores(after)).max())
-    except Exception as error:  # noqa: BLE001 # onnxruntime raises its own classes, which share no base but Exception
-        shutil.copyfile(before, after)
-        return f"{what}: taken back, it does not run: {str(error).splitlines()[0]}"
-    if not change <= _MAX_CHANGE * max(1.0, float(np.abs(was).max())):
-        shutil.copyfile(before, after)
-        return f"{what}: taken back, it moved a score by {change:.1g}"
-    return f"{fact}; moves no score of {len(was)} pairs by more than {change:.0e}"
-
-
-def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
-    """Infer every tensor's shape; a dimension is a number or a symbol, equal symbols being equal numbers.
-
-    Raises:
-        UnknownShapes: the inference trips over the graph.
-    """
-    import onnx
-    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-
-    try:
-        inferred = SymbolicShapeInference.infer_shapes(onnx.load(plain), auto_merge=True)
-    except Exception as error:  # it raises Exception itself, and whatever it trips over
-        raise UnknownShapes(f"shapes cannot be inferred: {str(error).splitlines()[0]}") from error
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer}
-    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
-        if value.type.tensor_type.HasField("shape"):
-            dims = value.type.tensor_type.shape.dim
-            shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims)
-    return shapes
 
 
 def _plan(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, _Push]:
@@ -270,16 +207,6 @@ def _slice(graph: ir.Graph, value: ir.Value, start: int, end: int, axis: int) ->
     else:
         graph.insert_after(producer, node)
     return node.outputs[0]
-
-
-def int64_constant(graph: ir.Graph, values: tuple[int, ...]) -> ir.Value:
-    """Give a graph's constant of these numbers, int64[n], made once."""
-    import onnx_ir as ir
-
-    name = "int64_" + "_".join(map(str, values)).replace("-", "m")
-    if name not in graph.initializers:
-        graph.register_initializer(ir.Value(name=name, const_value=ir.tensor(np.array(values, np.int64), name=name)))
-    return graph.initializers[name]
 
 
 def _constant(value: ir.Value | None) -> NDArray[np.int64] | None:

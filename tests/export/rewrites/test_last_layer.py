@@ -12,16 +12,23 @@ import onnxruntime as ort
 import pytest
 
 from exporter.export import rewrite
-from exporter.export.attention import projections_absorbed, unmasked_where_full
 from exporter.export.onnx import export_plain
-from exporter.export.rewrite import first_token_only, proven
+from exporter.export.rewrites.attention import projections_absorbed, unmasked_where_full
+from exporter.export.rewrites.last_layer import first_token_only
+from exporter.export.rewrites.proof import proven
 from exporter.export.source import Source
-from exporter.runtime.engine import recorded_by_onnxruntime
+from exporter.runtime.operators import recorded_by_onnxruntime
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-SIZES = {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "num_labels": 1}
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "num_labels": 1,
+}
 N_LAYERS = 2
 
 
@@ -39,9 +46,13 @@ def config_of(kind: str) -> PretrainedConfig:
         case "electra":
             return tr.ElectraConfig(**many, embedding_size=16)
         case "distilbert":
-            return tr.DistilBertConfig(vocab_size=50, dim=32, n_heads=4, hidden_dim=64, n_layers=N_LAYERS, num_labels=1)
+            return tr.DistilBertConfig(
+                vocab_size=50, dim=32, n_heads=4, hidden_dim=64, n_layers=N_LAYERS, num_labels=1
+            )
         case "modernbert":
-            special = dict.fromkeys(("pad_token_id", "cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id"), 0)
+            special = dict.fromkeys(
+                ("pad_token_id", "cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id"), 0
+            )
             return tr.ModernBertConfig(**many, **special, classifier_pooling="mean", reference_compile=False)
     raise AssertionError(kind)
 
@@ -55,7 +66,9 @@ def exported(folder: Path, kind: str) -> Path:
     config = config_of(kind)
     config.initializer_range = 0.3  # scores far enough apart to differ
     model = AutoModelForSequenceClassification.from_config(config).eval()
-    for parameter in model.parameters():  # biases are born as zeros, which would hide a rewrite that drops them
+    for (
+        parameter
+    ) in model.parameters():  # biases are born as zeros, which would hide a rewrite that drops them
         parameter.data += 0.05 * torch.randn_like(parameter)
     model.save_pretrained(folder / "model", safe_serialization=True)
     inputs = ("input_ids", "attention_mask", *(("token_type_ids",) if kind in ("bert", "electra") else ()))
@@ -72,7 +85,11 @@ def scores(path: Path, shape: tuple[int, int], *, padded: bool) -> np.ndarray:
     mask = np.ones(shape, np.int64)
     if padded:
         mask[::2, shape[1] // 2 :] = 0
-    feed = {"input_ids": rng.integers(2, 50, shape), "attention_mask": mask, "token_type_ids": rng.integers(0, 2, shape)}
+    feed = {
+        "input_ids": rng.integers(2, 50, shape),
+        "attention_mask": mask,
+        "token_type_ids": rng.integers(0, 2, shape),
+    }
     (logits,) = session.run(None, {value.name: feed[value.name] for value in session.get_inputs()})
     return np.asarray(logits)
 
@@ -110,7 +127,10 @@ def test_first_token_only_is_exact_and_narrows_the_last_layer(tmp_path: Path, ki
 def test_model_that_reads_every_token_is_left_alone(tmp_path: Path) -> None:
     """Mean pooling needs all positions: nothing changes, and the fact says so."""
     plain, path = exported(tmp_path, "modernbert"), tmp_path / "rewritten.onnx"
-    assert first_token_only(plain, path) == "first token only: does not apply, no matrix product is read at one position alone"
+    assert (
+        first_token_only(plain, path)
+        == "first token only: does not apply, no matrix product is read at one position alone"
+    )
     assert (scores(plain, (3, 9), padded=True) == scores(path, (3, 9), padded=True)).all()
 
 
@@ -144,7 +164,11 @@ def operators_run(path: Path, folder: Path, shape: tuple[int, int], *, padded: b
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     mask = np.ones(shape, np.int64)
     mask[0, shape[1] - padded :] = 0
-    feed = {"input_ids": np.full(shape, 7), "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
+    feed = {
+        "input_ids": np.full(shape, 7),
+        "attention_mask": mask,
+        "token_type_ids": np.zeros(shape, np.int64),
+    }
     session.run(None, {value.name: feed[value.name] for value in session.get_inputs()})
     return [operation.op for operation in recorded_by_onnxruntime(Path(session.end_profiling()))]
 
@@ -167,7 +191,10 @@ def test_keys_and_values_absorbed_is_exact(tmp_path: Path, kind: str) -> None:
     }
     assert set(after) & last == {name for name in last if before[name] == 3}
     unmasked = tmp_path / "unmasked.onnx"
-    assert unmasked_where_full(path, unmasked) == f"attention without a mask where no row is padded: {N_LAYERS - 1} layers"
+    assert (
+        unmasked_where_full(path, unmasked)
+        == f"attention without a mask where no row is padded: {N_LAYERS - 1} layers"
+    )
     assert np.abs(scores(path, (3, 9), padded=False) - scores(unmasked, (3, 9), padded=False)).max() < 1e-5
 
 
@@ -185,7 +212,10 @@ def test_attention_without_a_mask_where_no_row_is_padded(tmp_path: Path, kind: s
     """Same scores for any batch; one fused attention a layer where nothing is padded, the exported operators where a token is."""
     narrowed, path = tmp_path / "narrowed.onnx", tmp_path / "unmasked.onnx"
     first_token_only(exported(tmp_path, kind), narrowed)
-    assert unmasked_where_full(narrowed, path) == f"attention without a mask where no row is padded: {N_LAYERS} layers"
+    assert (
+        unmasked_where_full(narrowed, path)
+        == f"attention without a mask where no row is padded: {N_LAYERS} layers"
+    )
     for shape in ((1, 1), (1, 9), (3, 2), (5, 33)):
         for padded in (False, True):
             before, after = scores(narrowed, shape, padded=padded), scores(path, shape, padded=padded)
@@ -194,7 +224,9 @@ def test_attention_without_a_mask_where_no_row_is_padded(tmp_path: Path, kind: s
     assert "Softmax" not in operators_run(path, tmp_path, (2, 9), padded=False)
     assert "MultiHeadAttention" not in operators_run(path, tmp_path, (2, 9), padded=True)
     again = tmp_path / "again.onnx"
-    assert "does not apply" in unmasked_where_full(path, again)  # a branch's attention is no attention of the graph
+    assert "does not apply" in unmasked_where_full(
+        path, again
+    )  # a branch's attention is no attention of the graph
     assert again.read_bytes() == path.read_bytes()
 
 
@@ -202,12 +234,17 @@ def test_attention_without_a_mask_where_no_row_is_padded(tmp_path: Path, kind: s
 def test_attention_of_another_form_is_left_alone(tmp_path: Path, kind: str) -> None:
     """What is not recognized stays as it is, and the fact says so."""
     plain, path = exported(tmp_path, kind), tmp_path / "unmasked.onnx"
-    assert unmasked_where_full(plain, path) == "attention without a mask: does not apply, no attention of the known form"
+    assert (
+        unmasked_where_full(plain, path)
+        == "attention without a mask: does not apply, no attention of the known form"
+    )
     assert path.read_bytes() == plain.read_bytes()
 
 
 @pytest.mark.parametrize(("inner", "expected"), [("other", "1 of 1"), ("hidden", "does not apply")])
-def test_what_a_subgraph_reads_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str, expected: str) -> None:
+def test_what_a_subgraph_reads_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str, expected: str
+) -> None:
     """A product whose whole output a branch of If reads is not narrowed; read by the pick alone, it is."""
     text = f"""
     <ir_version: 9, opset_import: ["" : 18]>
@@ -227,5 +264,9 @@ def test_what_a_subgraph_reads_stays_whole(tmp_path: Path, monkeypatch: pytest.M
     # The inference trips over this graph's branches: unknown shapes change nothing, and hand-written ones stand in for it here.
     assert "shapes cannot be inferred" in first_token_only(plain, tmp_path / "rewritten.onnx")
     whole = dict.fromkeys(("x", "other", "hidden", "branch"), ("b", "s", 4))
-    monkeypatch.setattr(rewrite, "infer_shapes", lambda _path: {**whole, "w": (4, 4), "zero": (), "logits": ("b", 4), "c": (1,)})
+    monkeypatch.setattr(
+        rewrite,
+        "infer_shapes",
+        lambda _path: {**whole, "w": (4, 4), "zero": (), "logits": ("b", 4), "c": (1,)},
+    )
     assert expected in first_token_only(plain, tmp_path / "rewritten.onnx")

@@ -1,0 +1,251 @@
+"""The files of an artifact: what each may be called, how large it may be, its hash, and JSON that carries its own.
+
+Knows names, sizes and bytes; does not know what a model is. A folder may be untrusted input: names, numbers and sizes are checked
+before a file is opened. A file swapped between its check and its use is not noticed: who can write to the folder then could as
+well have written another manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from exporter.errors import BackendError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+REPORT_MD = "report.md"
+REPORT_HTML = "report.html"
+REPORT_XML = "report.xml"
+# in-toto statements about the files, and the signature over all of them.
+# Source: https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md#file-naming-convention
+# Source: https://github.com/sigstore/model-transparency/blob/main/README.md#model-signing-cli
+ATTESTATION = "attestation.intoto.jsonl"
+SIGNATURE = "model.sig"
+# Written after the files are hashed, and sealed (or derived) themselves; everything else must stand in the manifest.
+UNLISTED = frozenset((MANIFEST, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
+
+# What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds them, and none is a
+# pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
+_PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+=-]*")
+MAX_NAME = 200
+# What runs code, or hides what it holds, once another tool opens it; nothing an artifact needs.
+UNWANTED = re.compile(
+    r"(?i)\.(pyc?|so|dll|dylib|sh|jinja|ort|pkl|pickle|pt|pth|ckpt|joblib|h5|keras|npy|npz|zip|tar|t?gz|bz2|xz|zst|7z|whl)"
+)
+# Limits that no artifact of ours comes near. The largest rerankers have 9 billion float32 weights, a tokenizer.json of 256,000
+# tokens has 35 MB, a manifest 20 kB.
+MAX_FILES = 10_000
+MAX_BYTES = 64 << 30
+MAX_TEXT_BYTES = 64 << 20
+_MAX_MANIFEST_BYTES = 8 << 20
+TEXT = frozenset((".json", ".xml", ".txt", ".md"))
+# Keys of config.json and tokenizer_config.json by which a model brings code of its own, or takes files from elsewhere: a
+# `vocab_file` of another folder would be copied into the artifact.
+# Source: https://huggingface.co/docs/transformers/custom_models (auto_map), PreTrainedTokenizerBase._from_pretrained (the rest)
+# fmt: off
+_FOREIGN = (
+    "auto_map", "custom_pipelines", "trust_remote_code", "transformers_weights", "init_inputs", "vocab_file", "merges_file",
+    "tokenizer_file", "spm_file", "source_spm", "target_spm", "chat_template_file",
+)
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class FileEntry:
+    """One file of an artifact; `path` is relative and with forward slashes, so the folder may move."""
+
+    path: str
+    size_bytes: Bytes
+    sha256: Sha256
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file, a megabyte at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_name(text: str) -> bool:
+    """Tell whether an artifact may hold a file of this name: relative, with forward slashes, plain ASCII, not too long."""
+    return len(text) <= MAX_NAME and all(_PART.fullmatch(part) and part.strip(".") for part in text.split("/"))
+
+
+def plain_file(folder: Path, name: str) -> Path:
+    """Give the path of a plain file of a folder; nothing is opened, so a pipe is not waited for.
+
+    No link is followed, but those of the Hub's cache, where `snapshots/COMMIT/NAME` leads to `blobs/HASH` beside `snapshots`.
+    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+
+    Raises:
+        IntegrityError: it is missing, a link, a pipe or a device, or one of the folders on the way to it is a link.
+    """
+    path = folder / name
+    try:
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode) and folder.absolute().parent.name == "snapshots":
+            target = Path(os.path.realpath(path))
+            if target.parent == Path(os.path.realpath(folder.absolute().parent.parent / "blobs")):
+                found = target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise IntegrityError(f"{path}: missing") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        raise IntegrityError(f"{str(path)!a}: cannot be read: {error}") from None
+    above = (folder / parent for parent in Path(name).parents[:-1])
+    if not stat.S_ISREG(found.st_mode) or any(parent.is_symlink() for parent in above):
+        raise IntegrityError(f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only")
+    return path
+
+
+def list_files(folder: Path) -> tuple[FileEntry, ...]:
+    """Hash every file of a folder that a manifest lists, sorted by path.
+
+    Raises:
+        IntegrityError: something in it is a link or no plain file; an artifact brings all it needs itself.
+    """
+    names = sorted(listed(folder))
+    return tuple(FileEntry(name, (folder / name).stat().st_size, sha256_file(folder / name)) for name in names)
+
+
+def listed(folder: Path) -> Iterator[str]:
+    """Give the name of every file of a folder that a manifest lists; none is opened."""
+    above, n_found = [""], 0
+    while above:
+        prefix = above.pop()
+        try:
+            found = list(os.scandir(folder / prefix))
+        except OSError as error:
+            raise IntegrityError(f"{folder}/{shown(prefix)}: cannot be read: {error.strerror}") from None
+        n_found += len(found)
+        if n_found > MAX_FILES:
+            raise IntegrityError(f"{folder}: more than {MAX_FILES} files, which no artifact has")
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                above.append(f"{prefix}{entry.name}/")
+                continue
+            plain_file(folder, f"{prefix}{entry.name}")
+            if f"{prefix}{entry.name}" not in UNLISTED:
+                yield f"{prefix}{entry.name}"
+
+
+def shown(name: str) -> str:
+    """Give a name that someone else chose so that it can be printed."""
+    return name if is_name(name) else ascii(name)
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """Read a JSON object of bearable size and nesting whose integers have 64 bits.
+
+    Raises:
+        IntegrityError: it is none, or cannot be read.
+    """
+    return _json_object(_bounded(path), path)
+
+
+def foreign_key(config: Mapping[str, object]) -> str | None:
+    """Name the first key of a config.json or tokenizer_config.json that brings code, or files from outside its folder."""
+    if "/" in str(config.get("attn_implementation", "")):  # a kernel on the Hub
+        return "attn_implementation"
+    return next((key for key in _FOREIGN if config.get(key)), None)
+
+
+def _bounded(path: Path) -> bytes:
+    most = _MAX_MANIFEST_BYTES if path.name == MANIFEST else MAX_TEXT_BYTES
+    try:
+        if (size := path.stat().st_size) > most:
+            raise IntegrityError(f"{path}: {size} bytes, and no such file has more than {most}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise IntegrityError(f"{path}: missing") from None
+    except OSError as error:
+        raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _json_object(raw: bytes, path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(raw, parse_int=_int64)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{path}: no JSON object, changed since it was written")
+    return content
+
+
+def _int64(digits: str) -> int:
+    if len(digits) > 20 or not -(1 << 63) <= (value := int(digits)) < 1 << 63:
+        raise ValueError(f"{digits[:20]}... has more than 64 bits")
+    return value
+
+
+def write_sealed(path: Path, content: dict[str, object]) -> None:
+    """Write JSON with its own sha256 in it, beside and renamed, so that it is whole, and a changed byte shows.
+
+    Raises:
+        BackendError: the disk refuses.
+    """
+    body = _canonical(content)
+    sealed = {"sha256": hashlib.sha256(body).hexdigest(), **content}
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_bytes(_canonical(sealed))
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise BackendError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_sealed(path: Path) -> dict[str, object]:
+    """Read JSON written by `write_sealed`.
+
+    Raises:
+        IntegrityError: it is missing, no JSON, or any byte of it differs from what was written.
+    """
+    raw = _bounded(plain_file(path.parent, path.name))
+    sealed = _json_object(raw, path)
+    try:
+        as_written = _canonical(sealed) == raw
+    except (ValueError, RecursionError):  # a number that is none, a lone surrogate, too deep a nest
+        as_written = False
+    content = {key: value for key, value in sealed.items() if key != "sha256"}
+    if not as_written or hashlib.sha256(_canonical(content)).hexdigest() != sealed.get("sha256"):
+        raise IntegrityError(f"{path}: changed since it was written")
+    return content
+
+
+def _canonical(content: dict[str, object]) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
+CARD = "README.md"
+PLOTS = "plots"
+# What transformers.js opens for its dtype q8, and infinity on a CPU.
+# Source: https://github.com/huggingface/transformers.js/blob/main/packages/transformers/src/utils/dtypes.js
+# Source: https://github.com/michaelfeil/infinity/blob/main/libs/infinity_emb/infinity_emb/transformer/utils_optimum.py
+QUANTIZED = "onnx/model_quantized.onnx"
+# What text-embeddings-inference opens.
+# Source: https://github.com/huggingface/text-embeddings-inference/blob/main/backends/ort/src/lib.rs
+FLAT = "onnx/model.onnx"
+
+
+def second_name(first: Path, second: Path) -> None:
+    """Give a file a second name; a copy where the disk has no hard links. An artifact holds no symbolic ones.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        os.link(first, second)
+    except OSError:
+        shutil.copyfile(first, second)

@@ -1,0 +1,1 @@
+"""Measure the artifact beside other libraries, and PyTorch on a GPU."""

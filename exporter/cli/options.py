@@ -1,0 +1,105 @@
+"""The options and arguments that commands share, and what each text on the command line means."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exporter.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.publish.layout import Profile as Layout
+    from exporter.publish.signature import Signer, Verifier
+    from exporter.recipe.schema import Recipe
+
+
+RecipePath = Annotated[
+    Path, typer.Argument(help="A recipe, for example recipes/int8.yaml.", show_default=False)
+]
+Target = Annotated[
+    Path, typer.Argument(help="An artifact folder, or the recipe it was built from.", show_default=False)
+]
+Out = Annotated[Path, typer.Option(help="The folder that holds artifacts.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Use this model: sample, a folder, or a Hub id.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2."),
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+VerifyKey = Annotated[Path | None, typer.Option(help="The public key it must be signed with, PEM.")]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(help="A certificate that must have issued the signer's, PEM; may be given again."),
+]
+Identity = Annotated[str | None, typer.Option(help="Who must have signed it with sigstore.")]
+Issuer = Annotated[str | None, typer.Option(help="Who vouches for that identity, a URL.")]
+ARTIFACTS = Path("artifacts")
+
+
+def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
+    from exporter.recipe.load import load_recipe
+
+    return load_recipe(recipe, model=model, changes=changes or ())
+
+
+def folder_of(target: Path, out: Path) -> Path:
+    """Take an artifact folder as it is, a recipe as the name of one."""
+    return out / recipe_of(target, None, None).name if target.suffix in (".yaml", ".yml") else target
+
+
+def layout_of(text: str) -> Layout:
+    from exporter.publish.layout import PROFILES
+
+    for known in PROFILES:
+        if text == known:
+            return known
+    raise RecipeError(f"--profile {text!r}: known are {', '.join(PROFILES)}")
+
+
+def signer_of(
+    key: Path | None, certificate: Path | None, chain: Sequence[Path], *, sigstore: bool
+) -> Signer | None:
+    from exporter.publish.keys import CertificateSigner
+    from exporter.publish.signature import KeySigner, SigstoreSigner
+
+    if sigstore and (key or certificate):
+        raise RecipeError("--sigstore needs no key; pass one or the other")
+    if (certificate and not key) or (chain and not certificate):
+        raise RecipeError("--certificate belongs to a --sign-key, and --chain to a --certificate")
+    if sigstore:
+        return SigstoreSigner()
+    if key and certificate:
+        return CertificateSigner(key, certificate, tuple(chain))
+    return KeySigner(key) if key else None
+
+
+def verifier_of(
+    key: Path | None, roots: Sequence[Path], identity: str | None, issuer: str | None
+) -> Verifier | None:
+    from exporter.publish.signature import CertificateVerifier, KeyVerifier, SigstoreVerifier
+
+    if bool(key) + bool(roots) + bool(identity or issuer) > 1:
+        raise RecipeError("one way to verify, please: --key, --root, or --identity with --issuer")
+    if bool(identity) != bool(issuer):
+        raise RecipeError("--identity and --issuer belong together: a name is worth what vouches for it")
+    if key:
+        return KeyVerifier(key)
+    if roots:
+        return CertificateVerifier(tuple(roots))
+    return SigstoreVerifier(identity, issuer) if identity and issuer else None
+
+
+def ask_password(prompt: str) -> str:
+    from exporter.publish.keys import PASSWORD_VARIABLE
+
+    if not sys.stdin.isatty():
+        raise RecipeError(f"{prompt}: there is no terminal to ask at; set {PASSWORD_VARIABLE}")
+    return str(typer.prompt(prompt, hide_input=True, err=True))

@@ -1,0 +1,97 @@
+"""Write a model's folder: config and tokenizer beside a graph, or the whole PyTorch reference; and tokenize pairs for a graph."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from exporter.artifact.staging import staged
+from exporter.errors import RecipeError
+from exporter.export.source import WEIGHTS, Source, find_source
+from exporter.recipe.schema import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from exporter.progress import Progress
+
+
+def tokenized(
+    source: Source, max_length: int, pairs: Sequence[tuple[str, str]], *, batch_size: int = 1
+) -> list[dict[str, NDArray[np.int64]]]:
+    """Tokenize pairs for a graph of this model: int64[batch_size, n_tokens] per input and batch, padded to the longest in it."""
+    import numpy as np
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+    feeds = []
+    for start in range(0, len(pairs), batch_size):
+        queries, passages = zip(*pairs[start : start + batch_size], strict=True)
+        encoded = tokenizer(
+            list(queries),
+            list(passages),
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=max_length,
+            return_tensors="np",
+        )
+        feeds.append({name: encoded[name].astype(np.int64) for name in source.inputs})
+    return feeds
+
+
+def write_reference(source: Source, max_length: int, into: Path) -> None:
+    """Write the PyTorch reference as a sentence-transformers folder: weights, config and tokenizer."""
+    shutil.copyfile(source.folder / WEIGHTS, into / WEIGHTS)
+    write_config_and_tokenizer(source, max_length, into)
+
+
+def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> None:
+    """Write what every consumer of the model reads beside a graph.
+
+    One limit on length, the recipe's, in tokenizer.json and in tokenizer_config.json: fastembed takes the strictest it finds,
+    transformers ignores one of them, and a leftover 128 looks like a fourfold speed-up. `special_tokens_map.json` always,
+    since transformers 5 stopped writing it.
+    Source: https://github.com/qdrant/fastembed/issues/686
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    shutil.copyfile(source.folder / "config.json", into / "config.json")
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
+    tokenizer.model_max_length = max_length
+    tokenizer.padding_side = "right"
+    tokenizer.chat_template = None  # a program in Jinja, which rates no pair
+    tokenizer.init_kwargs = {
+        k: v
+        for k, v in tokenizer.init_kwargs.items()
+        if k not in ("max_length", "stride", "pad_to_multiple_of", "chat_template")
+    }
+    tokenizer.save_pretrained(into)
+    special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    if not (into / "special_tokens_map.json").is_file():
+        (into / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
+    plain = Tokenizer.from_file(str(into / "tokenizer.json"))
+    plain.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+    plain.no_padding()
+    plain.save(str(into / "tokenizer.json"))
+
+
+def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: bool = False) -> Source:
+    """Write a recipe's PyTorch reference as an ordinary sentence-transformers folder.
+
+    Raises:
+        RecipeError: there is no such model, or `dest` exists.
+    """
+    with progress.stage("model"):
+        source = find_source(model)
+    if dest.exists() and not replace_dest:
+        raise RecipeError(f"{dest} already exists; choose another folder")
+    with staged(dest) as scratch:
+        write_reference(source, model.max_length, scratch)
+    return source

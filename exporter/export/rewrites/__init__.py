@@ -1,0 +1,1 @@
+"""Exact rewrites of an exported graph, each proven on real pairs."""

@@ -1,0 +1,55 @@
+"""What every rewrite needs of a graph: inferred shapes and constants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+
+Dim: TypeAlias = int | str
+Shapes: TypeAlias = "Mapping[str, tuple[Dim, ...]]"
+# fmt: on
+
+
+class UnknownShapes(Exception):
+    """A graph whose shapes cannot be inferred; it is left as it is."""
+
+
+def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
+    """Infer every tensor's shape; a dimension is a number or a symbol, equal symbols being equal numbers.
+
+    Raises:
+        UnknownShapes: the inference trips over the graph.
+    """
+    import onnx
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    try:
+        inferred = SymbolicShapeInference.infer_shapes(onnx.load(plain), auto_merge=True)
+    except Exception as error:  # it raises Exception itself, and whatever it trips over
+        raise UnknownShapes(f"shapes cannot be inferred: {str(error).splitlines()[0]}") from error
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer}
+    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims)
+    return shapes
+
+
+def int64_constant(graph: ir.Graph, values: tuple[int, ...]) -> ir.Value:
+    """Give a graph's constant of these numbers, int64[n], made once."""
+    import onnx_ir as ir
+
+    name = "int64_" + "_".join(map(str, values)).replace("-", "m")
+    if name not in graph.initializers:
+        graph.register_initializer(
+            ir.Value(name=name, const_value=ir.tensor(np.array(values, np.int64), name=name))
+        )
+    return graph.initializers[name]

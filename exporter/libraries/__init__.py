@@ -1,0 +1,1 @@
+"""How other libraries load and run the same model."""

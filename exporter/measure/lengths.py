@@ -1,0 +1,136 @@
+"""Compare scores by token length, and describe single pairs."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from exporter.artifact.manifest import Manifest
+from exporter.pairs import PairSet
+from exporter.runtime import Reranker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def positions_by_length(folder: Path, manifest: Manifest, pair_set: PairSet) -> dict[str, list[int]]:
+    """Sort the pairs' positions by token length, shortest bucket first."""
+    lengths = token_counts(folder, manifest.variants[0].kind, pair_set.pairs, manifest.max_length)
+    names = bucket_names(lengths, manifest.max_length)
+    buckets: dict[str, list[int]] = {}
+    for i in np.argsort(lengths, kind="stable").tolist():
+        buckets.setdefault(names[i], []).append(i)
+    return buckets
+
+
+SHOWN_CHARACTERS = 400
+# Upper ends of token-length buckets; the artifact's max_length is another, and longer pairs are truncated.
+_BUCKET_ENDS = (64, 128, 256, 512)
+TRUNCATED = "truncated"
+
+
+@dataclass(frozen=True, slots=True)
+class PairScore:
+    """One pair, by its position in the set, with both scores and its tokens (see `token_counts`); texts are shortened."""
+
+    position: int
+    query_id: str
+    query: str
+    passage: str
+    n_tokens: int
+    reference: float
+    candidate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LengthBucket:
+    """Pairs of like length: |difference| from the reference in logits, and its root mean square over the spread of all scores.
+
+    `name` gives tokens, special ones counted, or says that the pairs are longer than the model reads. `worst` is the pair with
+    the largest difference.
+    """
+
+    name: str
+    n_pairs: int
+    mean_abs_diff: float
+    p99_abs_diff: float
+    max_abs_diff: float
+    relative_rms: float
+    worst: PairScore
+
+
+def token_counts(
+    folder: Path, kind: str, pairs: Sequence[tuple[str, str]], max_length: int
+) -> NDArray[np.int64]:
+    """Count each pair's tokens, special ones too, int64[n_pairs]; one more than `max_length` stands for a truncated pair."""
+    reranker = Reranker.load(folder, kind)
+    return np.array([max_length + 1 if e.overflowing else len(e) for e in reranker.tokenize(pairs)], np.int64)
+
+
+def bucket_names(lengths: NDArray[np.int64], max_length: int) -> list[str]:
+    """Name the bucket of every pair by its tokens."""
+    ends = [*(end for end in _BUCKET_ENDS if end < max_length), max_length]
+    starts = [1, *(end + 1 for end in ends)]
+    names = [*(f"{start} to {end}" for start, end in zip(starts, ends, strict=False)), TRUNCATED]
+    return [names[i] for i in np.searchsorted(ends, lengths)]
+
+
+def by_length(
+    reference: NDArray[np.float32],
+    candidate: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    max_length: int,
+    pair_set: PairSet,
+) -> tuple[LengthBucket, ...]:
+    """Compare scores bucket by bucket, shortest first; a bucket without pairs is left out, as are scores that are not finite."""
+    diff = np.abs(reference.astype(np.float64) - candidate)
+    names = np.array(bucket_names(lengths, max_length))
+    spread = float(reference.std())
+    found = []
+    for name in dict.fromkeys(names[np.argsort(lengths, kind="stable")].tolist()):
+        rows = np.flatnonzero((names == name) & np.isfinite(diff))
+        if len(rows):
+            found.append(
+                LengthBucket(
+                    name=name,
+                    n_pairs=len(rows),
+                    mean_abs_diff=float(diff[rows].mean()),
+                    p99_abs_diff=float(np.percentile(diff[rows], 99)),
+                    max_abs_diff=float(diff[rows].max()),
+                    relative_rms=float(np.sqrt((diff[rows] ** 2).mean())) / spread,
+                    worst=pair(int(rows[diff[rows].argmax()]), reference, candidate, lengths, pair_set),
+                )
+            )
+    return tuple(found)
+
+
+def pair(
+    i: int,
+    reference: NDArray[np.float32],
+    candidate: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    pair_set: PairSet,
+) -> PairScore:
+    query, passage = (
+        textwrap.shorten(text, SHOWN_CHARACTERS, placeholder=" …") for text in pair_set.pairs[i]
+    )
+    return PairScore(
+        position=i,
+        query_id=pair_set.query_ids[pair_set.query_of[i]],
+        query=query,
+        passage=passage,
+        n_tokens=int(lengths[i]),
+        reference=float(reference[i]),
+        candidate=number(candidate[i]),
+    )
+
+
+def number(score: np.float32) -> float | None:
+    """Give a score as JSON has it: NaN and infinity are no numbers there."""
+    return float(score) if np.isfinite(score) else None

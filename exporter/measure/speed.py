@@ -1,0 +1,204 @@
+"""What timed runs come to: throughput, speed-up with its interval, utilisation, latency. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from exporter.artifact.manifest import Work
+from exporter.worker.job import Dtype, Run, peak_flops
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+# The fewest values whose extremes hold their median with 95 %: 1 - 2 / 2^6 = 97 %, with five 94 %.
+MIN_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """All runs of one side, and what they come to.
+
+    `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean; `tokenize_share`,
+    `cpu_share`, `crowding` and `steal` are 0...1, medians like `load_s`; `peak_rss_bytes` is the largest over runs.
+    """
+
+    side: str
+    plan: str
+    runs: tuple[Run, ...]
+    pairs_per_s: float
+    tokens_per_s: float
+    spread: float
+    tokenize_share: float
+    cpu_share: float
+    crowding: float
+    steal: float
+    load_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A speed-up: the median of paired ratios, its 95 % interval, and their spread.
+
+    `spread` is the standard deviation of the ratios' logarithms, taken from their interquartile range (over 1.349, what it is
+    for normal noise), so that one spoilt round does not make it. `crowding` is how much of the cores others had, 0...1, the
+    median over rounds of the side that suffered more, and `steal` the same of the host's part in it. `drift` is by how much the
+    ratio of the second half of the rounds is above that of the first, `clock` by how much the CPU's clock differed between two of
+    the runs, both as shares.
+    """
+
+    value: float
+    low: float
+    high: float
+    spread: float
+    n_rounds: int
+    crowding: float
+    steal: float
+    drift: float
+    clock: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Matrix products per second, `flops_per_s` multiplications and additions without padding, and what the machine can do.
+
+    `peak_flops_per_s` is of large products on all cores in the same run, in int8 for int8 kinds, else float32. The whole work is
+    held against it, though int8 kinds do some of theirs (attention) in float32.
+    """
+
+    flops_per_s: float
+    peak_dtype: Dtype
+    peak_flops_per_s: float
+
+    @property
+    def peak_share(self) -> float:
+        """How much of the peak is reached, 0...1."""
+        return self.flops_per_s / self.peak_flops_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds to score one query's candidates, from text to scores."""
+
+    side: str
+    n_documents: int
+    n_calls: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class LengthSpeed:
+    """Pairs per second on pairs of like length, and times tuned PyTorch's; one process each, so without an interval."""
+
+    name: str
+    n_pairs: int
+    pairs_per_s: float
+    over_tuned: float
+
+
+def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
+    """Turn the runs of one side into numbers.
+
+    Raises:
+        ValueError: there are no runs, or they did not score the same pairs.
+    """
+    if not runs or len({(run.n_pairs, run.n_tokens) for run in runs}) != 1:
+        raise ValueError(f"{side}: runs cannot be pooled, they scored different pairs or there are none")
+    rates = [run.n_pairs / statistics.fmean(run.seconds) for run in runs]
+    return Throughput(
+        side=side,
+        plan=plan,
+        runs=tuple(runs),
+        pairs_per_s=statistics.median(rates),
+        tokens_per_s=statistics.median(rates) * runs[0].n_tokens / runs[0].n_pairs,
+        spread=statistics.stdev(rates) / statistics.fmean(rates) if len(rates) > 1 else 0.0,
+        tokenize_share=statistics.median(run.tokenize_s / statistics.fmean(run.seconds) for run in runs),
+        cpu_share=statistics.median(run.cpu_share for run in runs),
+        crowding=statistics.median(run.crowding for run in runs),
+        steal=statistics.median(run.steal for run in runs),
+        load_s=statistics.median(run.load_s for run in runs),
+        peak_rss_bytes=max(run.peak_rss_bytes for run in runs),
+    )
+
+
+def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
+    """Compare two sides round by round; rounds that only one of them ran are left out.
+
+    The median, and the interval its order statistics give: one round in which a neighbour took the machine must neither move
+    the number nor widen it, which a mean and Student's t would let it do. Below six rounds no such interval has 95 %; low and
+    high are then the extremes.
+    Source: https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.quantile_test.html
+
+    Raises:
+        ValueError: a side was not run at all.
+    """
+    from scipy.stats import iqr
+
+    rounds = list(zip(candidate, reference, strict=False))
+    if not rounds:
+        raise ValueError("no rounds to compare")
+    # In logarithms, so that a over b and b over a are each other's inverse.
+    logs = [
+        math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds)) for ours, theirs in rounds
+    ]
+    median, low, high = median_interval(logs)
+    half = len(logs) // 2
+    clocks = [run.clock for pair in rounds for run in pair]
+    return Ratio(
+        value=math.exp(median),
+        low=math.exp(low),
+        high=math.exp(high),
+        spread=float(iqr(logs, scale="normal")),
+        n_rounds=len(logs),
+        crowding=statistics.median(max(ours.crowding, theirs.crowding) for ours, theirs in rounds),
+        steal=statistics.median(max(ours.steal, theirs.steal) for ours, theirs in rounds),
+        drift=math.exp(statistics.median(logs[-half:]) - statistics.median(logs[:half])) - 1 if half else 0.0,
+        clock=max(clocks) / min(clocks) - 1 if min(clocks) > 0 else 0.0,
+    )
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Give the median of values and its 95 % interval; below MIN_ROUNDS values there is none, and the extremes are given."""
+    from scipy.stats import quantile_test
+
+    median = statistics.median(values)
+    if len(values) < MIN_ROUNDS:
+        return median, min(values), max(values)
+    interval = quantile_test(values, q=median, p=0.5).confidence_interval(0.95)
+    # scipy-stubs declare the interval a float; it is a ConfidenceInterval with low and high.
+    # Source: https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.quantile_test.html
+    return median, float(interval.low), float(interval.high)  # type: ignore[attr-defined] # the stubs' mistake, see above
+
+
+def arithmetic(
+    kind: str, work: Work, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]
+) -> Arithmetic:
+    """Hold a variant's arithmetic against the machine's peak, both the medians of their runs.
+
+    Args:
+        kind: the variant's; decides which peak.
+        work: of its graph.
+        runs: the variant's.
+        peaks: the runs of `PeakSpec` by dtype.
+    """
+    dtype: Dtype = "int8" if "int8" in kind else "float32"
+    per_run = [
+        work.flops(run.n_pairs, run.n_tokens, run.n_tokens_squared) / statistics.fmean(run.seconds)
+        for run in runs
+    ]
+    peak = [peak_flops(dtype) * run.n_pairs / statistics.fmean(run.seconds) for run in peaks[dtype]]
+    return Arithmetic(statistics.median(per_run), dtype, statistics.median(peak))
+
+
+def percentiles(side: str, run: Run) -> Latency:
+    """Turn the calls of a run into a latency."""
+    p50, p95, p99 = (float(p) * 1000 for p in np.percentile(run.seconds, [50, 95, 99]))
+    return Latency(side, run.n_pairs, len(run.seconds), p50, p95, p99)

@@ -1,0 +1,171 @@
+"""Read private keys, public keys and certificates; a key is never copied to a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.x509 import Certificate
+
+
+PASSWORD_VARIABLE = "EXPORTER_KEY_PASSWORD"  # noqa: S105 # the name of a variable, not what is in it
+_MAX_KEY_BYTES = 1 << 20
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSigner:
+    """Sign with a private key and the certificate of its public key; `chain` leads from there to a root, without the root."""
+
+    key: Path
+    certificate: Path
+    chain: tuple[Path, ...] = ()
+
+
+def private_key(path: Path, ask: Callable[[str], str] | None) -> tuple[EllipticCurvePrivateKey, bool]:
+    """Read a private key, and say whether it was encrypted."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    raw = _read(path, "a private key")
+    encrypted = False
+    try:
+        try:
+            key = load_pem_private_key(raw, None)
+        except TypeError:  # encrypted
+            encrypted = True
+            key = load_pem_private_key(raw, _password(path, ask).encode())
+    except (ValueError, UnsupportedAlgorithm):
+        if encrypted:
+            raise RecipeError(f"{path}: wrong password") from None
+        raise RecipeError(f"{path} is no private key in PEM; make one with `{_MAKE_KEY}`") from None
+    if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
+        raise RecipeError(
+            f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}, make it with `{_MAKE_KEY}`"
+        )
+    return key, encrypted
+
+
+def _password(path: Path, ask: Callable[[str], str] | None) -> str:
+    if password := os.environ.get(PASSWORD_VARIABLE):
+        return password
+    if ask is None:
+        raise RecipeError(f"{path} is encrypted; set {PASSWORD_VARIABLE} to its password")
+    return ask(f"password of {path}")
+
+
+@contextmanager
+def readable(path: Path, key: EllipticCurvePrivateKey, *, encrypted: bool) -> Iterator[Path]:
+    """Give a path at which the library finds a key without a password; a decrypted one is in memory, at no other process's.
+
+    The library takes no password together with a certificate.
+    Source: https://github.com/sigstore/model-transparency/blob/main/src/model_signing/signing.py
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    if not encrypted:
+        yield path
+        return
+    with os.fdopen(os.memfd_create("key", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        yield Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def check_certificate(signer: CertificateSigner, key: EllipticCurvePrivateKey) -> None:
+    """Stop unless a certificate can sign today, with this key; the library would find out when somebody verifies."""
+    from cryptography import x509
+
+    for path in (signer.certificate, *signer.chain):
+        for certificate in certificates(path):
+            if problem := expired(certificate):
+                raise RecipeError(f"{path}: {problem}; ask who issued it for a new one")
+    certificate = certificates(signer.certificate)[0]
+    if certificate.public_key() != key.public_key():
+        raise RecipeError(f"{signer.certificate} is not the certificate of {signer.key}")
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        usage = None
+    if usage is None or not usage.digital_signature:
+        raise RecipeError(f"{signer.certificate} is not for signing; wanted keyUsage=digitalSignature in it")
+
+
+def certificates(path: Path) -> list[Certificate]:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificates(_read(path, "a certificate"))
+    except ValueError:
+        raise RecipeError(f"{path} is no certificate in PEM") from None
+
+
+def expired(certificate: Certificate) -> str:
+    """Say why a certificate is not valid now; empty when it is."""
+    now = datetime.now(UTC)
+    if now > certificate.not_valid_after_utc:
+        return f"the certificate of {name(certificate)} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    if now < certificate.not_valid_before_utc:
+        return f"the certificate of {name(certificate)} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
+    return ""
+
+
+def name(certificate: Certificate) -> str:
+    return certificate.subject.rfc4514_string()
+
+
+def public_key(path: Path) -> EllipticCurvePublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    raw = _read(path, "a public key")
+    try:
+        key = load_pem_public_key(raw)
+    except (ValueError, UnsupportedAlgorithm):
+        found = "a private key" if b"PRIVATE KEY" in raw else "no public key in PEM"
+        raise RecipeError(
+            f"{path} is {found}; get the public one with `openssl ec -in key.pem -pubout -out key.pub`"
+        ) from None
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise RecipeError(f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}")
+    return key
+
+
+def _kind_of(key: object) -> str:
+    curve = getattr(getattr(key, "curve", None), "name", None)
+    return (
+        f"a key of the curve {curve}"
+        if curve
+        else f"a key of another kind ({type(key).__name__.lstrip('_')})"
+    )
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_KEY_BYTES:
+            raise RecipeError(f"{path}: larger than {_MAX_KEY_BYTES >> 20} MiB, which {what} is not")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file; wanted {what} in PEM") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}; wanted {what} in PEM") from None
+
+
+def fingerprint(key: EllipticCurvePublicKey) -> str:
+    """Give the hash by which the library notes a key in a signature."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()

@@ -1,0 +1,115 @@
+"""Find out what a model's source says about its licence; nothing is guessed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.artifact.files import CARD
+from exporter.errors import BackendMissing, RecipeError
+from exporter.remote.hub import fetch
+
+if TYPE_CHECKING:
+    from exporter.artifact.manifest import SourceEntry
+
+# How licences are named in a card. Source: https://huggingface.co/docs/hub/repositories-licenses
+_LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
+_LICENCE_FILE = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)([-.].*)?", re.IGNORECASE)
+_LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "license*")
+_MAX_LICENCE_BYTES = 1 << 20
+_MAX_LINK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """What a model's source says about its licence.
+
+    `id`, `name` and `link` are `license`, `license_name` and `license_link` of a card; None where the source says nothing.
+    `texts` are its licence files, which go along. `where` names the place, for people.
+    """
+
+    id: str | None = None
+    name: str | None = None
+    link: str | None = None
+    texts: tuple[Path, ...] = ()
+    where: str = ""
+
+
+def licence_of(source: SourceEntry) -> Licence:
+    """Find the licence of an artifact's source: the sample's backbone, a folder, or a Hub repository at its commit.
+
+    Raises:
+        RecipeError: the folder or repository is gone.
+        BackendError: the Hub cannot be reached.
+        BackendMissing: the sample's backbone, or huggingface_hub, is not installed.
+    """
+    if source.source == "sample":
+        from exporter.sample.model import backbone_dir
+
+        return find_licence(backbone_dir())
+    if Path(source.source).is_absolute():
+        if not Path(source.source).is_dir():
+            raise RecipeError(
+                f"{source.source}: the model's folder is gone, and with it what it says about its licence"
+            )
+        return find_licence(Path(source.source))
+    instead = "publish where the model was fetched before"
+    folder, _ = fetch(source.source, source.revision, [CARD, *_LICENCE_FILES], instead=instead)
+    return find_licence(folder)
+
+
+def find_licence(folder: Path) -> Licence:
+    """Read what a model folder says about its licence: the front matter of its README.md, or a licence file; nothing is guessed.
+
+    A link out of the folder is not followed, so that a stranger's folder cannot have a file of this machine published.
+
+    Raises:
+        BackendMissing: huggingface_hub is not installed.
+    """
+    texts = tuple(
+        path
+        for path in sorted(folder.iterdir())
+        if _LICENCE_FILE.fullmatch(path.name) and _is_own(path, folder)
+    )
+    said = _front_matter(folder / CARD) if _is_own(folder / CARD, folder) else {}
+    stated = said.get("license")
+    if isinstance(stated, str) and _LICENCE_ID.fullmatch(stated):
+        return Licence(
+            stated, _plain(said.get("license_name")), _plain(said.get("license_link")), texts, f"its {CARD}"
+        )
+    if texts:
+        return Licence("other", "license-of-the-source", texts[0].name, texts, f"its {texts[0].name}")
+    return Licence()
+
+
+def _is_own(path: Path, folder: Path) -> bool:
+    """Tell whether a file lies in the folder, or, in the Hub's cache, among the blobs of its repository, and is no giant."""
+    try:
+        real = path.resolve(strict=True)
+        if not real.is_file() or real.stat().st_size > _MAX_LICENCE_BYTES:
+            return False
+    except (OSError, RuntimeError):
+        return False
+    folder = folder.resolve()
+    blobs = folder.parent.parent / "blobs"
+    return real.is_relative_to(folder) or (folder.parent.name == "snapshots" and real.is_relative_to(blobs))
+
+
+def _front_matter(path: Path) -> dict[str, object]:
+    import yaml
+
+    try:
+        from huggingface_hub import metadata_load
+    except ImportError:
+        raise BackendMissing(f"{CARD} needs huggingface_hub; pip install 'exporter[hub]'") from None
+    try:
+        found = metadata_load(path)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(value: object) -> str | None:
+    return value if isinstance(value, str) and value.isprintable() and 0 < len(value) <= _MAX_LINK else None

@@ -1,0 +1,1 @@
+"""The recipe: what a person asks for, and the kinds that can be asked for."""

@@ -1,0 +1,267 @@
+"""Read a recipe's YAML and word what is wrong with it.
+
+YAML 1.2; duplicate and unknown keys are errors, all of them reported at once with file and line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from exporter.errors import RecipeError
+from exporter.recipe.schema import KINDS, Bars, Measure, Model, Pairs, Part, Publish, Recipe, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ruamel.yaml.nodes import MappingNode
+
+
+# A recipe is a page of text; more than this is a mistake or an attack.
+_MAX_BYTES = 256 * 1024
+_MAX_KEYS = 1000
+
+Yaml: TypeAlias = "str | int | float | bool | None | list[Yaml] | dict[str, Yaml]"
+_Loc: TypeAlias = "tuple[int | str, ...]"
+
+
+def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, or say everything that is wrong with it.
+
+    Folders and pair files named relatively are taken from the recipe's own folder, those in `model` and `changes` from the
+    working directory.
+
+    Args:
+        path: the YAML file.
+        model: replaces `model.source`, and drops the revision that belonged to the old one.
+        changes: `where=value` texts, for example `variants.0.bars.min_speedup=2`; the value is read as YAML.
+
+    Raises:
+        RecipeError: the file cannot be read or does not describe a recipe; one line per finding.
+    """
+    data, lines = _read_yaml(path)
+    if not isinstance(data, dict):
+        raise RecipeError(
+            f"{path}: a recipe is a mapping with name, model and variants; found {_kind_of(data)}"
+        )
+    _make_paths_absolute(data, path.parent, path)
+    if model is not None:
+        old = data.get("model")
+        kept = (
+            {key: value for key, value in old.items() if key != "revision"} if isinstance(old, dict) else {}
+        )
+        data["model"] = {**kept, "source": model}
+    for change in changes:
+        _set(data, change, path)
+    _make_paths_absolute(data, Path.cwd(), path)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_finding(path, lines, problem) for problem in error.errors())) from None
+
+
+def load_bars(path: Path) -> dict[str, Bars]:
+    """Read bars from a YAML file of `kind: {bar: limit}`.
+
+    Raises:
+        RecipeError: the file cannot be read, names an unknown kind or an unknown bar.
+    """
+    data, lines = _read_yaml(path)
+    if not isinstance(data, dict) or not data:
+        raise RecipeError(
+            f"{path}: bars are a mapping of kind to limits, for example `onnx-int8: {{min_speedup: 1.5}}`"
+        )
+    if unknown := [kind for kind in data if kind not in KINDS]:
+        raise RecipeError(f"{path}: {unknown[0]!r} is no kind; the kinds are {', '.join(KINDS)}")
+    bars, findings = {}, []
+    for kind, limits in data.items():
+        try:
+            bars[kind] = Bars.model_validate(limits)
+        except ValidationError as error:
+            problems = (
+                {**problem, "loc": ("variants", 0, kind, "bars", *problem["loc"])}
+                for problem in error.errors()
+            )
+            located = {
+                ("variants", 0, "bars", *loc[1:]): line
+                for loc, line in lines.items()
+                if loc and loc[0] == kind
+            }
+            findings += [
+                _finding(path, located, problem).replace("variants.0.bars", kind) for problem in problems
+            ]
+    if findings:
+        raise RecipeError("\n".join(findings))
+    return bars
+
+
+def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
+    """Give a YAML file as plain data, and the line on which each key stands."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+            raise RecipeError(f"{path}: no file; a recipe is a YAML file")
+        if path.stat().st_size > _MAX_BYTES:
+            raise RecipeError(f"{path}: larger than {_MAX_BYTES // 1024} KiB, which no recipe is")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; there is {', '.join(near)}" if near else ""
+        raise RecipeError(f"{path}: no such file{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as text: {error}") from None
+    try:
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Constructor = _Constructor
+        data = yaml.load(text)
+        lines: dict[_Loc, int] = {}
+        _collect_lines(YAML(typ="rt").load(text), (), lines, set())
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = (error.problem or "not valid YAML").split("\n", 1)[0]
+        if problem.startswith("but ") and error.context:  # half a sentence
+            problem = f"{error.context}, {problem}"
+        raise RecipeError(f"{place}: {problem}") from None
+    except (YAMLError, RecursionError, ValueError) as error:  # ValueError: a tag or a date that is none
+        raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    return data, lines
+
+
+class _Constructor(SafeConstructor):
+    """Merges (`<<`) as YAML does, but stops where merges of merges grow to any size."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MAX_KEYS:
+            raise ConstructorError(
+                None, None, f"more than {_MAX_KEYS} keys in one mapping, merged ones counted", node.start_mark
+            )
+
+
+def _collect_lines(node: object, loc: _Loc, lines: dict[_Loc, int], seen: set[int]) -> None:
+    if id(node) in seen:  # an alias; a nest of them would be walked 2^n times
+        return
+    seen.add(id(node))
+    marks = getattr(getattr(node, "lc", None), "data", None) or {}
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in children:
+        if key in marks:
+            lines[(*loc, key)] = marks[key][0] + 1
+        if isinstance(child, dict | list):
+            _collect_lines(child, (*loc, key), lines, seen)
+
+
+def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
+    """Carry out one `--set where=value` on plain data; what it then means is checked with the rest."""
+    where, equals, text = change.partition("=")
+    if not equals or not where:
+        raise RecipeError(f"--set {change!r}: write where=value, for example variants.0.bars.min_speedup=2")
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError):
+        raise RecipeError(f"--set {change!r}: {text!r} is not a YAML value") from None
+    *parents, last = where.split(".")
+    node: Yaml = data
+    for step in parents:
+        if isinstance(node, dict):
+            node = node.setdefault(step, {})
+        elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
+            node = node[int(step)]
+        else:
+            raise RecipeError(f"--set {change!r}: {path} has no {where}; {step!r} leads nowhere")
+    if isinstance(node, dict):
+        node[last] = value
+    elif isinstance(node, list) and last.isdecimal() and int(last) < len(node):
+        node[int(last)] = value
+    else:
+        raise RecipeError(f"--set {change!r}: {path} has no {where}")
+
+
+def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> None:
+    """Turn the names of existing or plainly written folders and files into absolute ones; leave Hub ids and sample sets."""
+    model, pairs = data.get("model"), data.get("pairs")
+    if (
+        isinstance(model, dict)
+        and isinstance(source := model.get("source"), str)
+        and source not in ("", "sample")
+    ):
+        named_as_path = source.startswith(("./", "../", "/", "~")) or source in (".", "..")
+        if named_as_path or os.path.isdir(base / source):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
+            model["source"] = _absolute(source, base, recipe)
+    if isinstance(pairs, dict):
+        for key in ("verify", "calibrate"):
+            if isinstance(name := pairs.get(key), str) and name and not name.startswith("sample/"):
+                pairs[key] = _absolute(name, base, recipe)
+
+
+def _absolute(name: str, base: Path, recipe: Path) -> str:
+    try:
+        return str((base / Path(name).expanduser()).resolve())
+    except (RuntimeError, ValueError, OSError) as error:  # nobody's home, a null byte, a loop of links
+        raise RecipeError(f"{recipe}: {name!r} is no path: {error}") from None
+
+
+def _finding(path: Path, lines: dict[_Loc, int], problem: object) -> str:
+    """Word one pydantic error as `file:line: where: what was found, what was wanted`."""
+    assert isinstance(problem, dict)
+    loc: _Loc = tuple(problem["loc"])
+    plain = tuple(
+        step for i, step in enumerate(loc) if not (i == 2 and loc[0] == "variants" and step in KINDS)
+    )
+    line = next((lines[plain[:end]] for end in range(len(plain), 0, -1) if plain[:end] in lines), None)
+    place = f"{path}:{line}" if line else str(path)
+    where = ".".join(str(step) for step in plain)
+    found = problem.get("input")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = f"unknown key{_did_you_mean(str(plain[-1]), _fields_at(loc))}"
+    elif problem["type"] == "union_tag_invalid":
+        tag = str(found.get("kind")) if isinstance(found, dict) else ""
+        message = f"{tag!r} is no kind{_did_you_mean(tag, tuple(KINDS))}"
+        where += ".kind"
+    elif problem["type"] == "union_tag_not_found":
+        message = f"a variant needs a kind, one of {', '.join(KINDS)}"
+    elif problem["type"] == "missing":
+        message = "missing"
+    elif not isinstance(found, dict | list | BaseModel | tuple):
+        text = (
+            repr(found)
+            if not isinstance(found, int) or abs(found) < 1 << 64
+            else "a number of more than 64 bits"
+        )
+        message = (
+            f"{message[0].lower()}{message[1:]}, found {text if len(text) <= 200 else f'{text[:200]}...'}"
+        )
+    return f"{place}: {where}: {message}" if where else f"{place}: {message}"
+
+
+def _fields_at(loc: _Loc) -> tuple[str, ...]:
+    """Name the keys that may stand where `loc` points."""
+    parts: dict[str, type[Part]] = {
+        "model": Model,
+        "pairs": Pairs,
+        "reference": Reference,
+        "measure": Measure,
+        "publish": Publish,
+    }
+    if len(loc) == 1:
+        return tuple(Recipe.model_fields)
+    if loc[0] == "variants":
+        return tuple(Bars.model_fields) if "bars" in loc[:-1] else tuple(KINDS[str(loc[2])].model_fields)
+    return tuple(parts[str(loc[0])].model_fields)
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+
+
+def _kind_of(data: Yaml) -> str:
+    return "nothing" if data is None else f"a {type(data).__name__}"

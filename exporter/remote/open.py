@@ -1,0 +1,81 @@
+"""Open whatever lies at an address."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.artifact.files import MANIFEST, list_files, sha256_file
+from exporter.remote.source import BESIDE, Listed, Source
+
+if TYPE_CHECKING:
+    from exporter.artifact.files import FileEntry
+    from exporter.remote.address import Place
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """An artifact's folder on this machine."""
+
+    folder: Path
+    files: dict[str, Listed]
+
+    @property
+    def version(self) -> str:
+        """The hash over all files."""
+        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
+
+    def same(self, entry: FileEntry, file: Path) -> bool:
+        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        del file
+        return self.files.get(entry.path) == Listed(entry.size_bytes, entry.sha256)
+
+    def copy(self, path: str, to: Path, limit_bytes: int) -> None:
+        """Write the file there to a new file here."""
+        del limit_bytes  # its size was read from the disk
+        with (self.folder / path).open("rb") as there, to.open("xb") as here:
+            shutil.copyfileobj(there, here)
+
+
+def folder_source(folder: Path) -> FolderSource | None:
+    """Open a folder; None if there is none.
+
+    Raises:
+        IntegrityError: it holds a link or special file.
+    """
+    if not folder.is_dir():
+        return None
+    listed = {file.path: Listed(file.size_bytes, file.sha256) for file in list_files(folder)}
+    for name in (MANIFEST, *BESIDE):
+        if (path := folder / name).is_file() and name not in listed:
+            listed[name] = Listed(path.stat().st_size, sha256_file(path))
+    return FolderSource(folder, listed)
+
+
+def open_source(place: Place) -> Source | None:
+    """Open what lies at a place; None if nothing does.
+
+    Raises:
+        RecipeError: there is no such repository, or no such bucket.
+        BackendError: the place cannot be reached, or refuses.
+        BackendMissing: the library that knows the way is not installed.
+        IntegrityError: what lies there is damaged.
+    """
+    match place.kind:
+        case "dir":
+            return folder_source(Path(place.where))
+        case "hf":
+            from exporter.remote.hub import hub_source
+
+            return hub_source(place)
+        case "oci":
+            from exporter.remote.oci import oci_source
+
+            return oci_source(place)
+        case "s3":
+            from exporter.remote.bucket import bucket_source
+
+            return bucket_source(place)

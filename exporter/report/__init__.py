@@ -1,0 +1,1 @@
+"""The report: what was measured, as data and as text."""

@@ -1,0 +1,84 @@
+"""The self-test as JSON and Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from exporter.errors import BackendError
+from exporter.report.table import md_table
+from exporter.selftest.trials import FALSE_GAIN, PRECISION, QUALITY_BAR, SPEED_BAR, SelfTest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_RATES = (
+    f"Speed: bar {SPEED_BAR}, precision {PRECISION:.1%}; a false alarm is a fail, or a pass at {FALSE_GAIN} either way round. "
+    "Slowed artifacts sleep after each call. Replayed: recorded rounds judged again from a random one on, either side as the "
+    f"candidate, slowed by calculation. nDCG: bar {QUALITY_BAR} on as many queries, drawn with replacement; a false alarm is a "
+    "fail. Shares with 95 % intervals (Clopper-Pearson)."
+)
+
+
+def markdown(found: SelfTest) -> str:
+    """Write what was found: problems first, the mutants, the error rates."""
+    machine = found.machine
+    mutants = [
+        (
+            mutant.name,
+            ", ".join(mutant.caught_by) or ("not made" if mutant.skipped else "NOT CAUGHT"),
+            mutant.skipped,
+        )
+        for mutant in found.mutants
+    ]
+    rates = [
+        (
+            rate.what,
+            rate.how,
+            str(rate.n_trials),
+            str(rate.n_pass),
+            str(rate.n_invalid),
+            str(rate.n_fail),
+            f"{rate.share:.1%} {rate.event} ({rate.low:.1%} to {rate.high:.1%})",
+        )
+        for rate in found.rates
+    ]
+    lines = [
+        f"# Self-test of the gate on {found.name}, {found.kind}",
+        "",
+        f"Measured {found.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores.",
+        "",
+        *(
+            [f"- {problem}" for problem in found.problems]
+            or ["Every mutant was caught, and the error rates are within their limits."]
+        ),
+        "",
+        "## Mutants",
+        "",
+        *md_table(("wrong on purpose", "failed by", "why not made"), mutants),
+    ]
+    if rates:
+        lines += [
+            "",
+            "## Error rates",
+            "",
+            _RATES,
+            "",
+            *md_table(("what is judged", "how", "trials", "pass", "invalid", "fail", "rate"), rates),
+        ]
+    return "\n".join([*lines, ""])
+
+
+def write_selftest(found: SelfTest, folder: Path) -> None:
+    """Write selftest.json and selftest.md.
+
+    Raises:
+        BackendError: the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "selftest.json").write_bytes(TypeAdapter(SelfTest).dump_json(found, indent=1))
+        (folder / "selftest.md").write_text(markdown(found), encoding="utf-8")
+    except OSError as error:
+        raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,95 @@
+"""Run the self-test on an artifact."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.errors import RecipeError
+from exporter.export.build import N_PROOF_PAIRS, build_variants
+from exporter.machine import this_machine
+from exporter.measure.fidelity import Expected, measure_fidelity
+from exporter.measure.lengths import token_counts
+from exporter.measure.reference import device_for, reference_scores, tuned_reference
+from exporter.measure.workspace import bars_of, open_artifact, spec_of
+from exporter.pairs import spread_out, whole_queries
+from exporter.recipe.schema import Onnx, OnnxInt8
+from exporter.selftest.mutants import Good
+from exporter.selftest.trials import SELFTEST_SCHEMA, Rate, SelfTest, try_mutants, try_qualities, try_speeds
+from exporter.worker.job import Run
+
+if TYPE_CHECKING:
+    from exporter.progress import Progress
+
+# Queries that mutants are judged on: a wrong model shows on far fewer than small losses need.
+N_MUTANT_QUERIES = 100
+
+
+def selftest(
+    folder: Path, progress: Progress, *, started_at: str, kind: str | None = None, n_trials: int = 0
+) -> SelfTest:
+    """Try the gate on artifacts that are wrong on purpose, and measure how often it is wrong.
+
+    Args:
+        folder: a good artifact with an ONNX variant.
+        progress: told what is going on.
+        started_at: now, ISO 8601 in UTC.
+        kind: the ONNX variant, by default the first.
+        n_trials: of the artifact's speed against itself; 0 tries mutants only.
+
+    Raises:
+        RecipeError: the folder is no artifact, or has no such ONNX variant; its model or pairs are gone.
+        IntegrityError: its files, or its model, are not what its manifest says.
+        BackendError: the reference or an engine fails.
+    """
+    manifest, recipe, pair_set, source = open_artifact(folder, progress)
+    machine = this_machine()
+    kinds = [entry.kind for entry in manifest.variants if entry.engine == "onnxruntime"]
+    if not kinds or (kind and kind not in kinds):
+        raise RecipeError(
+            f"{folder} has no ONNX variant {kind or ''}; it has {', '.join(e.kind for e in manifest.variants)}"
+        )
+    entry = manifest.variant(kind or kinds[0])
+    spec, bars = spec_of(folder, entry, machine), bars_of(recipe)[entry.kind]
+    tuned = tuned_reference(
+        source, recipe.model.max_length, device_for(recipe.reference.device), pair_set, progress
+    )
+    expected = Expected(pair_set, reference_scores(source, tuned, pair_set, progress), source.weights_bytes)
+
+    other = (OnnxInt8 if entry.kind == "onnx" else Onnx).model_validate(
+        {"kind": "onnx-int8" if entry.kind == "onnx" else "onnx", "bars": bars}
+    )
+    with tempfile.TemporaryDirectory(prefix="exporter-other-") as scratch:
+        (built,) = build_variants(
+            recipe.model_copy(update={"variants": (other,)}),
+            source,
+            calibrate=(),
+            proof=spread_out(pair_set, N_PROOF_PAIRS),
+            into=Path(scratch),
+            progress=progress,
+        )
+        few = expected.picked(whole_queries(pair_set, N_MUTANT_QUERIES))
+        n_tokens = token_counts(folder, entry.kind, few.pair_set.pairs, manifest.max_length)
+        good = Good(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
+        fails, mutants = try_mutants(good, spec, bars, few, progress)
+    rates: tuple[Rate, ...] = ()
+    rounds: tuple[tuple[Run, Run], ...] = ()
+    if n_trials:
+        rates, rounds = try_speeds(spec, pair_set, n_trials, progress)
+        if pair_set.labels is not None:
+            with progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
+                fidelity = measure_fidelity(manifest, entry, spec, expected, step)
+            rates += try_qualities(good, spec, fidelity, expected, progress)
+    return SelfTest(
+        schema=SELFTEST_SCHEMA,
+        name=manifest.name,
+        kind=entry.kind,
+        manifest_root=manifest.root,
+        started_at=started_at,
+        machine=machine,
+        good_fails=fails,
+        mutants=mutants,
+        rates=rates,
+        rounds=rounds,
+    )

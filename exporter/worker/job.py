@@ -1,0 +1,146 @@
+"""What a worker is asked and what it answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.runtime.engine import Precision
+
+Dtype = Literal["float32", "int8"]
+TorchDtype = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class TorchSpec:
+    """The PyTorch model: `workers` threads call `CrossEncoder.predict`, each with `threads` of torch's own.
+
+    The reference is in float32; other types are for comparing on a GPU.
+    """
+
+    folder: str
+    max_length: int
+    device: str
+    batch_size: int
+    workers: int
+    threads: int
+    dtype: TorchDtype = "float32"
+
+    def __str__(self) -> str:
+        """Give the plan as people write it."""
+        where = "" if self.device == "cpu" else f"{self.device}, "
+        what = "" if self.dtype == "float32" else f"{self.dtype}, "
+        return f"{where}{what}{self.workers}x{self.threads}, batch {self.batch_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSpec:
+    """A variant of an artifact under a plan, run through `runtime.Reranker`.
+
+    `precision` is the runtime's; `slowdown` is slept after each call, as a share of what it took: a slow-down of known size.
+    """
+
+    folder: str
+    kind: str
+    workers: int
+    threads: int
+    token_budget: int
+    precision: Precision = "stated"
+    slowdown: float = 0.0
+
+    def __str__(self) -> str:
+        """Give the plan as people write it."""
+        return f"{self.workers}x{self.threads}, {self.token_budget} tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class PeakSpec:
+    """The engine's own matrix product, one for each pair, so large that nothing but arithmetic counts: what a machine can do.
+
+    `dtype` is float32, or int8 for unsigned by signed bytes; `peak_flops` counts a product.
+    """
+
+    dtype: Dtype
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        """Give it as people write it."""
+        m, k, n = PEAK_SHAPES[self.dtype]
+        return f"{self.workers}x{self.threads}, products of {m}x{k}x{n}"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSpec:
+    """Another library on the same weights, prepared in `folder`: `batch` pairs at a time, or all candidates of a query."""
+
+    peer: str
+    folder: str
+    batch: int | None
+    workers: int
+    threads: int
+
+    def __str__(self) -> str:
+        """Give the plan as people write it."""
+        return f"batch {self.batch}" if self.batch else "a query a batch"
+
+
+Spec = TorchSpec | ArtifactSpec | PeerSpec | PeakSpec
+# The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a quarter slower.
+PEAK_SHAPES = {"float32": (256, 1536, 384), "int8": (128, 4096, 512)}
+PEAK_DTYPES: tuple[Dtype, ...] = ("float32", "int8")
+
+
+def peak_flops(dtype: Dtype) -> int:
+    """Count the multiplications and additions of one product of `PeakSpec`."""
+    return 2 * math.prod(PEAK_SHAPES[dtype])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Passes over the pairs at these positions of a job's, at least `n_passes` of them."""
+
+    positions: tuple[int, ...]
+    n_passes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker does with each of `specs`.
+
+    `score`: give the scores of all pairs, or, where there are `calls`, of each call's, one call after the other. `time`: warm
+    up on the first `n_warmup` pairs, then time each of `calls`, whose passes go on until `min_s` seconds.
+    """
+
+    task: Literal["score", "time", "turns"]
+    specs: tuple[Spec, ...]
+    pairs: tuple[tuple[str, str], ...]
+    calls: tuple[Call, ...] = ()
+    n_warmup: int = 0
+    min_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one worker measured with one spec. Raw seconds, never averages.
+
+    `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the processor time
+    over wall time and cores of the timed passes, 0...1; `crowding` how much of the cores it was to use others had meanwhile,
+    0...1: other processes, or the host of a virtual machine, `steal` the host's part of it; `clock` is how often a second a
+    fixed piece of arithmetic was done on one core before and after, the mean: it falls when the CPU gets slower; `tokenize_s`
+    is the tokenizer's part of one pass; `load_s` includes importing the engine.
+    """
+
+    n_pairs: int
+    n_tokens: int
+    n_tokens_squared: int
+    seconds: tuple[float, ...]
+    tokenize_s: float
+    load_s: float
+    cpu_share: float
+    crowding: float
+    steal: float
+    clock: float
+    device_s: float
+    peak_rss_bytes: int
