@@ -27,7 +27,7 @@ Outcome = Literal["pass", "fail", "invalid"]
 MAX_SPREAD = 0.10
 # How much of the cores others may have while speed is measured. A steady load spreads nothing and still moves the ratio: with
 # both of two cores busy elsewhere an int8 variant read as 6.1 times tuned PyTorch instead of 3.6.
-MAX_CROWDING = 0.05
+MAX_CPU_CONTENTION = 0.05
 # By how much the speed-up may differ between the first and the second half of the rounds, and the clock between two runs.
 MAX_DRIFT = 0.10
 MAX_CLOCK_CHANGE = 0.15
@@ -66,28 +66,28 @@ def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ..
         speedup: over tuned PyTorch, or None where it was not measured; a speed bar is then invalid.
     """
     parity = found.parity
-    checks = [_at_most("non-finite scores", parity.n_nonfinite, 0), *_soundness(found)]
+    checks = [_at_most("nonfinite_scores", parity.n_nonfinite, 0), *_soundness(found)]
     if bars.min_ndcg_retained is not None:
         checks.append(_quality(found.quality, bars.min_ndcg_retained))
     for name, observed, bar in (
-        ("Kendall tau-b", parity.kendall_tau, bars.min_kendall_tau),
-        ("top-1 agreement", parity.top1_agreement, bars.min_top1_agreement),
-        ("top-10 overlap", parity.top10_overlap, bars.min_top10_overlap),
+        ("min_kendall_tau", parity.kendall_tau, bars.min_kendall_tau),
+        ("min_top1_agreement", parity.top1_agreement, bars.min_top1_agreement),
+        ("min_top10_overlap", parity.top10_overlap, bars.min_top10_overlap),
     ):
         if bar is not None:
             checks.append(_at_least(name, observed, bar))
     if bars.max_abs_diff is not None:
-        checks.append(_at_most("max |diff|, logits", parity.max_abs_diff, bars.max_abs_diff))
+        checks.append(_at_most("max_abs_diff", parity.max_abs_diff, bars.max_abs_diff))
     if bars.max_batch_delta is not None:
-        checks.append(_at_most("max |diff| alone or batched", found.batches.max_delta, bars.max_batch_delta))
+        checks.append(_at_most("max_batch_delta", found.batches.max_delta, bars.max_batch_delta))
     if bars.max_size_ratio is not None:
-        checks.append(_at_most("size over reference weights", found.size_ratio, bars.max_size_ratio))
+        checks.append(_at_most("max_size_ratio", found.size_ratio, bars.max_size_ratio))
     if bars.min_speedup is not None:
         checks.append(judge_speed(speedup, bars.min_speedup))
     return tuple(checks)
 
 
-def doubts(ratio: Ratio) -> tuple[str, ...]:
+def validity_problems(ratio: Ratio) -> tuple[str, ...]:
     """Say what speaks against trusting a speed-up, with what was found and what is allowed; empty where nothing does."""
     found = []
     if ratio.n_rounds < MIN_ROUNDS:
@@ -95,8 +95,8 @@ def doubts(ratio: Ratio) -> tuple[str, ...]:
     for value, most, said in (  # NaN is not below a limit either
         (ratio.spread, MAX_SPREAD, "rounds spread by {:.1%}"),
         (
-            ratio.crowding,
-            MAX_CROWDING,
+            ratio.cpu_contention,
+            MAX_CPU_CONTENTION,
             f"others had {{:.1%}} of the cores meanwhile, the host {ratio.steal:.1%} of it",
         ),
         (abs(ratio.drift), MAX_DRIFT, "the speed-up drifted by {:.1%}"),
@@ -109,10 +109,10 @@ def doubts(ratio: Ratio) -> tuple[str, ...]:
 
 def judge_speed(ratio: Ratio | None, bar: float) -> Check:
     """Hold a speed-up against a bar: pass or fail only where nothing is doubtful and the whole interval lies on one side."""
-    name, wanted = "speed-up over tuned torch", f"≥ {bar:g}"
+    name, wanted = "min_speedup", f"≥ {bar:g}"
     if ratio is None:
         return Check(name, 0.0, wanted, "invalid", "speed was not measured")
-    if found := doubts(ratio):
+    if found := validity_problems(ratio):
         return Check(name, ratio.value, wanted, "invalid", "; ".join(found))
     if ratio.low >= bar:
         return Check(name, ratio.value, wanted, "pass")
@@ -141,9 +141,9 @@ def _soundness(found: Fidelity) -> list[Check]:
     """Give the checks that stand in no recipe, because nobody would want less."""
     parity = found.parity
     checks = [
-        _at_most("scores off the reference's scale", parity.relative_rms, MAX_RELATIVE_RMS),
+        _at_most("relative_rms", parity.relative_rms, MAX_RELATIVE_RMS),
         _at_most(
-            "one query's scores off",
+            "worst_query_relative_rms",
             parity.worst_query_relative_rms,
             MAX_QUERY_RELATIVE_RMS,
             f"query {parity.farthest_query}",
@@ -156,24 +156,24 @@ def _soundness(found: Fidelity) -> list[Check]:
             if farthest.name != TRUNCATED
             else "truncated pairs"
         )
-        checks.append(_at_most("one length's scores off", farthest.relative_rms, MAX_RELATIVE_RMS, where))
-    checks.append(_at_most("scores off in company", found.batches.relative_rms, MAX_RELATIVE_RMS))
+        checks.append(_at_most("worst_length_relative_rms", farthest.relative_rms, MAX_RELATIVE_RMS, where))
+    checks.append(_at_most("batch_relative_rms", found.batches.relative_rms, MAX_RELATIVE_RMS))
     contents = found.contents
     if "int8" in found.kind:
-        checks.append(_at_least("int8 share of weights", contents.int8_share, MIN_PROMISED_SHARE))
+        checks.append(_at_least("promised_weight_share", contents.int8_share, MIN_PROMISED_SHARE))
     elif "fp16" in found.kind:
-        checks.append(_at_least("fp16 share of weights", contents.fp16_share, MIN_PROMISED_SHARE))
+        checks.append(_at_least("promised_weight_share", contents.fp16_share, MIN_PROMISED_SHARE))
     else:
-        checks.append(_at_most("share of weights below fp32", contents.int8_share + contents.fp16_share, 0))
+        checks.append(_at_most("lower_precision_share", contents.int8_share + contents.fp16_share, 0))
     if found.saturation is not None and found.isa in ("avx2", "avx512"):
         sums = found.saturation
-        checks.append(_at_most("largest int16 sum", max(sums.highest, -sums.lowest), LARGEST_SUM, sums.worst))
-    return [*checks, _at_most("max |diff| of two runs", found.repeat_diff, MAX_REPEAT_DIFF)]
+        checks.append(_at_most("max_int16_sum", max(sums.highest, -sums.lowest), LARGEST_SUM, sums.worst))
+    return [*checks, _at_most("repeat_diff", found.repeat_diff, MAX_REPEAT_DIFF)]
 
 
 def _quality(found: Quality | None, bar: float) -> Check:
     """Pass where the whole interval clears the bar; where only the estimate does, more queries could show it: no verdict."""
-    name, wanted = "nDCG@10 retained, lower bound", f"≥ {bar:g}"
+    name, wanted = "min_ndcg_retained", f"≥ {bar:g}"
     if found is None:
         return Check(name, 0.0, wanted, "invalid", "the pairs have no labels")
     if (
@@ -201,6 +201,6 @@ def unsettled(runs: dict[str, list[Run]], bars: Mapping[str, Bars], precision: f
     going = set()
     for kind in (kind for kind, of_kind in bars.items() if of_kind.min_speedup is not None):
         ratio = speedup(runs[kind], runs["torch tuned"])
-        if doubts(ratio) or (ratio.high - ratio.low) / 2 > precision * ratio.value:
+        if validity_problems(ratio) or (ratio.high - ratio.low) / 2 > precision * ratio.value:
             going |= {kind, "torch tuned"}
     return frozenset(going)

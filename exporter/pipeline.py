@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import REPORT, list_files
 from exporter.artifact.manifest import MANIFEST_SCHEMA, Manifest, SourceEntry, read_manifest, write_manifest
 from exporter.artifact.staging import staged
-from exporter.consumers.check import ConsumerReport, check_consumers, company_effects
+from exporter.consumers.check import ConsumerReport, batch_tolerances, check_consumers
 from exporter.errors import RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants, is_current, pair_entries, tools
 from exporter.export.folder import write_config_and_tokenizer
 from exporter.export.source import find_source
 from exporter.gate import judge, outcome, unsettled
 from exporter.machine import this_machine, this_platform
-from exporter.measure.fidelity import Expected, measure_fidelity, own_precision
+from exporter.measure.fidelity import ReferenceScores, engine_default, measure_fidelity
 from exporter.measure.lengths import positions_by_length
 from exporter.measure.reference import device_for, reference_scores, tuned_reference
 from exporter.measure.rounds import measure, measure_latency, measure_lengths
-from exporter.measure.speed import LengthSpeed, arithmetic, pool, speedup
+from exporter.measure.speed import LengthSpeed, pool, speedup, utilization
 from exporter.measure.tune import default_torch, with_plans
 from exporter.measure.workspace import bars_of, open_artifact, recipe_of, spec_of
 from exporter.pairs import N_TIMED_PAIRS, load_pair_sets, spread_out
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from exporter.progress import Progress
-    from exporter.publish.layout import Profile as Layout
+    from exporter.publish.layout import LayoutProfile
     from exporter.publish.signature import Signer
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
@@ -152,7 +152,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     device = device_for(recipe.reference.device)
     tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, progress)
     reference = reference_scores(source, tuned, pair_set, progress)
-    expected = Expected(pair_set, reference, source.weights_bytes)
+    expected = ReferenceScores(pair_set, reference, source.weights_bytes)
     candidates = {entry.kind: spec_of(folder, entry, machine) for entry in manifest.variants}
     fidelity = {}
     for entry in manifest.variants:
@@ -171,7 +171,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
         sides,
         spread_out(pair_set, N_TIMED_PAIRS),
         progress,
-        seldom=frozenset(
+        baselines=frozenset(
             {
                 "torch default",
                 *peaks,
@@ -203,7 +203,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
                 fidelity=fidelity[kind],
                 plan=next(p for p in entry.plans if (p.isa, p.n_cores) == (machine.isa, machine.n_cores)),
                 throughput=pooled[kind],
-                arithmetic=arithmetic(kind, entry.work, runs[kind], peak_runs),
+                utilization=utilization(kind, entry.flop_count, runs[kind], peak_runs),
                 speedup_tuned=ratio,
                 speedup_default=speedup(runs[kind], runs["torch default"]),
                 latency=latency[kind],
@@ -211,7 +211,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
                     LengthSpeed(name, len(buckets[name]), rate, rate / by_length["torch tuned"][name])
                     for name, rate in by_length[kind].items()
                 ),
-                own_precision=own_precision(spec, expected) if entry.engine == "openvino" else None,
+                engine_default=engine_default(spec, expected) if entry.engine == "openvino" else None,
                 checks=checks,
                 verdict=outcome(checks),
             )
@@ -261,7 +261,7 @@ def publish(
     *,
     started_at: str,
     kinds: Sequence[str] = (),
-    layout: Layout = "hub",
+    layout: LayoutProfile = "hub",
     signer: Signer | None = None,
     ask: Callable[[str], str] | None = None,
     builder: str = LOCAL_BUILDER,
@@ -305,7 +305,7 @@ def publish(
 
     def check(staged: Path, published: Manifest) -> ConsumerReport:
         pair_set, _ = load_pair_sets(recipe)
-        effects = company_effects(recipe, report)
+        effects = batch_tolerances(recipe, report)
         return check_consumers(staged, published, pair_set, progress, started_at=started_at, effects=effects)
 
     with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:

@@ -257,9 +257,7 @@ def find_inputs(
     return Inputs(recipe, source, verify, calibrate)
 
 
-def rebuild(
-    inputs: Inputs, into: Path, progress: Progress
-) -> tuple[VariantEntry, ...]:
+def rebuild(inputs: Inputs, into: Path, progress: Progress) -> tuple[VariantEntry, ...]:
     """Build the files of an artifact into a folder, without plans, manifest or report.
 
     Raises:

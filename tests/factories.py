@@ -10,25 +10,25 @@ import numpy as np
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import (
     MANIFEST_SCHEMA,
+    FlopCount,
     Manifest,
     PairsEntry,
     PlanEntry,
     SourceEntry,
     SweepRow,
     VariantEntry,
-    Work,
     write_manifest,
 )
 from exporter.gate import Check
 from exporter.machine import Machine
-from exporter.measure.batch_invariance import BatchEffect
+from exporter.measure.batch_invariance import BatchInvariance
 from exporter.measure.contents import Contents
 from exporter.measure.fidelity import Fidelity
 from exporter.measure.lengths import LengthBucket, PairScore
 from exporter.measure.parity import Parity
 from exporter.measure.quality import Quality
 from exporter.measure.saturation import Saturation
-from exporter.measure.speed import Arithmetic, Latency, LengthSpeed, Ratio, Throughput
+from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization
 from exporter.pairs import PairSet
 from exporter.recipe.schema import Bars, Recipe
 from exporter.report.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
@@ -91,7 +91,7 @@ def a_run(**changes: object) -> Run:
         tokenize_s=0.1,
         load_s=0.5,
         cpu_share=0.9,
-        crowding=0.02,
+        cpu_contention=0.02,
         steal=0.01,
         clock=20_000.0,
         device_s=0.0,
@@ -111,7 +111,7 @@ def a_throughput(**changes: object) -> Throughput:
         spread=0.01,
         tokenize_share=0.1,
         cpu_share=0.9,
-        crowding=0.02,
+        cpu_contention=0.02,
         steal=0.01,
         load_s=0.5,
         peak_rss_bytes=200_000_000,
@@ -127,7 +127,7 @@ def a_ratio(**changes: object) -> Ratio:
         high=2.1,
         spread=0.02,
         n_rounds=6,
-        crowding=0.02,
+        cpu_contention=0.02,
         steal=0.01,
         drift=0.01,
         clock=0.02,
@@ -203,8 +203,8 @@ def a_fidelity(**changes: object) -> Fidelity:
         parity=a_parity(),
         quality=a_quality(),
         lengths=(a_bucket(),),
-        batches=BatchEffect(
-            n_pairs=4, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_orders=12, n_flips=0
+        batches=BatchInvariance(
+            n_pairs=4, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_pairs_ordered=12, n_inversions=0
         ),
         repeat_diff=0.0,
         worst_query="a query",
@@ -227,13 +227,13 @@ def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
         fidelity=a_fidelity(kind=kind) if kind == "onnx" else an_int8_fidelity(kind=kind),
         plan=a_plan(),
         throughput=a_throughput(side=kind),
-        arithmetic=Arithmetic(6e10, "float32", 8e10),
+        utilization=Utilization(6e10, "float32", 8e10),
         speedup_tuned=a_ratio(),
         speedup_default=a_ratio(value=3.0, low=2.9, high=3.1),
         latency=(a_latency(side=kind),),
         length_speeds=(LengthSpeed("1 to 64", 4, pairs_per_s=100.0, over_tuned=2.0),),
-        own_precision=None,
-        checks=(Check("Kendall tau-b", 0.97, "≥ 0.5", "pass"),),
+        engine_default=None,
+        checks=(Check("min_kendall_tau", 0.97, "≥ 0.5", "pass"),),
         verdict="pass",
     )
     return _changed(row, changes)
@@ -302,7 +302,7 @@ def a_manifest(folder: Path, **changes: object) -> Manifest:
                 files=(model,),
                 inputs=("input_ids", "attention_mask"),
                 plans=(a_plan(),),
-                work=Work(per_pair=1000, per_token=100, per_token_squared=1),
+                flop_count=FlopCount(per_pair=1000, per_token=100, per_token_squared=1),
                 facts=("built by hand",),
             )
             for kind, model in MODELS.items()

@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815
 
-    def _route(
+    def _route(  # noqa: C901, PLR0911 - the Hub's routes
         self, path: str, query: dict[str, list[str]], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         api, name = "/api/models/", self.repo.name

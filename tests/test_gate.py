@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.gate import (
     MAX_CLOCK_CHANGE,
-    MAX_CROWDING,
+    MAX_CPU_CONTENTION,
     MAX_DRIFT,
     MAX_SPREAD,
     Check,
@@ -21,7 +21,7 @@ from exporter.gate import (
     judge,
     outcome,
 )
-from exporter.measure.batch_invariance import BatchEffect
+from exporter.measure.batch_invariance import BatchInvariance
 from exporter.measure.saturation import Saturation
 from exporter.measure.speed import MIN_ROUNDS
 from exporter.recipe.schema import Bars
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from exporter.measure.speed import Ratio
 
 SOUND = (
-    "non-finite scores",
-    "scores off the reference's scale",
-    "one query's scores off",
-    "one length's scores off",
-    "scores off in company",
-    "share of weights below fp32",
-    "max |diff| of two runs",
+    "nonfinite_scores",
+    "relative_rms",
+    "worst_query_relative_rms",
+    "worst_length_relative_rms",
+    "batch_relative_rms",
+    "lower_precision_share",
+    "repeat_diff",
 )
 
 
@@ -84,7 +84,7 @@ def test_bar_is_met_or_missed(bar: str, meets: float, misses: float, observed: f
 
 def test_only_the_bars_that_are_set_are_checked() -> None:
     """A bar left out is not checked; what stands in no recipe always is."""
-    assert list(judged(bars(min_kendall_tau=0.5))[1]) == [*SOUND, "Kendall tau-b"]
+    assert list(judged(bars(min_kendall_tau=0.5))[1]) == [*SOUND, "min_kendall_tau"]
 
 
 def test_all_bars_are_checked() -> None:
@@ -95,9 +95,9 @@ def test_all_bars_are_checked() -> None:
     assert len(checks) == len(SOUND) + len(Bars.model_fields)
     assert [name for name, check in checks.items() if check.outcome == "pass"] == [
         *SOUND[1:],
-        "max |diff| alone or batched",
-        "size over reference weights",
-        "speed-up over tuned torch",
+        "max_batch_delta",
+        "max_size_ratio",
+        "min_speedup",
     ]
 
 
@@ -105,7 +105,7 @@ def test_any_nonfinite_score_fails() -> None:
     """One score that is not finite fails a variant that meets all its bars."""
     verdict, checks = judged(bars(min_kendall_tau=0.5), parity=a_parity(n_nonfinite=1))
     assert verdict == "fail"
-    assert checks["non-finite scores"].observed == 1
+    assert checks["nonfinite_scores"].observed == 1
 
 
 def test_quality_is_held_at_the_lower_bound() -> None:
@@ -125,7 +125,7 @@ def test_too_few_queries_are_invalid() -> None:
     """
     quality = a_quality(n_queries=50, ndcg_retained=1.0, ndcg_retained_low=0.98)
     verdict, checks = judged(bars(min_ndcg_retained=0.99), quality=quality)
-    check = checks["nDCG@10 retained, lower bound"]
+    check = checks["min_ndcg_retained"]
     assert verdict == check.outcome == "invalid"
     assert check.why == "1.0000 of 50 queries; about 200 would tell"
 
@@ -133,7 +133,7 @@ def test_too_few_queries_are_invalid() -> None:
 def test_quality_bar_without_labels() -> None:
     """What cannot be measured is neither met nor missed, and the check can be shown and written."""
     verdict, checks = judged(bars(min_ndcg_retained=0.98), quality=None)
-    check = checks["nDCG@10 retained, lower bound"]
+    check = checks["min_ndcg_retained"]
     assert verdict == check.outcome == "invalid"
     assert "no labels" in check.why
     assert math.isfinite(check.observed)
@@ -159,7 +159,7 @@ def test_nan_fails_elsewhere() -> None:
     assert judged(bars(max_size_ratio=0.5), size_ratio=math.nan)[0] == "fail"
 
 
-@pytest.mark.parametrize("field", ["low", "high", "spread", "crowding", "drift", "clock"])
+@pytest.mark.parametrize("field", ["low", "high", "spread", "cpu_contention", "drift", "clock"])
 def test_nan_speed_never_passes(field: str) -> None:
     """A speed-up of which any part is no number is not passed."""
     nothing = {"value": math.nan, "low": math.nan, "high": math.nan, "spread": math.nan}
@@ -173,26 +173,28 @@ def test_nan_speed_never_passes(field: str) -> None:
 @pytest.mark.parametrize(
     ("fidelity", "name", "where"),
     [
-        (a_fidelity(parity=a_parity(relative_rms=0.9)), "scores off the reference's scale", ""),
-        (a_fidelity(parity=a_parity(worst_query_relative_rms=1.0)), "one query's scores off", "query q7"),
+        (a_fidelity(parity=a_parity(relative_rms=0.9)), "relative_rms", ""),
+        (a_fidelity(parity=a_parity(worst_query_relative_rms=1.0)), "worst_query_relative_rms", "query q7"),
         (
             a_fidelity(lengths=(a_bucket("65 to 128", 0.9),)),
-            "one length's scores off",
+            "worst_length_relative_rms",
             "4 pairs of 65 to 128 tokens",
         ),
-        (a_fidelity(lengths=(a_bucket("truncated", 0.9),)), "one length's scores off", "truncated pairs"),
+        (a_fidelity(lengths=(a_bucket("truncated", 0.9),)), "worst_length_relative_rms", "truncated pairs"),
         (
-            a_fidelity(batches=BatchEffect(4, 1.0, 1.0, relative_rms=0.9, n_orders=9, n_flips=3)),
-            "scores off in company",
+            a_fidelity(
+                batches=BatchInvariance(4, 1.0, 1.0, relative_rms=0.9, n_pairs_ordered=9, n_inversions=3)
+            ),
+            "batch_relative_rms",
             "",
         ),
-        (a_fidelity(repeat_diff=1e-3), "max |diff| of two runs", ""),
-        (a_fidelity(contents=an_int8_fidelity().contents), "share of weights below fp32", ""),
-        (an_int8_fidelity(contents=a_fidelity().contents), "int8 share of weights", ""),
-        (a_fidelity(kind="openvino-fp16"), "fp16 share of weights", ""),
+        (a_fidelity(repeat_diff=1e-3), "repeat_diff", ""),
+        (a_fidelity(contents=an_int8_fidelity().contents), "lower_precision_share", ""),
+        (an_int8_fidelity(contents=a_fidelity().contents), "promised_weight_share", ""),
+        (a_fidelity(kind="openvino-fp16"), "promised_weight_share", ""),
         (
             an_int8_fidelity(saturation=Saturation(1, "p, n 0, k 0 and 1: 127 and 127", 64_770, 0, None)),
-            "largest int16 sum",
+            "max_int16_sum",
             "p, n 0, k 0 and 1: 127 and 127",
         ),
     ],
@@ -226,7 +228,10 @@ def test_speed_that_was_not_measured() -> None:
     [
         (a_ratio(n_rounds=MIN_ROUNDS - 1), f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed"),
         (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15.0%, 10% allowed"),
-        (a_ratio(crowding=0.5), "others had 50.0% of the cores meanwhile, the host 1.0% of it, 5% allowed"),
+        (
+            a_ratio(cpu_contention=0.5),
+            "others had 50.0% of the cores meanwhile, the host 1.0% of it, 5% allowed",
+        ),
         (a_ratio(drift=-0.2), "the speed-up drifted by 20.0%, 10% allowed"),
         (a_ratio(clock=0.3), "the CPU's clock changed by 30.0%, 15% allowed"),
         (
@@ -241,14 +246,14 @@ def test_speed_that_was_not_measured() -> None:
         "a busy machine",
         "drift",
         "another clock",
-        "two doubts",
+        "two validity_problems",
         "interval holds the bar",
     ],
 )
 def test_doubtful_speed_is_invalid(ratio: Ratio, why: str) -> None:
     """A speed that cannot be trusted is neither passed nor failed, and the reason has both numbers."""
     verdict, checks = judged(bars(min_speedup=1.5), ratio=ratio)
-    check = checks["speed-up over tuned torch"]
+    check = checks["min_speedup"]
     assert verdict == check.outcome == "invalid"
     assert check.why == why
 
@@ -269,7 +274,7 @@ def test_limits_of_doubt() -> None:
     just = a_ratio(
         n_rounds=MIN_ROUNDS,
         spread=MAX_SPREAD,
-        crowding=MAX_CROWDING,
+        cpu_contention=MAX_CPU_CONTENTION,
         drift=-MAX_DRIFT,
         clock=MAX_CLOCK_CHANGE,
     )

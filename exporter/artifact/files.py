@@ -239,7 +239,7 @@ QUANTIZED = "onnx/model_quantized.onnx"
 FLAT = "onnx/model.onnx"
 
 
-def second_name(first: Path, second: Path) -> None:
+def link_or_copy(first: Path, second: Path) -> None:
     """Give a file a second name; a copy where the disk has no hard links. An artifact holds no symbolic ones.
 
     Raises:

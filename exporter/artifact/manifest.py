@@ -86,7 +86,7 @@ class PlanEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class FlopCount:
     """Multiplications and additions of a graph's matrix products, for a pair of n tokens: per_pair + per_token n + ... n²."""
 
     per_pair: Count
@@ -114,7 +114,7 @@ class VariantEntry:
     files: tuple[str, ...]
     inputs: tuple[Line, ...]
     plans: tuple[PlanEntry, ...]
-    work: Work
+    flop_count: FlopCount
     facts: tuple[Line, ...]
 
 

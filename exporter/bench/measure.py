@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from exporter import __version__
-from exporter.artifact.manifest import Work
+from exporter.artifact.manifest import FlopCount
 from exporter.errors import ExporterError, RecipeError
 from exporter.libraries.peers import PEERS, prepare_peers
 from exporter.machine import Machine, package_version, this_machine
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from exporter.pairs import PairSet
     from exporter.progress import Progress
 
-    Counter: TypeAlias = Callable[[Sequence[tuple[str, str]]], list[int]]  # gives the tokens of each pair
+    TokenCounter: TypeAlias = Callable[
+        [Sequence[tuple[str, str]]], list[int]
+    ]  # gives the tokens of each pair
 
 
 BENCH_SCHEMA = 1
@@ -225,7 +227,7 @@ def measure_rows(
 
 
 def measure_mixes(
-    sides: Sequence[Side], ours: str, pair_set: PairSet, count: Counter, progress: Progress
+    sides: Sequence[Side], ours: str, pair_set: PairSet, count: TokenCounter, progress: Progress
 ) -> tuple[MixRow, ...]:
     """Measure every side on pairs of like length, all lengths in one process."""
     pairs: list[tuple[str, str]] = []
@@ -258,9 +260,9 @@ def measure_mixes(
 
 def measure_scaling(
     specs: dict[str, ArtifactSpec],
-    works: dict[str, Work],
+    works: dict[str, FlopCount],
     pair_set: PairSet,
-    count: Counter,
+    count: TokenCounter,
     progress: Progress,
 ) -> tuple[ScalingRow, ...]:
     """Measure how our cost grows: with the tokens of a pair, the cores, the candidates of a query, and the number of pairs.
@@ -298,7 +300,7 @@ def measure_scaling(
 
 
 def _scaling_jobs(
-    specs: dict[str, ArtifactSpec], pair_set: PairSet, count: Counter
+    specs: dict[str, ArtifactSpec], pair_set: PairSet, count: TokenCounter
 ) -> Iterator[tuple[str, str, ArtifactSpec, list[tuple[str, str]]]]:
     mixed = [pair_set.pairs[i] for i in whole_queries(pair_set, 2 * N_QUERIES)]
     for kind, spec in specs.items():
@@ -315,7 +317,7 @@ def _scaling_jobs(
         yield "pairs", kind, spec, short * (size // len(short))
 
 
-def of_lengths(pair_set: PairSet, lengths: Sequence[int], count: Counter) -> list[tuple[str, str]]:
+def of_lengths(pair_set: PairSet, lengths: Sequence[int], count: TokenCounter) -> list[tuple[str, str]]:
     """Make a pair of about each number of tokens, from queries in turn: the passages of each in a row, cut between words."""
     texts: dict[int, list[str]] = {}
     for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
@@ -357,7 +359,7 @@ def _rounds(
             group,
             pairs,
             progress,
-            seldom=frozenset(),
+            baselines=frozenset(),
             budget_s=0,
             unsettled=lambda _runs: frozenset(),
             what=side.name,
@@ -436,7 +438,7 @@ def bench(
     def count(pairs: Sequence[tuple[str, str]]) -> list[int]:
         return [len(encoding) for encoding in tokenizer.tokenize(pairs)]
 
-    works = {entry.kind: entry.work for entry in manifest.variants}
+    works = {entry.kind: entry.flop_count for entry in manifest.variants}
     return Bench(
         schema=BENCH_SCHEMA,
         name=manifest.name,

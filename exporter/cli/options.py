@@ -13,7 +13,7 @@ from exporter.errors import RecipeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.publish.layout import Profile as Layout
+    from exporter.publish.layout import LayoutProfile
     from exporter.publish.signature import Signer, Verifier
     from exporter.recipe.schema import Recipe
 
@@ -55,7 +55,7 @@ def folder_of(target: Path, out: Path) -> Path:
     return out / recipe_of(target, None, None).name if target.suffix in (".yaml", ".yml") else target
 
 
-def layout_of(text: str) -> Layout:
+def layout_of(text: str) -> LayoutProfile:
     from exporter.publish.layout import PROFILES
 
     for known in PROFILES:

@@ -110,7 +110,7 @@ def print_findings(found: Sequence[Finding]) -> None:
     colours = {"better": "green", "worse": "red", "unknown": "yellow"}
     for row in found:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
-        cells = (row.kind, row.what, old, new, row.change, row.said)
+        cells = (row.kind, row.what, old, new, row.change, row.detail)
         table.add_row(*(escape(_shown(cell)) for cell in cells), style=colours.get(row.change))
     console = Console()
     console.width = max(console.width, 100)

@@ -8,7 +8,7 @@ has a row of its own. What a library applies to the logits and what it loses is 
 documentation.
 
 Pairs are scored one by one on both sides: a score of dynamic int8 depends on the company it is computed in, which is measured
-elsewhere (`BatchEffect`) and is nobody's mistake here.
+elsewhere (`BatchInvariance`) and is nobody's mistake here.
 
 How each library is loaded stands in `loaders.py`.
 """
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import VariantEntry
     from exporter.pairs import PairSet
     from exporter.progress import Progress
-    from exporter.runtime.engine import Precision
+    from exporter.runtime.engine import Numerics
 
 # `loses`: it differs as it does with any folder, and is known to. `keeps its rules`: judged from its sources, not scored.
-Outcome = Literal["agrees", "loses", "differs", "fails", "keeps its rules", "not run"]
+ConsumerOutcome = Literal["agrees", "loses", "differs", "fails", "keeps its rules", "not run"]
 
 CONSUMERS_SCHEMA = 1
 
@@ -69,7 +69,7 @@ class ConsumerRow:
     version: str | None
     kind: str
     file: str
-    outcome: Outcome
+    outcome: ConsumerOutcome
     bound: float | None
     bound_why: str
     max_abs_diff: float | None
@@ -120,7 +120,7 @@ def check_consumers(
         progress: told how many consumers are done.
         started_at: now, ISO 8601 in UTC.
         only: names of consumers, by default all.
-        effects: by kind, what company does to a pair's score in logits, as measured (`BatchEffect.max_delta`).
+        effects: by kind, what company does to a pair's score in logits, as measured (`BatchInvariance.max_delta`).
 
     Raises:
         RecipeError: `only` names no consumer.
@@ -187,7 +187,7 @@ def _ourselves(entry: VariantEntry, ours: _Ours, effects: Mapping[str, float]) -
     """Say how far our runtime is from the engine's own defaults, at which everybody else loads the file."""
     runtime = Consumer("exporter", "exporter", "another onnxruntime", "", lambda _: (entry.model,), None)
     bound = bound_of("ours", entry.kind, effects.get(entry.kind))
-    return _compared(runtime, entry, ours.scores(entry.kind, "stated").tolist(), ours, bound)
+    return _compared(runtime, entry, ours.scores(entry.kind, "pinned").tolist(), ours, bound)
 
 
 def _by_rules(consumer: Consumer, folder: Path, manifest: Manifest) -> ConsumerRow:
@@ -197,7 +197,7 @@ def _by_rules(consumer: Consumer, folder: Path, manifest: Manifest) -> ConsumerR
             consumer, "", "", "not run", f"it opens {FLAT} only; publish one variant with --profile flat"
         )
     problems = tei_problems(folder)
-    outcome: Outcome = "fails" if problems else "keeps its rules"
+    outcome: ConsumerOutcome = "fails" if problems else "keeps its rules"
     return _not_run(
         consumer,
         _kind_of(manifest, FLAT) or "",
@@ -207,7 +207,7 @@ def _by_rules(consumer: Consumer, folder: Path, manifest: Manifest) -> ConsumerR
     )
 
 
-def _not_run(consumer: Consumer, kind: str, file: str, outcome: Outcome, why: str) -> ConsumerRow:
+def _not_run(consumer: Consumer, kind: str, file: str, outcome: ConsumerOutcome, why: str) -> ConsumerRow:
     return ConsumerRow(
         consumer.name, consumer.version, kind, file, outcome, None, "", None, None, "", 0, (), why
     )
@@ -233,29 +233,29 @@ class _Ours:
         self.probe = probe
         self._manifest = manifest
         self._folders = {False: scratch / "ours", True: scratch / "typeless"}
-        self._known: dict[tuple[str, Precision, bool], Scores] = {}
+        self._known: dict[tuple[str, Numerics, bool], Scores] = {}
         for copy in self._folders.values():
             copy_published(folder, copy)
         self._has_typeless = _drop_types(self._folders[True] / "tokenizer.json")
         for copy in self._folders.values():  # a staged folder may have no manifest yet
             write_manifest(replace(manifest, files=list_files(copy)), copy)
 
-    def scores(self, kind: str, precision: Precision) -> Scores:
+    def scores(self, kind: str, numerics: Numerics) -> Scores:
         """Give a variant's, float64[n_pairs], raw logits."""
-        return self._scored(kind, precision, typeless=False)
+        return self._scored(kind, numerics, typeless=False)
 
-    def typeless_scores(self, kind: str, precision: Precision) -> Scores | None:
+    def typeless_scores(self, kind: str, numerics: Numerics) -> Scores | None:
         """Give them with every token's type 0, as a consumer that drops the types has them; None where that cannot be had."""
         if not self._has_typeless or "token_type_ids" not in self._manifest.variant(kind).inputs:
             return None
-        return self._scored(kind, precision, typeless=True)
+        return self._scored(kind, numerics, typeless=True)
 
-    def _scored(self, kind: str, precision: Precision, *, typeless: bool) -> Scores:
-        key = (kind, precision, typeless)
+    def _scored(self, kind: str, numerics: Numerics, *, typeless: bool) -> Scores:
+        key = (kind, numerics, typeless)
         if key not in self._known:
             # A budget of one token: every pair is a batch of its own.
             n_cores = this_machine().n_cores
-            spec = ArtifactSpec(str(self._folders[typeless]), kind, 1, n_cores, 1, precision=precision)
+            spec = ArtifactSpec(str(self._folders[typeless]), kind, 1, n_cores, 1, numerics=numerics)
             _, scores = run_job(Job("score", (spec,), self.probe.pairs))
             assert scores is not None
             self._known[key] = scores.astype(np.float64)
@@ -278,17 +278,17 @@ def _drop_types(path: Path) -> bool:
 def _compared(
     consumer: Consumer, entry: VariantEntry, theirs: Sequence[float], ours: _Ours, bound: Bound
 ) -> ConsumerRow:
-    precision: Precision = "stated" if consumer.engine == "torch" else "own"
-    wanted = ours.scores(entry.kind, precision)
+    numerics: Numerics = "pinned" if consumer.engine == "torch" else "engine-default"
+    wanted = ours.scores(entry.kind, numerics)
     activation, logits, resolution = undo_activation(np.array(theirs, np.float64), wanted)
     comparable = resolution <= bound.logits
     off = ~(np.abs(logits - wanted) <= bound.logits) & comparable  # true for NaN, as it must be
-    typeless = ours.typeless_scores(entry.kind, precision)
+    typeless = ours.typeless_scores(entry.kind, numerics)
     lost = losses(logits, wanted, typeless, ours.probe, np.where(comparable, bound.logits, np.inf))
     if activation == "two sigmoids":
         lost = ("one sigmoid too many", *lost)
     diff = float(np.abs(logits - wanted)[comparable].max()) if comparable.any() else math.nan
-    outcome: Outcome = "agrees" if comparable.any() and not off.any() and not lost else "differs"
+    outcome: ConsumerOutcome = "agrees" if comparable.any() and not off.any() and not lost else "differs"
     if lost and set(lost) <= set(consumer.own_losses):
         outcome = "loses"
     return ConsumerRow(
@@ -374,13 +374,13 @@ def consumers(
     recipe = recipe_of(manifest, folder)
     pair_set, _ = load_pair_sets(recipe)
     report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
-    effects = company_effects(recipe, report)
+    effects = batch_tolerances(recipe, report)
     return check_consumers(
         folder, manifest, pair_set, progress, started_at=started_at, only=only, effects=effects
     )
 
 
-def company_effects(recipe: Recipe, report: Report | None) -> dict[str, float]:
+def batch_tolerances(recipe: Recipe, report: Report | None) -> dict[str, float]:
     """Say by kind what company may do to a score, in logits: as measured, or, where nothing was, up to the recipe's bar."""
     bars = {
         kind: bars.max_batch_delta

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 from pydantic import TypeAdapter
 
 from exporter import __version__
-from exporter.artifact.manifest import PairsEntry, VariantEntry, Work, read_manifest
+from exporter.artifact.manifest import FlopCount, PairsEntry, VariantEntry, read_manifest
 from exporter.cache import cached
 from exporter.errors import BackendMissing, RecipeError
 from exporter.export.onnx import DEFAULT_OPSET
@@ -153,11 +153,11 @@ def _opset(variant: Variant) -> int:
 
 
 def _base(source: Source, opset: int) -> dict[str, object]:
-    return {"source": source.digest, "tools": tools(), "code": _code(), "opset": opset}
+    return {"source": source.digest, "tools": tools(), "code": _source_hash(), "opset": opset}
 
 
 @cache
-def _code() -> str:
+def _source_hash() -> str:
     """Give one hash of this room's modules: what they make changes between two releases too."""
     return hashlib.sha256(
         b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
@@ -170,27 +170,29 @@ def _export(
     """Give the folder of the graph all variants of one opset are made from: exported, rewritten, and shown to score the same."""
 
     def make(folder: Path) -> tuple[str, ...]:
-        from exporter.export.flops import count_work
+        from exporter.export.flops import count_flops
         from exporter.export.folder import tokenized
         from exporter.export.onnx import export_plain
-        from exporter.export.rewrites.attention import projections_absorbed, unmasked_where_full
+        from exporter.export.rewrites.attention import absorb_kv_projections, add_unpadded_fast_path
         from exporter.export.rewrites.last_layer import first_token_only
-        from exporter.export.rewrites.proof import proven
+        from exporter.export.rewrites.proof import keep_if_equivalent
 
         exported, narrowed, rewritten = folder / "exported.onnx", folder / "narrowed.onnx", folder / _GRAPH
         export_plain(source, opset, exported)
         feeds = tokenized(source, max_length, proof, batch_size=_PROOF_ROWS)
         facts = (
-            proven(first_token_only(exported, narrowed), exported, narrowed, feeds),
-            proven(projections_absorbed(narrowed, rewritten), narrowed, rewritten, feeds),
+            keep_if_equivalent(first_token_only(exported, narrowed), exported, narrowed, feeds),
+            keep_if_equivalent(absorb_kv_projections(narrowed, rewritten), narrowed, rewritten, feeds),
         )
         exported.unlink()
         narrowed.unlink()
         unmasked = folder / _UNMASKED
-        attention = unmasked_where_full(rewritten, unmasked)
+        attention = add_unpadded_fast_path(rewritten, unmasked)
         feeds += tokenized(source, max_length, proof)  # without padding
-        (folder / _ATTENTION).write_text(proven(attention, rewritten, unmasked, feeds), encoding="utf-8")
-        (folder / _WORK).write_bytes(TypeAdapter(Work).dump_json(count_work(rewritten, source.inputs)))
+        (folder / _ATTENTION).write_text(
+            keep_if_equivalent(attention, rewritten, unmasked, feeds), encoding="utf-8"
+        )
+        (folder / _WORK).write_bytes(TypeAdapter(FlopCount).dump_json(count_flops(rewritten, source.inputs)))
         return facts
 
     key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
@@ -238,7 +240,7 @@ def _build(
         files=tuple(files),
         inputs=source.inputs,
         plans=(),
-        work=TypeAdapter(Work).validate_json((graph / _WORK).read_bytes()),
+        flop_count=TypeAdapter(FlopCount).validate_json((graph / _WORK).read_bytes()),
         facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines()),
     )
 
@@ -256,7 +258,7 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
             return (attention,)
         case OnnxInt8() | OnnxInt8Static():
             from exporter.export import int8
-            from exporter.export.rewrites.attention import unmasked_where_full
+            from exporter.export.rewrites.attention import add_unpadded_fast_path
 
             int8_options = int8.Options(
                 variant.isa, variant.keep_fp32, embeddings=variant.quantize_embeddings
@@ -267,7 +269,7 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
                 facts = int8.quantize_by_ranges(graph, path, int8_options, feeds())
             if (exported / _UNMASKED).read_bytes() == graph.read_bytes():
                 return (*facts, attention)
-            applied = unmasked_where_full(path, path)
+            applied = add_unpadded_fast_path(path, path)
             return (*facts, attention if attention.startswith(applied) else applied)
         case OpenVino() | OpenVinoFp16():
             from exporter.export.openvino import convert

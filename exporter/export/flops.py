@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact.manifest import Work
+from exporter.artifact.manifest import FlopCount
 from exporter.runtime.operators import recorded_by_onnxruntime
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LENGTHS = (8, 16, 24)
 
 
-def count_work(graph: Path, inputs: Sequence[str]) -> Work:
+def count_flops(graph: Path, inputs: Sequence[str]) -> FlopCount:
     """Run one pair of three lengths and count the multiplications and additions of all matrix products.
 
     Args:
@@ -28,7 +28,7 @@ def count_work(graph: Path, inputs: Sequence[str]) -> Work:
     """
     counts = [_flops(graph, inputs, n_tokens) for n_tokens in _LENGTHS]
     per_pair, per_token, per_token_squared = np.linalg.solve(np.vander(_LENGTHS, 3, increasing=True), counts)
-    return Work(round(per_pair), round(per_token), round(per_token_squared))
+    return FlopCount(round(per_pair), round(per_token), round(per_token_squared))
 
 
 def _flops(graph: Path, inputs: Sequence[str], n_tokens: int) -> int:

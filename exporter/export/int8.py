@@ -44,7 +44,7 @@ class Options:
         return 7 if self.isa in ("avx2", "avx512") else 8
 
 
-# One [CLS] row per pair: quantizing them saves nothing and costs ranking. So are the products of `projections_absorbed`.
+# One [CLS] row per pair: quantizing them saves nothing and costs ranking. So are the products of `absorb_kv_projections`.
 # Source: https://github.com/vllm-project/vllm/issues/35849
 _ALWAYS_FP32 = ("*pooler*", "*classifier*", "absorbed_*")
 # The quantizer turns `NAME` of this type into a MatMul `NAME_MatMul`, and quantizes that.

@@ -22,24 +22,24 @@ _SMALLEST_SPREAD = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class BatchEffect:
+class BatchInvariance:
     """What plan and company do to a pair's score, in logits: |difference| of a pair alone and in batches of mixed lengths.
 
     Each pair is scored alone with all threads in one worker, and under the plan that ships among mixed lengths, in the same
     company the other way round, and beside the longest pair: whatever plan a user runs lies between. `relative_rms` is the
-    root mean square of the differences over the spread of the scores, as in `LengthBucket`. Of `n_orders` orders of two passages
-    of one query that are told apart alone, `n_flips` turned round in company.
+    root mean square of the differences over the spread of the scores, as in `LengthBucket`. Of `n_pairs_ordered` orders of two passages
+    of one query that are told apart alone, `n_inversions` turned round in company.
     """
 
     n_pairs: int
     p99_delta: float
     max_delta: float
     relative_rms: float
-    n_orders: int
-    n_flips: int
+    n_pairs_ordered: int
+    n_inversions: int
 
 
-def batch_effect(spec: ArtifactSpec, pair_set: PairSet) -> BatchEffect:
+def batch_invariance(spec: ArtifactSpec, pair_set: PairSet) -> BatchInvariance:
     """Score pairs alone and in three kinds of company, and compare.
 
     Args:
@@ -59,7 +59,7 @@ def batch_effect(spec: ArtifactSpec, pair_set: PairSet) -> BatchEffect:
     one_worker = replace(spec, token_budget=1, workers=1, threads=spec.workers * spec.threads)
     alone = score_job(Job("score", (one_worker,), pair_set.pairs))
     together = score_job(Job("score", (replace(spec, token_budget=_ONE_BATCH),), pair_set.pairs, calls))
-    start, deltas, n_orders, n_flips = 0, [], 0, 0
+    start, deltas, n_pairs_ordered, n_inversions = 0, [], 0, 0
     for company in companies:
         positions = [i for group in company for i in group]
         scores = alone.copy()
@@ -70,14 +70,14 @@ def batch_effect(spec: ArtifactSpec, pair_set: PairSet) -> BatchEffect:
             first, second = np.triu_indices(len(rows), 1)
             before = np.sign(alone[rows][first] - alone[rows][second])
             after = np.sign(scores[rows][first] - scores[rows][second])
-            n_orders += int((before != 0).sum())
-            n_flips += int(((before != after) & (before != 0)).sum())
+            n_pairs_ordered += int((before != 0).sum())
+            n_inversions += int(((before != after) & (before != 0)).sum())
     all_deltas = np.concatenate([*deltas, np.zeros(1)])
-    return BatchEffect(
+    return BatchInvariance(
         n_pairs=n,
         p99_delta=float(np.percentile(all_deltas, 99)),
         max_delta=float(all_deltas.max()),
         relative_rms=float(np.sqrt((all_deltas**2).mean()) / max(float(np.nanstd(alone)), _SMALLEST_SPREAD)),
-        n_orders=n_orders,
-        n_flips=n_flips,
+        n_pairs_ordered=n_pairs_ordered,
+        n_inversions=n_inversions,
     )

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.measure.batch_invariance import COMPANY_PAIRS, N_COMPANY_QUERIES, BatchEffect, batch_effect
+from exporter.measure.batch_invariance import (
+    COMPANY_PAIRS,
+    N_COMPANY_QUERIES,
+    BatchInvariance,
+    batch_invariance,
+)
 from exporter.measure.contents import Contents, read_contents
 from exporter.measure.lengths import (
     SHOWN_CHARACTERS,
@@ -42,13 +47,13 @@ _N_WORST_PAIRS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPrecision:
+class EngineDefault:
     """An engine at its own default precision instead of the stated one: parity, and pairs per second of both in one process."""
 
     max_abs_diff: float
     kendall_tau: float
     pairs_per_s: float
-    stated_pairs_per_s: float
+    pinned_pairs_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Fidelity:
     parity: Parity
     quality: Quality | None
     lengths: tuple[LengthBucket, ...]
-    batches: BatchEffect
+    batches: BatchInvariance
     repeat_diff: float
     worst_query: str
     worst_pairs: tuple[PairScore, ...]
@@ -76,23 +81,25 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ReferenceScores:
     """What candidates are held against: the pairs, the reference's raw logits, float32[n_pairs], and its weights' bytes."""
 
     pair_set: PairSet
     scores: NDArray[np.float32]
     weights_bytes: int
 
-    def picked(self, positions: Sequence[int]) -> Expected:
+    def picked(self, positions: Sequence[int]) -> ReferenceScores:
         """Give a part of it, in the order of `positions`."""
-        return Expected(self.pair_set.picked(positions), self.scores[list(positions)], self.weights_bytes)
+        return ReferenceScores(
+            self.pair_set.picked(positions), self.scores[list(positions)], self.weights_bytes
+        )
 
 
 def measure_fidelity(
     manifest: Manifest,
     entry: VariantEntry,
     spec: ArtifactSpec,
-    expected: Expected,
+    expected: ReferenceScores,
     progress: Callable[[int], None],
 ) -> Fidelity:
     """Score every pair with a variant, some of them in other company, and compare with the reference.
@@ -127,7 +134,7 @@ def measure_fidelity(
         parity=parity,
         quality=quality(expected.scores, scores, pair_set),
         lengths=by_length(expected.scores, scores, lengths, manifest.max_length, pair_set),
-        batches=batch_effect(spec, few),
+        batches=batch_invariance(spec, few),
         repeat_diff=_largest_diff(once, again),
         worst_query=textwrap.shorten(pair_set.pairs[worst][0], SHOWN_CHARACTERS, placeholder=" …"),
         worst_pairs=_worst_pairs(expected.scores, scores, lengths, pair_set),
@@ -135,25 +142,25 @@ def measure_fidelity(
     )
 
 
-def own_precision(spec: ArtifactSpec, expected: Expected) -> OwnPrecision:
+def engine_default(spec: ArtifactSpec, expected: ReferenceScores) -> EngineDefault:
     """Score some whole queries at the engine's own precision, and time it beside the stated one.
 
     Source: https://github.com/openvinotoolkit/openvino/issues/24501 (bf16 where the CPU has it)
     """
     positions = whole_queries(expected.pair_set, N_COMPANY_QUERIES)
     few = expected.pair_set.picked(positions)
-    own = replace(spec, precision="own")
+    own = replace(spec, numerics="engine-default")
     parity = compare(expected.scores[positions], score_job(Job("score", (own,), few.pairs)), few)
     calls = (Call(tuple(range(len(few.pairs))), 1),)
     (stated_run, own_run), _ = run_job(Job("time", (spec, own), few.pairs, calls, n_warmup=COMPANY_PAIRS))
     rates = [len(few.pairs) / run.seconds[0] for run in (stated_run, own_run)]
-    return OwnPrecision(parity.max_abs_diff, parity.kendall_tau, rates[1], rates[0])
+    return EngineDefault(parity.max_abs_diff, parity.kendall_tau, rates[1], rates[0])
 
 
 def _saturation(model: Path, spec: ArtifactSpec, few: PairSet, scores: NDArray[np.float32]) -> Saturation:
     if model.suffix != ".onnx":
         return bound_sums(model)
-    unsaturated = score_job(Job("score", (replace(spec, precision="unsaturated"),), few.pairs))
+    unsaturated = score_job(Job("score", (replace(spec, numerics="no-saturation"),), few.pairs))
     return bound_sums(model, _largest_diff(scores, unsaturated))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from exporter.measure.speed import MIN_ROUNDS, Latency, percentiles
 from exporter.pairs import spread_out
 from exporter.worker.job import Call, Job, Run, Spec
-from exporter.worker.process import Contestant, run_job
+from exporter.worker.process import TimedWorker, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ MIN_RUN_S = 3.0
 # Between turns: threads of the last one's engine may spin a little before they sleep.
 _REST_S = 0.02
 # Sides nobody gates on are run in the first rounds only.
-_N_SELDOM_ROUNDS = 3
+_N_BASELINE_ROUNDS = 3
 # Pairs of one length.
 _N_LENGTH_PAIRS = 8
 # (candidates of one query, calls)
@@ -42,7 +42,7 @@ def measure(
     pairs: tuple[tuple[str, str], ...],
     progress: Progress,
     *,
-    seldom: frozenset[str],
+    baselines: frozenset[str],
     budget_s: float,
     unsettled: Callable[[dict[str, list[Run]]], frozenset[str]],
     what: str = "speed",
@@ -56,7 +56,7 @@ def measure(
         sides: how each is run.
         pairs: what it scores.
         progress: told the rounds done.
-        seldom: sides run in the first rounds only, to save time.
+        baselines: sides run in the first rounds only, to save time.
         budget_s: no round is begun after so many seconds.
         unsettled: asked after each round from MIN_ROUNDS on which sides to run once more; none ends the measurement.
         what: the name of the stage.
@@ -66,35 +66,41 @@ def measure(
     with progress.stage(f"{what}: rounds") as step:
         while going and (done < MIN_ROUNDS or time.monotonic() - started < budget_s):
             in_turn = {side: spec for side, spec in sides.items() if side in going}
-            for side, run in _round(in_turn, pairs, seldom, backwards=done % 2 == 1).items():
+            for side, run in _round(in_turn, pairs, baselines, backwards=done % 2 == 1).items():
                 runs[side].append(run)
             done += 1
             step(done)
-            if done >= _N_SELDOM_ROUNDS:
-                going -= seldom
+            if done >= _N_BASELINE_ROUNDS:
+                going -= baselines
             if done >= MIN_ROUNDS:
                 going = unsettled(runs)
     return runs
 
 
 def _round(
-    sides: Mapping[str, Spec], pairs: tuple[tuple[str, str], ...], seldom: frozenset[str], *, backwards: bool
+    sides: Mapping[str, Spec],
+    pairs: tuple[tuple[str, str], ...],
+    baselines: frozenset[str],
+    *,
+    backwards: bool,
 ) -> dict[str, Run]:
     """Start a process for each side, and let them pass over the pairs in turn.
 
     A neighbour on a shared machine comes and goes within a second. Of sides that ran one after the other, three seconds each, the
     ratio of an artifact to itself had a standard deviation of 11 %; in turns of a third of a second it has 2.6 %. A turn is as
-    long as one pass of the slowest side that is gated; the rest do as many passes as fit. A seldom side slower than that has one.
+    long as one pass of the slowest side that is gated; the rest do as many passes as fit. A baselines side slower than that has one.
     """
     order = list(sides)[::-1] if backwards else list(sides)
     with ExitStack() as stack:
-        started = {side: stack.enter_context(Contestant(sides[side], pairs)) for side in order}
+        started = {side: stack.enter_context(TimedWorker(sides[side], pairs)) for side in order}
         slice_s = max(
-            one.warm_s for side, one in started.items() if side not in seldom or len(seldom) >= len(started)
+            one.warm_s
+            for side, one in started.items()
+            if side not in baselines or len(baselines) >= len(started)
         )
         for turn in range(max(1, round(MIN_RUN_S / slice_s))):
             for side in order[::-1] if turn % 2 else order:
-                if turn == 0 or side not in seldom or started[side].warm_s <= slice_s:
+                if turn == 0 or side not in baselines or started[side].warm_s <= slice_s:
                     time.sleep(_REST_S)
                     started[side].passes(max(1, round(slice_s / started[side].warm_s)))
         return {side: started[side].end() for side in sides}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact.manifest import Work
+from exporter.artifact.manifest import FlopCount
 from exporter.worker.job import Dtype, Run, peak_flops
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Throughput:
     """All runs of one side, and what they come to.
 
     `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean; `tokenize_share`,
-    `cpu_share`, `crowding` and `steal` are 0...1, medians like `load_s`; `peak_rss_bytes` is the largest over runs.
+    `cpu_share`, `cpu_contention` and `steal` are 0...1, medians like `load_s`; `peak_rss_bytes` is the largest over runs.
     """
 
     side: str
@@ -36,7 +36,7 @@ class Throughput:
     spread: float
     tokenize_share: float
     cpu_share: float
-    crowding: float
+    cpu_contention: float
     steal: float
     load_s: float
     peak_rss_bytes: int
@@ -47,7 +47,7 @@ class Ratio:
     """A speed-up: the median of paired ratios, its 95 % interval, and their spread.
 
     `spread` is the standard deviation of the ratios' logarithms, taken from their interquartile range (over 1.349, what it is
-    for normal noise), so that one spoilt round does not make it. `crowding` is how much of the cores others had, 0...1, the
+    for normal noise), so that one spoilt round does not make it. `cpu_contention` is how much of the cores others had, 0...1, the
     median over rounds of the side that suffered more, and `steal` the same of the host's part in it. `drift` is by how much the
     ratio of the second half of the rounds is above that of the first, `clock` by how much the CPU's clock differed between two of
     the runs, both as shares.
@@ -58,14 +58,14 @@ class Ratio:
     high: float
     spread: float
     n_rounds: int
-    crowding: float
+    cpu_contention: float
     steal: float
     drift: float
     clock: float
 
 
 @dataclass(frozen=True, slots=True)
-class Arithmetic:
+class Utilization:
     """Matrix products per second, `flops_per_s` multiplications and additions without padding, and what the machine can do.
 
     `peak_flops_per_s` is of large products on all cores in the same run, in int8 for int8 kinds, else float32. The whole work is
@@ -77,7 +77,7 @@ class Arithmetic:
     peak_flops_per_s: float
 
     @property
-    def peak_share(self) -> float:
+    def share_of_peak(self) -> float:
         """How much of the peak is reached, 0...1."""
         return self.flops_per_s / self.peak_flops_per_s
 
@@ -122,7 +122,7 @@ def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
         spread=statistics.stdev(rates) / statistics.fmean(rates) if len(rates) > 1 else 0.0,
         tokenize_share=statistics.median(run.tokenize_s / statistics.fmean(run.seconds) for run in runs),
         cpu_share=statistics.median(run.cpu_share for run in runs),
-        crowding=statistics.median(run.crowding for run in runs),
+        cpu_contention=statistics.median(run.cpu_contention for run in runs),
         steal=statistics.median(run.steal for run in runs),
         load_s=statistics.median(run.load_s for run in runs),
         peak_rss_bytes=max(run.peak_rss_bytes for run in runs),
@@ -158,7 +158,9 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
         high=math.exp(high),
         spread=float(iqr(logs, scale="normal")),
         n_rounds=len(logs),
-        crowding=statistics.median(max(ours.crowding, theirs.crowding) for ours, theirs in rounds),
+        cpu_contention=statistics.median(
+            max(ours.cpu_contention, theirs.cpu_contention) for ours, theirs in rounds
+        ),
         steal=statistics.median(max(ours.steal, theirs.steal) for ours, theirs in rounds),
         drift=math.exp(statistics.median(logs[-half:]) - statistics.median(logs[:half])) - 1 if half else 0.0,
         clock=max(clocks) / min(clocks) - 1 if min(clocks) > 0 else 0.0,
@@ -178,24 +180,24 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return median, float(interval.low), float(interval.high)  # type: ignore[attr-defined] # the stubs' mistake, see above
 
 
-def arithmetic(
-    kind: str, work: Work, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]
-) -> Arithmetic:
+def utilization(
+    kind: str, flop_count: FlopCount, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]
+) -> Utilization:
     """Hold a variant's arithmetic against the machine's peak, both the medians of their runs.
 
     Args:
         kind: the variant's; decides which peak.
-        work: of its graph.
+        flop_count: of its graph.
         runs: the variant's.
         peaks: the runs of `PeakSpec` by dtype.
     """
     dtype: Dtype = "int8" if "int8" in kind else "float32"
     per_run = [
-        work.flops(run.n_pairs, run.n_tokens, run.n_tokens_squared) / statistics.fmean(run.seconds)
+        flop_count.flops(run.n_pairs, run.n_tokens, run.n_tokens_squared) / statistics.fmean(run.seconds)
         for run in runs
     ]
     peak = [peak_flops(dtype) * run.n_pairs / statistics.fmean(run.seconds) for run in peaks[dtype]]
-    return Arithmetic(statistics.median(per_run), dtype, statistics.median(peak))
+    return Utilization(statistics.median(per_run), dtype, statistics.median(peak))
 
 
 def percentiles(side: str, run: Run) -> Latency:

@@ -102,7 +102,7 @@ def card(
         None,
     )
     # Escaping for HTML would be wrong here: `finalize` escapes every value for Markdown instead.
-    environment = Environment(
+    environment = Environment(  # noqa: S701
         finalize=_escaped, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters |= {"code": _code, "folder": _folder, "name": _name}

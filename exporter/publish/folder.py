@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.artifact.manifest import Manifest
     from exporter.consumers.check import ConsumerReport
-    from exporter.publish.layout import Profile
+    from exporter.publish.layout import LayoutProfile
     from exporter.publish.licence import Licence
     from exporter.report.report import Report
 
@@ -65,7 +65,7 @@ def make_publication(
     into: Path,
     *,
     kinds: Sequence[str],
-    profile: Profile,
+    profile: LayoutProfile,
     licence: Licence,
     repo_id: str | None = None,
     builder: str = LOCAL_BUILDER,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, get_args
 
-from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED, second_name
+from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED, link_or_copy
 from exporter.errors import BackendError, RecipeError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest, VariantEntry
 
 
-Profile = Literal["hub", "flat"]
-PROFILES: tuple[Profile, ...] = get_args(Profile)
+LayoutProfile = Literal["hub", "flat"]
+PROFILES: tuple[LayoutProfile, ...] = get_args(LayoutProfile)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -44,12 +44,12 @@ class Layout:
     `variants` are as the new manifest has them: with the names the files get.
     """
 
-    profile: Profile
+    profile: LayoutProfile
     files: tuple[Placed, ...]
     variants: tuple[VariantEntry, ...]
 
 
-def lay_out(manifest: Manifest, kinds: Collection[str], profile: Profile = "hub") -> Layout:
+def lay_out(manifest: Manifest, kinds: Collection[str], profile: LayoutProfile = "hub") -> Layout:
     """Say which files a published folder consists of. Pure; nothing is read or written.
 
     Args:
@@ -100,7 +100,7 @@ def place(layout: Layout, folder: Path, into: Path) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if placed.source in done:
-                second_name(done[placed.source], target)
+                link_or_copy(done[placed.source], target)
             else:
                 shutil.copyfile(folder / placed.source, target)
         except OSError as error:

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from exporter.artifact.files import FileEntry, read_sealed
 from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
-from exporter.remote.source import Listed, write_chunks
+from exporter.remote.source import RemoteFile, write_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class BucketSource:
     bucket: AbstractFileSystem
     prefix: str
     pointer: Pointer
-    files: dict[str, Listed]
+    files: dict[str, RemoteFile]
     place: Place
 
     @property
@@ -71,7 +71,7 @@ class BucketSource:
     def same(self, entry: FileEntry, file: Path) -> bool:
         """Tell whether the file there has the content of this one here, which `entry` describes."""
         del file
-        return self.files.get(entry.path) == Listed(entry.size_bytes, entry.sha256)
+        return self.files.get(entry.path) == RemoteFile(entry.size_bytes, entry.sha256)
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
         """Write the file there to a new file here."""
@@ -139,7 +139,7 @@ def bucket_source(place: Place) -> BucketSource | None:
             f"{place.text}/{POINTER}: schema {pointer.schema}, this exporter reads {POINTER_SCHEMA}"
         )
     return BucketSource(
-        bucket, prefix, pointer, {f.path: Listed(f.size_bytes, f.sha256) for f in pointer.files}, place
+        bucket, prefix, pointer, {f.path: RemoteFile(f.size_bytes, f.sha256) for f in pointer.files}, place
     )
 
 

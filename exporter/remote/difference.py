@@ -12,12 +12,12 @@ from exporter.artifact.manifest import check_files, read_manifest
 from exporter.errors import IntegrityError, RecipeError
 from exporter.remote.fetch import read_published
 from exporter.remote.open import open_source
-from exporter.remote.source import BESIDE
+from exporter.remote.source import SIDECARS
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.remote.address import Place
-    from exporter.remote.source import Source
+    from exporter.remote.source import ArtifactSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Difference:
     files to be sent, `gone` those of an artifact that is there and that the delivery does not have.
     """
 
-    there: Source | None
+    there: ArtifactSource | None
     found: Manifest | None
     changed: tuple[FileEntry, ...]
     gone: tuple[str, ...]
 
     @property
-    def none(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether the delivery is there already, as it is."""
         return self.there is not None and not self.changed and not self.gone
 
@@ -110,7 +110,7 @@ def difference(wanted: Delivery, place: Place, *, replace: bool) -> Difference:
     return Difference(there, found, changed, gone)
 
 
-def refuse_another(wanted: Delivery, found: Difference, place: Place) -> None:
+def check_overwrite(wanted: Delivery, found: Difference, place: Place) -> None:
     """Stop if something else is at the place: another artifact, a signature, or files of somebody else, that would be lost.
 
     Another artifact is one with other files in its manifest; the same files with another report, card or signature are not.
@@ -142,10 +142,10 @@ def refuse_another(wanted: Delivery, found: Difference, place: Place) -> None:
 
 def _own_files(manifest: Manifest) -> set[str]:
     """Name what belongs to a published artifact."""
-    return {MANIFEST, *BESIDE, *(file.path for file in manifest.files)}
+    return {MANIFEST, *SIDECARS, *(file.path for file in manifest.files)}
 
 
-def _manifest_there(wanted: Delivery, there: Source, place: Place) -> Manifest | None:
+def _manifest_there(wanted: Delivery, there: ArtifactSource, place: Place) -> Manifest | None:
     if MANIFEST not in there.files:
         return None
     own = next(file for file in wanted.files if file.path == MANIFEST)

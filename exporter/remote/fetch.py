@@ -17,20 +17,20 @@ from exporter.cache import cached
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.remote.address import parse_place
 from exporter.remote.open import open_source
-from exporter.remote.source import BESIDE, needed
+from exporter.remote.source import SIDECARS, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.artifact.manifest import Manifest
     from exporter.remote.address import Place
-    from exporter.remote.source import Source
+    from exporter.remote.source import ArtifactSource
 
 
 # A manifest of every kind has 60 kB.
 MAX_MANIFEST_BYTES = 8 << 20
 # A report with the raw scores of 300 questions is 1 MB, its page with plots 2 MB.
-MAX_BESIDE_BYTES = 256 << 20
+MAX_SIDECAR_BYTES = 256 << 20
 
 
 def fetch_artifact(
@@ -58,9 +58,9 @@ def fetch_artifact(
     with staged(into, replace=replace) as scratch:
         manifest = _copy_manifest(source, scratch, address)
         _copy_files(source, manifest, tuple(file.path for file in manifest.files), scratch)
-        for name in BESIDE:
+        for name in SIDECARS:
             if name in source.files and not (scratch / name).exists():
-                _copy(source, name, scratch, MAX_BESIDE_BYTES)
+                _copy(source, name, scratch, MAX_SIDECAR_BYTES)
         check_files(manifest, scratch)
         if check:
             check(scratch)
@@ -100,7 +100,7 @@ def cached_artifact(address: str, variant: str | None = None) -> Path:
     return found / "artifact"
 
 
-def read_published(source: Source, address: str, scratch: Path) -> Manifest:
+def read_published(source: ArtifactSource, address: str, scratch: Path) -> Manifest:
     """Read just the manifest of what is published, by way of an empty folder.
 
     Raises:
@@ -111,21 +111,21 @@ def read_published(source: Source, address: str, scratch: Path) -> Manifest:
     return _copy_manifest(source, scratch, address)
 
 
-def _opened(place: Place) -> Source:
+def _opened(place: Place) -> ArtifactSource:
     source = open_source(place)
     if source is None:
         raise RecipeError(f"{place.text}: nothing is there; check the address with whoever published it")
     return source
 
 
-def _copy_manifest(source: Source, folder: Path, address: str) -> Manifest:
+def _copy_manifest(source: ArtifactSource, folder: Path, address: str) -> Manifest:
     if MANIFEST not in source.files:
         raise RecipeError(f"{address}: no artifact, it has no {MANIFEST}")
     _copy(source, MANIFEST, folder, MAX_MANIFEST_BYTES)
     return read_manifest(folder)
 
 
-def _copy_files(source: Source, manifest: Manifest, wanted: tuple[str, ...], folder: Path) -> None:
+def _copy_files(source: ArtifactSource, manifest: Manifest, wanted: tuple[str, ...], folder: Path) -> None:
     """Copy files that the manifest names, in the sizes and with the hashes that it names."""
     entries = {file.path: file for file in manifest.files}
     if missing := [path for path in wanted if path not in entries or path not in source.files]:
@@ -143,7 +143,7 @@ def _copy_files(source: Source, manifest: Manifest, wanted: tuple[str, ...], fol
             raise IntegrityError(f"{path}: not the file that the manifest names; tell who published it")
 
 
-def _copy(source: Source, path: str, folder: Path, limit_bytes: int) -> None:
+def _copy(source: ArtifactSource, path: str, folder: Path, limit_bytes: int) -> None:
     """Copy one file of at most so many bytes; it must not be there yet."""
     listed = source.files[path]
     if listed.size_bytes > limit_bytes:

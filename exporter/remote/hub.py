@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import MANIFEST
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, BackendMissing, RecipeError
-from exporter.remote.source import Listed, needed
+from exporter.remote.source import RemoteFile, needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ class HubSource:
 
     place: Place
     commit: str
-    files: dict[str, Listed]
+    files: dict[str, RemoteFile]
     blobs: dict[str, str]
 
     @property
@@ -79,7 +79,7 @@ def hub_source(place: Place) -> HubSource | None:
         except RevisionNotFoundError:
             return None
     siblings = info.siblings or []
-    files = {s.rfilename: Listed(s.size or 0, s.lfs.sha256 if s.lfs else None) for s in siblings}
+    files = {s.rfilename: RemoteFile(s.size or 0, s.lfs.sha256 if s.lfs else None) for s in siblings}
     return HubSource(place, info.sha, files, {s.rfilename: s.blob_id or "" for s in siblings})
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.errors import RecipeError
 from exporter.remote.bucket import version_of
-from exporter.remote.difference import Sent, difference, refuse_another
+from exporter.remote.difference import Sent, check_overwrite, difference
 from exporter.remote.hub import DEFAULT_BRANCH, hub_errors, hub_source
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def commit(
             if opened := _open_request(api, place, title):
                 return Sent(place.text, opened, None, len(wanted.files))
         elif not replace and not (found.there and _is_unborn(place, found.there.version)):
-            refuse_another(wanted, found, place)
+            check_overwrite(wanted, found, place)
         if found.there is None:
             api.create_branch(place.where, branch=branch, exist_ok=True)
             found = difference(wanted, place, replace=replace)
@@ -55,7 +55,7 @@ def commit(
             raise RecipeError(
                 f"{place.text}: the repository has no {DEFAULT_BRANCH} branch yet; make a first commit on its page"
             )
-        if found.none:
+        if found.is_empty:
             return Sent(place.text, found.there.version, None, len(wanted.files))
         if ".gitignore" in found.there.files:
             raise RecipeError(

@@ -23,7 +23,7 @@ from urllib.parse import urljoin, urlsplit
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
-from exporter.remote.source import Listed, write_chunks
+from exporter.remote.source import RemoteFile, write_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +161,7 @@ class Repository:
         for attempt in range(_ATTEMPTS):
             time.sleep(2**attempt if attempt else 0)
             try:
-                response = self._let_in(method, url, headers or {}, body, stream=stream)
+                response = self._authenticated_request(method, url, headers or {}, body, stream=stream)
             except RequestException as error:
                 what = type(error).__name__
                 continue
@@ -172,7 +172,7 @@ class Repository:
             f"{self.place.text}: the registry is out of reach or failed ({what}); run the same again"
         )
 
-    def _let_in(
+    def _authenticated_request(
         self, method: str, url: str, headers: dict[str, str], body: bytes | Path | None, *, stream: bool
     ) -> Response:
         """Send a request with what lets us in, which goes to this registry only; get that if it is asked for."""
@@ -253,7 +253,7 @@ class OciSource:
 
     repository: Repository
     digest: str
-    files: dict[str, Listed]
+    files: dict[str, RemoteFile]
 
     @property
     def version(self) -> str:
@@ -263,7 +263,7 @@ class OciSource:
     def same(self, entry: FileEntry, file: Path) -> bool:
         """Tell whether the file there has the content of this one here, which `entry` describes."""
         del file
-        return self.files.get(entry.path) == Listed(entry.size_bytes, entry.sha256)
+        return self.files.get(entry.path) == RemoteFile(entry.size_bytes, entry.sha256)
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
         """Write the file there to a new file here."""
@@ -336,7 +336,9 @@ def oci_source(place: Place) -> OciSource | None:
     named = (
         (layer.annotations.get(FILEPATH), layer) for layer in layers if layer.digest.startswith("sha256:")
     )
-    files = {path: Listed(layer.size, layer.digest.removeprefix("sha256:")) for path, layer in named if path}
+    files = {
+        path: RemoteFile(layer.size, layer.digest.removeprefix("sha256:")) for path, layer in named if path
+    }
     return OciSource(repository, digest_of(body), files)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import MANIFEST, list_files, sha256_file
-from exporter.remote.source import BESIDE, Listed, Source
+from exporter.remote.source import SIDECARS, ArtifactSource, RemoteFile
 
 if TYPE_CHECKING:
     from exporter.artifact.files import FileEntry
@@ -21,7 +21,7 @@ class FolderSource:
     """An artifact's folder on this machine."""
 
     folder: Path
-    files: dict[str, Listed]
+    files: dict[str, RemoteFile]
 
     @property
     def version(self) -> str:
@@ -31,7 +31,7 @@ class FolderSource:
     def same(self, entry: FileEntry, file: Path) -> bool:
         """Tell whether the file there has the content of this one here, which `entry` describes."""
         del file
-        return self.files.get(entry.path) == Listed(entry.size_bytes, entry.sha256)
+        return self.files.get(entry.path) == RemoteFile(entry.size_bytes, entry.sha256)
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
         """Write the file there to a new file here."""
@@ -48,14 +48,14 @@ def folder_source(folder: Path) -> FolderSource | None:
     """
     if not folder.is_dir():
         return None
-    listed = {file.path: Listed(file.size_bytes, file.sha256) for file in list_files(folder)}
-    for name in (MANIFEST, *BESIDE):
+    listed = {file.path: RemoteFile(file.size_bytes, file.sha256) for file in list_files(folder)}
+    for name in (MANIFEST, *SIDECARS):
         if (path := folder / name).is_file() and name not in listed:
-            listed[name] = Listed(path.stat().st_size, sha256_file(path))
+            listed[name] = RemoteFile(path.stat().st_size, sha256_file(path))
     return FolderSource(folder, listed)
 
 
-def open_source(place: Place) -> Source | None:
+def open_source(place: Place) -> ArtifactSource | None:
     """Open what lies at a place; None if nothing does.
 
     Raises:

@@ -10,12 +10,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import second_name
+from exporter.artifact.files import link_or_copy
 from exporter.artifact.staging import staged
 from exporter.errors import RecipeError
 from exporter.progress import Silent
 from exporter.remote.address import parse_place
-from exporter.remote.difference import Sent, delivery, difference, refuse_another
+from exporter.remote.difference import Sent, check_overwrite, delivery, difference
 
 if TYPE_CHECKING:
     from exporter.progress import Progress
@@ -51,7 +51,7 @@ def send(
     place = destination(address, pull_request=pull_request)
     wanted = delivery(folder)
     found = difference(wanted, place, replace=replace)
-    if found.none and found.there:
+    if found.is_empty and found.there:
         reference = place.text if place.kind == "dir" else found.there.version
         return Sent(place.text, reference, None, len(wanted.files))
     progress = progress or Silent()
@@ -60,7 +60,7 @@ def send(
 
         return commit(wanted, place, found, progress, replace=replace, pull_request=pull_request)
     if not replace:
-        refuse_another(wanted, found, place)
+        check_overwrite(wanted, found, place)
     match place.kind:
         case "dir":
             return _to_folder(wanted, Path(place.where), found)
@@ -101,7 +101,7 @@ def _to_folder(wanted: Delivery, dest: Path, found: Difference) -> Sent:
             target = scratch / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             if first := names.get(file.sha256):
-                second_name(first, target)
+                link_or_copy(first, target)
             else:
                 shutil.copyfile(wanted.folder / file.path, target)
             names[file.sha256] = target

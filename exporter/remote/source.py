@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer.json"
 # What lies beside the manifest and not in it, because it is sealed itself or speaks of the manifest.
-BESIDE = (REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE)
+SIDECARS = (REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE)
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class RemoteFile:
     """A file that a source says it has; `sha256` None where the place does not know it."""
 
     size_bytes: int
     sha256: str | None
 
 
-class Source(Protocol):
+class ArtifactSource(Protocol):
     """Something published, as it was at one moment."""
 
     @property
@@ -42,7 +42,7 @@ class Source(Protocol):
         ...
 
     @property
-    def files(self) -> Mapping[str, Listed]:
+    def files(self) -> Mapping[str, RemoteFile]:
         """Name all files there, by path."""
         ...
 

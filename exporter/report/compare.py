@@ -33,14 +33,14 @@ _SIZE_CHANGE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing of one kind in both reports; `said` gives the interval, or why there is none."""
+    """One thing of one kind in both reports; `detail` gives the interval, or why there is none."""
 
     kind: str
     what: str
     old: float | None
     new: float | None
     change: Change
-    said: str
+    detail: str
 
 
 def compare_reports(old: Report, new: Report) -> tuple[Finding, ...]:
@@ -85,15 +85,20 @@ def _scores(old: Report, before: VariantReport, new: Report, after: VariantRepor
         )
         assert kept is not None
         change = _beyond(kept.ndcg_retained_low - 1, kept.ndcg_retained_high - 1)
-        said = f"{kept.ndcg_retained:.4f} of the old one's, {kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
-        found.append(Finding(kind, "nDCG@10", kept.reference_ndcg, kept.candidate_ndcg, change, said))
+        detail = f"{kept.ndcg_retained:.4f} of the old one's, {kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
+        found.append(Finding(kind, "nDCG@10", kept.reference_ndcg, kept.candidate_ndcg, change, detail))
     taus = [np.array(row.fidelity.parity.query_taus) for row in (before, after)]
     if len(taus[0]) == len(taus[1]):
         low, high = _interval(taus[1] - taus[0])
-        said = f"{(taus[1] - taus[0]).mean():+.4f}, {low:+.4f} to {high:+.4f}"
+        detail = f"{(taus[1] - taus[0]).mean():+.4f}, {low:+.4f} to {high:+.4f}"
         found.append(
             Finding(
-                kind, "Kendall tau-b", float(taus[0].mean()), float(taus[1].mean()), _beyond(low, high), said
+                kind,
+                "Kendall tau-b",
+                float(taus[0].mean()),
+                float(taus[1].mean()),
+                _beyond(low, high),
+                detail,
             )
         )
     return found
@@ -104,16 +109,21 @@ def _speeds(old: Report, before: VariantReport, new: Report, after: VariantRepor
     kind, a, b = after.kind, before.speedup_tuned, after.speedup_tuned
     fields = set(old.machine.differences(new.machine)) - {"packages", "python"}
     if fields:
-        said = f"measured on another machine ({', '.join(sorted(fields))})"
+        detail = f"measured on another machine ({', '.join(sorted(fields))})"
         return [
-            Finding(kind, "speed-up over tuned torch", a.value, b.value, "unknown", said),
-            Finding(kind, "peak RSS, MB", _rss(before)[1], _rss(after)[1], "unknown", said),
+            Finding(kind, "speed-up over tuned torch", a.value, b.value, "unknown", detail),
+            Finding(kind, "peak RSS, MB", _rss(before)[1], _rss(after)[1], "unknown", detail),
         ]
-    said = f"{a.low:.2f} to {a.high:.2f} → {b.low:.2f} to {b.high:.2f}"
+    detail = f"{a.low:.2f} to {a.high:.2f} → {b.low:.2f} to {b.high:.2f}"
     (least_before, most_before), (least_after, most_after) = _rss(before), _rss(after)
     return [
         Finding(
-            kind, "speed-up over tuned torch", a.value, b.value, _beyond(b.low - a.high, b.high - a.low), said
+            kind,
+            "speed-up over tuned torch",
+            a.value,
+            b.value,
+            _beyond(b.low - a.high, b.high - a.low),
+            detail,
         ),
         Finding(
             kind,

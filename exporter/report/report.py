@@ -13,8 +13,8 @@ from exporter.artifact.manifest import Manifest, PlanEntry
 from exporter.errors import IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
-from exporter.measure.fidelity import Fidelity, OwnPrecision
-from exporter.measure.speed import Arithmetic, Latency, LengthSpeed, Ratio, Throughput, speedup
+from exporter.measure.fidelity import EngineDefault, Fidelity
+from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization, speedup
 from exporter.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ReferenceReport:
 class VariantReport:
     """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
 
-    `plan` is what it was run by; `own_precision` is the engine's, where that may differ from the stated one.
+    `plan` is what it was run by; `engine_default` is the engine's, where that may differ from the stated one.
     """
 
     kind: str
@@ -74,12 +74,12 @@ class VariantReport:
     fidelity: Fidelity
     plan: PlanEntry
     throughput: Throughput
-    arithmetic: Arithmetic
+    utilization: Utilization
     speedup_tuned: Ratio
     speedup_default: Ratio
     latency: tuple[Latency, ...]
     length_speeds: tuple[LengthSpeed, ...]
-    own_precision: OwnPrecision | None
+    engine_default: EngineDefault | None
     checks: tuple[Check, ...]
     verdict: Outcome
 

@@ -187,7 +187,7 @@ def _speeds(report: Report) -> Table:
                 f"{side.tokens_per_s:.0f}",
                 f"{side.spread:.1%}",
                 f"{side.cpu_share:.0%}",
-                f"{side.crowding:.1%}",
+                f"{side.cpu_contention:.1%}",
                 f"{side.steal:.1%}",
                 f"{side.tokenize_share:.1%}",
                 f"{side.load_s:.2f}",
@@ -221,10 +221,10 @@ def _arithmetics(report: Report) -> Table:
         [
             (
                 row.kind,
-                f"{row.arithmetic.flops_per_s / 1e9:.0f}",
-                f"{row.arithmetic.peak_flops_per_s / 1e9:.0f}",
-                row.arithmetic.peak_dtype,
-                f"{row.arithmetic.peak_share:.0%}",
+                f"{row.utilization.flops_per_s / 1e9:.0f}",
+                f"{row.utilization.peak_flops_per_s / 1e9:.0f}",
+                row.utilization.peak_dtype,
+                f"{row.utilization.share_of_peak:.0%}",
             )
             for row in report.variants
         ],
@@ -254,7 +254,7 @@ def _parity(report: Report) -> Table:
                 row.kind,
                 f"{parity.mean_abs_diff:.3g} / {parity.p99_abs_diff:.3g} / {parity.max_abs_diff:.3g}",
                 f"{parity.relative_rms:.2g}, {parity.worst_query_relative_rms:.2g} ({parity.farthest_query})",
-                f"{batches.p99_delta:.2g}, {batches.max_delta:.2g}, {batches.n_flips} of {batches.n_orders}",
+                f"{batches.p99_delta:.2g}, {batches.max_delta:.2g}, {batches.n_inversions} of {batches.n_pairs_ordered}",
                 f"{row.fidelity.repeat_diff:.2g}",
                 f"{parity.pearson:.5f}",
                 f"{parity.kendall_tau:.4f}",
@@ -299,10 +299,10 @@ def _own_precisions(report: Report) -> list[Table]:
             f"{own.max_abs_diff:.2g}",
             f"{own.kendall_tau:.4f}",
             f"{own.pairs_per_s:.1f}",
-            f"{own.stated_pairs_per_s:.1f}",
+            f"{own.pinned_pairs_per_s:.1f}",
         )
         for row in report.variants
-        if (own := row.own_precision)
+        if (own := row.engine_default)
     ]
     titles = (
         "at the engine's own precision",

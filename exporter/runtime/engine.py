@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from exporter.runtime.plan import Plan
 
 
-# How an engine computes. `stated`: as this module says, what a user runs. `unsaturated`: ORT's int8 products in kernels that
-# cannot saturate, which older CPUs pay for. `own`: the engine's own defaults, which in OpenVINO are bf16 on some CPUs and in ORT
+# How an engine computes. `pinned`: as this module says, what a user runs. `no-saturation`: ORT's int8 products in kernels that
+# cannot saturate, which older CPUs pay for. `engine-default`: the engine's own defaults, which in OpenVINO are bf16 on some CPUs and in ORT
 # fusions that round otherwise. The last two are for comparing.
 # Source: https://github.com/microsoft/onnxruntime/issues/14642 (session.x64quantprecision)
-Precision = Literal["stated", "unsaturated", "own"]
+Numerics = Literal["pinned", "no-saturation", "engine-default"]
 # What a graph of a cross-encoder may ask for. Source: DESIGN of `Reranker._padded`, which fills exactly these.
 KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
 # Fusions that ORT makes when it loads a graph, and that run slower than what they replace. With SkipLayerNormalization int8 did
@@ -53,7 +53,7 @@ class Engine(Protocol):
 
 
 def open_engine(
-    engine: str, model: Path, plan: Plan, *, profiled: bool = False, precision: Precision = "stated"
+    engine: str, model: Path, plan: Plan, *, profiled: bool = False, numerics: Numerics = "pinned"
 ) -> Engine:
     """Load a graph for a plan; `profiled` records every operator's run.
 
@@ -65,9 +65,9 @@ def open_engine(
     loaded: Engine
     try:
         if engine == "onnxruntime":
-            loaded = _OnnxRuntime(model, plan, profiled=profiled, precision=precision)
+            loaded = _OnnxRuntime(model, plan, profiled=profiled, numerics=numerics)
         elif engine == "openvino":
-            loaded = _OpenVino(model, plan, profiled=profiled, precision=precision)
+            loaded = _OpenVino(model, plan, profiled=profiled, numerics=numerics)
         else:
             raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
     except ImportError as error:
@@ -82,7 +82,7 @@ def open_engine(
 class _OnnxRuntime:
     """An onnxruntime session on the CPU; the threads that call it do the work when the plan has one thread a worker."""
 
-    def __init__(self, model: Path, plan: Plan, *, profiled: bool, precision: Precision) -> None:
+    def __init__(self, model: Path, plan: Plan, *, profiled: bool, numerics: Numerics) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -96,14 +96,14 @@ class _OnnxRuntime:
         # Spinning threads of one worker take the core of another.
         # Source: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if plan.workers > 1 else "1")
-        if precision == "unsaturated":
+        if numerics == "no-saturation":
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = ort.InferenceSession(
                 str(model),
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=[] if precision == "own" else list(_SLOW_FUSIONS),
+                disabled_optimizers=[] if numerics == "engine-default" else list(_SLOW_FUSIONS),
             )
         except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
             raise BackendError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
@@ -123,14 +123,14 @@ class _OnnxRuntime:
 class _OpenVino:
     """A compiled OpenVINO model on the CPU, one infer request per calling thread."""
 
-    def __init__(self, model: Path, plan: Plan, *, profiled: bool, precision: Precision) -> None:
+    def __init__(self, model: Path, plan: Plan, *, profiled: bool, numerics: Numerics) -> None:
         import openvino as ov
 
         # fp32 arithmetic and no activation quantization behind our back: on CPUs with bf16 the default is bf16.
         # Source: https://github.com/openvinotoolkit/openvino/issues/24501
         exact = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
         properties: dict[str, str | bool] = {
-            **(exact if precision != "own" else {}),
+            **(exact if numerics != "engine-default" else {}),
             "NUM_STREAMS": str(plan.workers),
             "INFERENCE_NUM_THREADS": str(plan.workers * plan.threads),
         }

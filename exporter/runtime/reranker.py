@@ -20,7 +20,7 @@ from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.errors import IntegrityError, RecipeError
 from exporter.machine import cores_allowed, this_isa
 from exporter.remote import cached_artifact, is_remote
-from exporter.runtime.engine import Engine, Precision, open_engine
+from exporter.runtime.engine import Engine, Numerics, open_engine
 from exporter.runtime.model_file import check_model
 from exporter.runtime.operators import Operation
 from exporter.runtime.plan import Plan, batches, choose_plan
@@ -77,7 +77,7 @@ class Reranker:
         threads: int | None = None,
         plan: Plan | None = None,
         profiled: bool = False,
-        precision: Precision = "stated",
+        numerics: Numerics = "pinned",
     ) -> Self:
         """Load a variant of an artifact; the files it needs are hashed, and the model's operators looked at, first.
 
@@ -89,7 +89,7 @@ class Reranker:
             threads: cores to use, by default those this process may use.
             plan: overrides the plan `choose_plan` finds among those measured, and `threads`.
             profiled: record every operator's run for `operations`.
-            precision: how the engine computes; other than `stated` is for comparing, not for use.
+            numerics: how the engine computes; other than `stated` is for comparing, not for use.
 
         Raises:
             RecipeError: there is no such folder, repository, tag or prefix, it is no artifact, or has no such variant.
@@ -105,7 +105,7 @@ class Reranker:
         if plan is None:
             plan = choose_plan(entry.plans, this_isa(), threads or cores_allowed())
         tokenizer = _tokenizer(manifest, folder / "tokenizer.json")
-        engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled, precision=precision)
+        engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled, numerics=numerics)
         pool = ThreadPoolExecutor(plan.workers)
         return cls(
             entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid()

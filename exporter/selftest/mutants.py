@@ -1,6 +1,6 @@
 """Artifacts that are wrong on purpose: what the verifier must fail. A check that fails none of them checks nothing.
 
-Each mutant changes a copy of a good ONNX variant in one way that has gone wrong somewhere: in the graph, in its weights, in the
+Each mutant changes a copy of a original ONNX variant in one way that has gone wrong somewhere: in the graph, in its weights, in the
 tokenizer's file, or in what is fed to it. The copy's manifest is written anew, so only the scores and files can tell.
 """
 
@@ -36,7 +36,7 @@ class NotApplicable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Good:
+class Original:
     """The artifact that mutants are made of: one ONNX variant, the pairs it is judged on, and a file of the other precision."""
 
     folder: Path
@@ -52,24 +52,27 @@ class Mutant:
     """A way of being wrong. `make` changes the files of a copy, or gives other pairs to score, in the same number and order."""
 
     name: str
-    make: Callable[[Good, Path], Manifest | PairSet | None]
+    make: Callable[[Original, Path], Manifest | PairSet | None]
 
 
-def copy_variant(good: Good, into: Path) -> Manifest:
+def copy_variant(original: Original, into: Path) -> Manifest:
     """Copy an artifact with one variant only, and give the copy's manifest."""
     others = {
-        path for entry in good.manifest.variants if entry.kind != good.entry.kind for path in entry.files
+        path
+        for entry in original.manifest.variants
+        if entry.kind != original.entry.kind
+        for path in entry.files
     }
-    for file in good.manifest.files:
-        if file.path not in others - set(good.entry.files):
+    for file in original.manifest.files:
+        if file.path not in others - set(original.entry.files):
             (into / file.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(good.folder / file.path, into / file.path)
-    manifest = replace(good.manifest, variants=(good.entry,), files=list_files(into))
+            shutil.copyfile(original.folder / file.path, into / file.path)
+    manifest = replace(original.manifest, variants=(original.entry,), files=list_files(into))
     write_manifest(manifest, into)
     return manifest
 
 
-def mutate(mutant: Mutant, good: Good, into: Path) -> tuple[Manifest, PairSet]:
+def mutate(mutant: Mutant, original: Original, into: Path) -> tuple[Manifest, PairSet]:
     """Make a mutant in an empty folder.
 
     Returns:
@@ -78,30 +81,30 @@ def mutate(mutant: Mutant, good: Good, into: Path) -> tuple[Manifest, PairSet]:
     Raises:
         NotApplicable: there is nothing to change in this artifact.
     """
-    manifest = copy_variant(good, into)
-    made = mutant.make(good, into)
+    manifest = copy_variant(original, into)
+    made = mutant.make(original, into)
     manifest = replace(made if isinstance(made, Manifest) else manifest, files=list_files(into))
     (into / MANIFEST).unlink()
     write_manifest(manifest, into)
-    return manifest, made if isinstance(made, PairSet) else good.pair_set
+    return manifest, made if isinstance(made, PairSet) else original.pair_set
 
 
 # --- graphs ---
 
 
-def _token_types_zeroed(good: Good, folder: Path) -> None:
-    _fed_differently(good, folder, "token_type_ids", "Sub", ["token_type_ids", "token_type_ids"])
+def _token_types_zeroed(original: Original, folder: Path) -> None:
+    _fed_differently(original, folder, "token_type_ids", "Sub", ["token_type_ids", "token_type_ids"])
 
 
-def _mask_ignored(good: Good, folder: Path) -> None:
-    _fed_differently(good, folder, "attention_mask", "Max", ["attention_mask", "mutant_one"])
+def _mask_ignored(original: Original, folder: Path) -> None:
+    _fed_differently(original, folder, "attention_mask", "Max", ["attention_mask", "mutant_one"])
 
 
-def _padded_left(good: Good, folder: Path) -> None:
+def _padded_left(original: Original, folder: Path) -> None:
     """Roll every row to the right by its padding."""
     from onnx import helper
 
-    model, graph = _load(good, folder)
+    model, graph = _load(original, folder)
     nodes = [
         helper.make_node("Shape", ["attention_mask"], ["mutant_shape"], start=1),
         helper.make_node("ReduceSum", ["attention_mask", "mutant_axis"], ["mutant_n"], keepdims=1),
@@ -118,23 +121,25 @@ def _padded_left(good: Good, folder: Path) -> None:
         _rename(graph, name, f"mutant_{name}")
         nodes.append(helper.make_node("GatherElements", [name, "mutant_rolled"], [f"mutant_{name}"], axis=1))
     _prepend(graph, nodes)
-    _save(model, good, folder)
+    _save(model, original, folder)
 
 
-def _activation_added(good: Good, folder: Path) -> None:
+def _activation_added(original: Original, folder: Path) -> None:
     from onnx import helper
 
-    model, graph = _load(good, folder)
+    model, graph = _load(original, folder)
     _rename_output(graph, "logits", "mutant_logits")
     graph.node.append(helper.make_node("Sigmoid", ["mutant_logits"], ["logits"]))
-    _save(model, good, folder)
+    _save(model, original, folder)
 
 
-def _nan_at_one_length(good: Good, folder: Path) -> None:
+def _nan_at_one_length(original: Original, folder: Path) -> None:
     from onnx import helper, numpy_helper
 
-    lengths, counts = np.unique(np.minimum(good.n_tokens, good.manifest.max_length), return_counts=True)
-    model, graph = _load(good, folder)
+    lengths, counts = np.unique(
+        np.minimum(original.n_tokens, original.manifest.max_length), return_counts=True
+    )
+    model, graph = _load(original, folder)
     graph.initializer.append(
         numpy_helper.from_array(np.array(lengths[counts.argmax()], np.int64), "mutant_length")
     )
@@ -148,24 +153,24 @@ def _nan_at_one_length(good: Good, folder: Path) -> None:
         ]
     )
     _prepend(graph, [])
-    _save(model, good, folder)
+    _save(model, original, folder)
 
 
 # --- weights ---
 
 
-def _layer_permuted(good: Good, folder: Path) -> None:
+def _layer_permuted(original: Original, folder: Path) -> None:
     """Shuffle the rows of the middle product's weight."""
 
     def shuffled(values: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.random.default_rng(_SEED).permutation(values)
 
-    _change_weight(good, folder, shuffled)
+    _change_weight(original, folder, shuffled)
 
 
-def _weight_saturated(good: Good, folder: Path) -> None:
+def _weight_saturated(original: Original, folder: Path) -> None:
     """Plant two full-range neighbours in an int8 weight."""
-    if good.entry.kind not in _INT8:
+    if original.entry.kind not in _INT8:
         raise NotApplicable("no int8 weights")
 
     def planted(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -173,17 +178,17 @@ def _weight_saturated(good: Good, folder: Path) -> None:
         changed[:2, 0] = 127
         return changed
 
-    _change_weight(good, folder, planted)
+    _change_weight(original, folder, planted)
 
 
-def _other_precision(good: Good, folder: Path) -> None:
-    shutil.copyfile(good.other_precision, folder / good.entry.model)
+def _other_precision(original: Original, folder: Path) -> None:
+    shutil.copyfile(original.other_precision, folder / original.entry.model)
 
 
 # --- the tokenizer ---
 
 
-def _other_vocabulary(_good: Good, folder: Path) -> None:
+def _other_vocabulary(_good: Original, folder: Path) -> None:
     """Give every word its neighbour's number, as the tokenizer of another model would."""
 
     def change(content: dict[str, dict[str, object]]) -> None:
@@ -200,7 +205,7 @@ def _other_vocabulary(_good: Good, folder: Path) -> None:
     _change_tokenizer(folder, change)
 
 
-def _case_kept(_good: Good, folder: Path) -> None:
+def _case_kept(_good: Original, folder: Path) -> None:
     def change(content: dict[str, dict[str, object]]) -> None:
         if not (content.get("normalizer") or {}).get("lowercase"):
             raise NotApplicable("its tokenizer does not lower-case")
@@ -209,8 +214,8 @@ def _case_kept(_good: Good, folder: Path) -> None:
     _change_tokenizer(folder, change)
 
 
-def _truncated_from_the_left(good: Good, folder: Path) -> None:
-    if not (good.n_tokens > good.manifest.max_length).any():
+def _truncated_from_the_left(original: Original, folder: Path) -> None:
+    if not (original.n_tokens > original.manifest.max_length).any():
         raise NotApplicable("no pair is truncated; give the pair set some that are longer than max_length")
 
     def change(content: dict[str, dict[str, object]]) -> None:
@@ -219,35 +224,37 @@ def _truncated_from_the_left(good: Good, folder: Path) -> None:
     _change_tokenizer(folder, change)
 
 
-def _max_length_halved(good: Good, folder: Path) -> Manifest:
-    half = good.manifest.max_length // 2
-    if not (good.n_tokens > half).any():
+def _max_length_halved(original: Original, folder: Path) -> Manifest:
+    half = original.manifest.max_length // 2
+    if not (original.n_tokens > half).any():
         raise NotApplicable(f"no pair is longer than {half} tokens")
 
     def change(content: dict[str, dict[str, object]]) -> None:
         content["truncation"]["max_length"] = half
 
     _change_tokenizer(folder, change)
-    return replace(good.manifest, variants=(good.entry,), max_length=half)
+    return replace(original.manifest, variants=(original.entry,), max_length=half)
 
 
 # --- what is fed ---
 
 
-def _sides_swapped(good: Good, _folder: Path) -> PairSet:
-    return replace(good.pair_set, pairs=tuple((passage, query) for query, passage in good.pair_set.pairs))
+def _sides_swapped(original: Original, _folder: Path) -> PairSet:
+    return replace(
+        original.pair_set, pairs=tuple((passage, query) for query, passage in original.pair_set.pairs)
+    )
 
 
-def _queries_exchanged(good: Good, _folder: Path) -> PairSet:
+def _queries_exchanged(original: Original, _folder: Path) -> PairSet:
     """Give two queries, alike in number of passages, each other's pairs."""
     of_size: dict[int, NDArray[np.int64]] = {}
-    for query in range(len(good.pair_set.query_ids)):
-        rows = np.flatnonzero(good.pair_set.query_of == query)
+    for query in range(len(original.pair_set.query_ids)):
+        rows = np.flatnonzero(original.pair_set.query_of == query)
         if len(rows) in of_size and len(rows) > 1:
-            pairs = list(good.pair_set.pairs)
+            pairs = list(original.pair_set.pairs)
             for a, b in zip(of_size[len(rows)], rows, strict=True):
                 pairs[a], pairs[b] = pairs[b], pairs[a]
-            return replace(good.pair_set, pairs=tuple(pairs))
+            return replace(original.pair_set, pairs=tuple(pairs))
         of_size[len(rows)] = rows
     raise NotApplicable("no two queries have as many passages")
 
@@ -270,7 +277,7 @@ MUTANTS = (
 )
 
 
-def weaken(good: Good, into: Path, noise: float) -> Manifest:
+def weaken(original: Original, into: Path, noise: float) -> Manifest:
     """Copy a variant and add normal noise, of so many standard deviations of each, to the weights of all its products.
 
     int8 weights stay within the range they had, so that nothing but ranking suffers.
@@ -284,13 +291,13 @@ def weaken(good: Good, into: Path, noise: float) -> Manifest:
             changed = np.clip(np.round(changed), wide.min(), wide.max())
         return changed.astype(values.dtype)
 
-    copy_variant(good, into)
-    model, graph = _load(good, into)
+    copy_variant(original, into)
+    model, graph = _load(original, into)
     for tensor in _weights(graph):
         _replace_values(tensor, noisy)
-    _save(model, good, into)
+    _save(model, original, into)
     (into / MANIFEST).unlink()
-    manifest = replace(good.manifest, variants=(good.entry,), files=list_files(into))
+    manifest = replace(original.manifest, variants=(original.entry,), files=list_files(into))
     write_manifest(manifest, into)
     return manifest
 
@@ -298,31 +305,33 @@ def weaken(good: Good, into: Path, noise: float) -> Manifest:
 # --- ONNX surgery ---
 
 
-def _load(good: Good, folder: Path) -> tuple[ModelProto, GraphProto]:
+def _load(original: Original, folder: Path) -> tuple[ModelProto, GraphProto]:
     import onnx
 
-    if good.entry.engine != "onnxruntime":
-        raise RecipeError(f"{good.entry.kind}: mutants are made of ONNX variants; choose one with --variant")
-    model = onnx.load(folder / good.entry.model)
+    if original.entry.engine != "onnxruntime":
+        raise RecipeError(
+            f"{original.entry.kind}: mutants are made of ONNX variants; choose one with --variant"
+        )
+    model = onnx.load(folder / original.entry.model)
     return model, model.graph
 
 
-def _save(model: ModelProto, good: Good, folder: Path) -> None:
+def _save(model: ModelProto, original: Original, folder: Path) -> None:
     import onnx
 
-    onnx.save(model, folder / good.entry.model)
+    onnx.save(model, folder / original.entry.model)
 
 
-def _fed_differently(good: Good, folder: Path, name: str, op: str, inputs: list[str]) -> None:
+def _fed_differently(original: Original, folder: Path, name: str, op: str, inputs: list[str]) -> None:
     """Put an operator between an input and all that reads it."""
     from onnx import helper
 
-    model, graph = _load(good, folder)
+    model, graph = _load(original, folder)
     if name not in {value.name for value in graph.input}:
         raise NotApplicable(f"the graph has no {name}")
     _rename(graph, name, f"mutant_{name}")
     _prepend(graph, [helper.make_node(op, inputs, [f"mutant_{name}"])])
-    _save(model, good, folder)
+    _save(model, original, folder)
 
 
 def _rename(graph: GraphProto, old: str, new: str) -> None:
@@ -369,18 +378,18 @@ def _weights(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _change_weight(
-    good: Good, folder: Path, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]
+    original: Original, folder: Path, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]
 ) -> None:
     """Change the weight of the middle product, of those in the precision that the kind promises."""
     from onnx import TensorProto
 
-    model, graph = _load(good, folder)
-    wanted = TensorProto.INT8 if good.entry.kind in _INT8 else TensorProto.FLOAT
+    model, graph = _load(original, folder)
+    wanted = TensorProto.INT8 if original.entry.kind in _INT8 else TensorProto.FLOAT
     tensors = [tensor for tensor in _weights(graph) if tensor.data_type == wanted]
     if not tensors:
         raise NotApplicable("no product has a weight of the kind's precision")
     _replace_values(tensors[len(tensors) // 2], change)
-    _save(model, good, folder)
+    _save(model, original, folder)
 
 
 def _replace_values(

@@ -27,7 +27,7 @@ def markdown(found: SelfTest) -> str:
     mutants = [
         (
             mutant.name,
-            ", ".join(mutant.caught_by) or ("not made" if mutant.skipped else "NOT CAUGHT"),
+            ", ".join(mutant.killed_by) or ("not made" if mutant.skipped else "NOT CAUGHT"),
             mutant.skipped,
         )
         for mutant in found.mutants

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from exporter.errors import RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants
 from exporter.machine import this_machine
-from exporter.measure.fidelity import Expected, measure_fidelity
+from exporter.measure.fidelity import ReferenceScores, measure_fidelity
 from exporter.measure.lengths import token_counts
 from exporter.measure.reference import device_for, reference_scores, tuned_reference
 from exporter.measure.workspace import bars_of, open_artifact, spec_of
 from exporter.pairs import spread_out, whole_queries
 from exporter.recipe.schema import Onnx, OnnxInt8
-from exporter.selftest.mutants import Good
+from exporter.selftest.mutants import Original
 from exporter.selftest.trials import SELFTEST_SCHEMA, Rate, SelfTest, try_mutants, try_qualities, try_speeds
 from exporter.worker.job import Run
 
@@ -32,7 +32,7 @@ def selftest(
     """Try the gate on artifacts that are wrong on purpose, and measure how often it is wrong.
 
     Args:
-        folder: a good artifact with an ONNX variant.
+        folder: a original artifact with an ONNX variant.
         progress: told what is going on.
         started_at: now, ISO 8601 in UTC.
         kind: the ONNX variant, by default the first.
@@ -55,7 +55,9 @@ def selftest(
     tuned = tuned_reference(
         source, recipe.model.max_length, device_for(recipe.reference.device), pair_set, progress
     )
-    expected = Expected(pair_set, reference_scores(source, tuned, pair_set, progress), source.weights_bytes)
+    expected = ReferenceScores(
+        pair_set, reference_scores(source, tuned, pair_set, progress), source.weights_bytes
+    )
 
     other = (OnnxInt8 if entry.kind == "onnx" else Onnx).model_validate(
         {"kind": "onnx-int8" if entry.kind == "onnx" else "onnx", "bars": bars}
@@ -71,8 +73,8 @@ def selftest(
         )
         few = expected.picked(whole_queries(pair_set, N_MUTANT_QUERIES))
         n_tokens = token_counts(folder, entry.kind, few.pair_set.pairs, manifest.max_length)
-        good = Good(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
-        fails, mutants = try_mutants(good, spec, bars, few, progress)
+        original = Original(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
+        fails, mutants = try_mutants(original, spec, bars, few, progress)
     rates: tuple[Rate, ...] = ()
     rounds: tuple[tuple[Run, Run], ...] = ()
     if n_trials:
@@ -80,7 +82,7 @@ def selftest(
         if pair_set.labels is not None:
             with progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
                 fidelity = measure_fidelity(manifest, entry, spec, expected, step)
-            rates += try_qualities(good, spec, fidelity, expected, progress)
+            rates += try_qualities(original, spec, fidelity, expected, progress)
     return SelfTest(
         schema=SELFTEST_SCHEMA,
         name=manifest.name,
@@ -88,7 +90,7 @@ def selftest(
         manifest_root=manifest.root,
         started_at=started_at,
         machine=machine,
-        good_fails=fails,
+        original_fails=fails,
         mutants=mutants,
         rates=rates,
         rounds=rounds,

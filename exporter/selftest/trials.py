@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.gate import doubts, judge, judge_speed
+from exporter.gate import judge, judge_speed, validity_problems
 from exporter.machine import Machine
-from exporter.measure.fidelity import Expected, Fidelity, measure_fidelity
+from exporter.measure.fidelity import Fidelity, ReferenceScores, measure_fidelity
 from exporter.measure.quality import per_query, retained
 from exporter.measure.rounds import measure
 from exporter.measure.speed import MIN_ROUNDS, speedup
 from exporter.pairs import N_TIMED_PAIRS, spread_out
 from exporter.recipe.schema import Bars
-from exporter.selftest.mutants import MUTANTS, Good, NotApplicable, copy_variant, mutate, weaken
+from exporter.selftest.mutants import MUTANTS, NotApplicable, Original, copy_variant, mutate, weaken
 from exporter.worker.job import ArtifactSpec, Job, Run
 from exporter.worker.process import run_job
 
@@ -61,13 +61,13 @@ class MutantResult:
     """What became of one mutant: the checks that failed it, or why it could not be made."""
 
     name: str
-    caught_by: tuple[str, ...]
+    killed_by: tuple[str, ...]
     skipped: str
 
     @property
     def survived(self) -> bool:
         """Whether it was made, and passed."""
-        return not self.caught_by and not self.skipped
+        return not self.killed_by and not self.skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """All of it, on one machine. `good_fails` are checks that failed the artifact itself, which has to be good for this.
+    """All of it, on one machine. `original_fails` are checks that failed the artifact itself, which has to be original for this.
 
     `rounds` are the raw runs of the trials: the artifact and itself again, in order.
     """
@@ -108,7 +108,7 @@ class SelfTest:
     manifest_root: str
     started_at: str
     machine: Machine
-    good_fails: tuple[str, ...]
+    original_fails: tuple[str, ...]
     mutants: tuple[MutantResult, ...]
     rates: tuple[Rate, ...]
     rounds: tuple[tuple[Run, Run], ...]
@@ -116,7 +116,7 @@ class SelfTest:
     @property
     def problems(self) -> tuple[str, ...]:
         """Say what is not as it must be; empty where the gate can be trusted."""
-        found = [f"the artifact itself fails {name}" for name in self.good_fails]
+        found = [f"the artifact itself fails {name}" for name in self.original_fails]
         found += [f"{mutant.name}: not caught" for mutant in self.mutants if mutant.survived]
         for rate in self.rates:
             if rate.event == "false alarm" and rate.share > MAX_FALSE:
@@ -133,14 +133,14 @@ class SelfTest:
 
 
 def try_mutants(
-    good: Good, spec: ArtifactSpec, bars: Bars, expected: Expected, progress: Progress
+    original: Original, spec: ArtifactSpec, bars: Bars, expected: ReferenceScores, progress: Progress
 ) -> tuple[tuple[str, ...], tuple[MutantResult, ...]]:
     """Judge a copy of the artifact, and every mutant of it.
 
     Bars on speed and on nDCG are left out: nothing is timed, and few queries are scored.
 
     Args:
-        good: what mutants are made of.
+        original: what mutants are made of.
         spec: how the variant is run.
         bars: the recipe's.
         expected: the pairs, and what the reference says of them.
@@ -153,19 +153,19 @@ def try_mutants(
     results = []
     with progress.stage("mutants", len(MUTANTS) + 1) as step:
         with tempfile.TemporaryDirectory(prefix="exporter-mutant-") as scratch:
-            manifest = copy_variant(good, Path(scratch))
+            manifest = copy_variant(original, Path(scratch))
             unchanged = measure_fidelity(
-                manifest, good.entry, replace(spec, folder=scratch), expected, lambda _n: None
+                manifest, original.entry, replace(spec, folder=scratch), expected, lambda _n: None
             )
             fails = _failed(judge(bars, unchanged, None))
         step(1)
         for done, mutant in enumerate(MUTANTS, 2):
             with tempfile.TemporaryDirectory(prefix="exporter-mutant-") as scratch:
                 try:
-                    manifest, pairs = mutate(mutant, good, Path(scratch))
+                    manifest, pairs = mutate(mutant, original, Path(scratch))
                     changed = replace(expected, pair_set=pairs)
                     found = measure_fidelity(
-                        manifest, good.entry, replace(spec, folder=scratch), changed, lambda _n: None
+                        manifest, original.entry, replace(spec, folder=scratch), changed, lambda _n: None
                     )
                     results.append(MutantResult(mutant.name, _failed(judge(bars, found, None)), ""))
                 except NotApplicable as why:
@@ -203,11 +203,11 @@ def try_speeds(
             }
             return frozenset(going | {"reference"} if going else going)
 
-        runs = measure(sides, pairs, progress, seldom=frozenset(), budget_s=_BUDGET_S, unsettled=unsettled)
-        same.append(_judged(runs["again"], runs["reference"]))
+        runs = measure(sides, pairs, progress, baselines=frozenset(), budget_s=_BUDGET_S, unsettled=unsettled)
+        same.append(_verdict_and_alarm(runs["again"], runs["reference"]))
         rounds += zip(runs["reference"], runs["again"], strict=False)
         for name in slow if trial % _SLOW_EVERY == 0 else ():
-            slowed[name].append(_judged(runs[name], runs["reference"]))
+            slowed[name].append(_verdict_and_alarm(runs[name], runs["reference"]))
     n_most = max(MIN_ROUNDS, len(rounds) // max(1, n_trials))
     rates = [
         _rate(_SAME, "live", same, "false alarm"),
@@ -220,12 +220,12 @@ def try_speeds(
 
 
 def try_qualities(
-    good: Good, spec: ArtifactSpec, fidelity: Fidelity, expected: Expected, progress: Progress
+    original: Original, spec: ArtifactSpec, fidelity: Fidelity, expected: ReferenceScores, progress: Progress
 ) -> tuple[Rate, ...]:
     """Weaken the weights until nDCG falls by known amounts, and judge each on many sets of queries drawn from the pair set.
 
     Args:
-        good: what is weakened.
+        original: what is weakened.
         spec: how the variant is run.
         fidelity: the artifact's own.
         expected: the pairs, and what the reference says of them.
@@ -240,7 +240,7 @@ def try_qualities(
         def loss(noise: float) -> float:
             if noise not in measured:
                 with tempfile.TemporaryDirectory(prefix="exporter-weak-") as scratch:
-                    weaken(good, Path(scratch), noise)
+                    weaken(original, Path(scratch), noise)
                     _, scores = run_job(
                         Job("score", (replace(spec, folder=scratch),), expected.pair_set.pairs)
                     )
@@ -249,22 +249,22 @@ def try_qualities(
                 step(len(measured) - 1)
             return 1 - float(measured[noise].mean() / theirs.mean())
 
-        noises = {wanted: _where(loss, wanted) for wanted in QUALITY_LOSSES}
+        noises = {wanted: _bisect_noise(loss, wanted) for wanted in QUALITY_LOSSES}
     rates = [
         _rate(
             "nDCG as it is",
             f"drawn, {loss(0.0):+.2%} measured",
-            _drawn(theirs, measured[0.0], fidelity),
+            _bootstrap_verdicts(theirs, measured[0.0], fidelity),
             "false alarm",
         )
     ]
     for wanted, noise in noises.items():
-        trials = _drawn(theirs, measured[noise], fidelity)
+        trials = _bootstrap_verdicts(theirs, measured[noise], fidelity)
         rates.append(_rate(_worse(wanted), f"drawn, {loss(noise):.2%} measured", trials, "caught"))
     return tuple(rates)
 
 
-def _where(loss: Callable[[float], float], wanted: float) -> float:
+def _bisect_noise(loss: Callable[[float], float], wanted: float) -> float:
     """Find the noise whose loss is nearest to the one wanted, as far as a few steps lead."""
     low, high = 0.0, 0.1
     while loss(high) < wanted and high < _MOST_NOISE:
@@ -292,10 +292,10 @@ def _failed(checks: Sequence[Check]) -> tuple[str, ...]:
 
 def _settled(ours: Sequence[Run], theirs: Sequence[Run]) -> bool:
     ratio = speedup(ours, theirs)
-    return not doubts(ratio) and (ratio.high - ratio.low) / 2 <= PRECISION * ratio.value
+    return not validity_problems(ratio) and (ratio.high - ratio.low) / 2 <= PRECISION * ratio.value
 
 
-def _judged(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[str, bool]:
+def _verdict_and_alarm(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[str, bool]:
     """Give the verdict at the bar, and whether anything 3 % off is read with a pass, or fails."""
     found = _speed_outcome(ours, theirs, SPEED_BAR)
     gains = (_speed_outcome(ours, theirs, FALSE_GAIN), _speed_outcome(theirs, ours, FALSE_GAIN))
@@ -317,11 +317,11 @@ def _replayed(rounds: Sequence[tuple[Run, Run]], slowdown: float, n_most: int) -
         ours, theirs = [pair[swap] for pair in drawn], [pair[not swap] for pair in drawn]
         ours = [replace(run, seconds=tuple(s * (1 + slowdown) for s in run.seconds)) for run in ours]
         n = next((n for n in range(MIN_ROUNDS, n_most) if _settled(ours[:n], theirs[:n])), n_most)
-        trials.append(_judged(ours[:n], theirs[:n]))
+        trials.append(_verdict_and_alarm(ours[:n], theirs[:n]))
     return trials
 
 
-def _drawn(
+def _bootstrap_verdicts(
     theirs: NDArray[np.float64], ours: NDArray[np.float64], fidelity: Fidelity
 ) -> list[tuple[str, bool]]:
     """Judge nDCG on as many queries as there are, drawn with replacement, again and again."""
@@ -334,7 +334,7 @@ def _drawn(
         point, low, high = retained(theirs[rows], ours[rows])
         drawn = replace(fidelity.quality, ndcg_retained=point, ndcg_retained_low=low, ndcg_retained_high=high)
         checks = judge(bars, replace(fidelity, quality=drawn), None)
-        (found,) = (check.outcome for check in checks if check.name.startswith("nDCG"))
+        (found,) = (check.outcome for check in checks if check.name.startswith("min_ndcg"))
         trials.append((found, found == "fail"))
     return trials
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from exporter.runtime.engine import Precision
+from exporter.runtime.engine import Numerics
 
 Dtype = Literal["float32", "int8"]
 TorchDtype = Literal["float32", "float16", "bfloat16"]
@@ -46,7 +46,7 @@ class ArtifactSpec:
     workers: int
     threads: int
     token_budget: int
-    precision: Precision = "stated"
+    numerics: Numerics = "pinned"
     slowdown: float = 0.0
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ class Run:
     """What one worker measured with one spec. Raw seconds, never averages.
 
     `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the processor time
-    over wall time and cores of the timed passes, 0...1; `crowding` how much of the cores it was to use others had meanwhile,
+    over wall time and cores of the timed passes, 0...1; `cpu_contention` how much of the cores it was to use others had meanwhile,
     0...1: other processes, or the host of a virtual machine, `steal` the host's part of it; `clock` is how often a second a
     fixed piece of arithmetic was done on one core before and after, the mean: it falls when the CPU gets slower; `tokenize_s`
     is the tokenizer's part of one pass; `load_s` includes importing the engine.
@@ -139,7 +139,7 @@ class Run:
     tokenize_s: float
     load_s: float
     cpu_share: float
-    crowding: float
+    cpu_contention: float
     steal: float
     clock: float
     device_s: float

@@ -71,7 +71,7 @@ def _run_in(
     return runs, np.load(scores_path, allow_pickle=False) if scores_path.is_file() else None
 
 
-class Contestant:
+class TimedWorker:
     """A worker that times passes when it is told to, so that several can take turns; a context manager that ends it.
 
     `warm_s` is what a first pass took, which is not counted.

@@ -38,7 +38,7 @@ class _Artifact:
         from exporter.runtime import Plan, Reranker
 
         plan = Plan(spec.workers, spec.threads, spec.token_budget)
-        self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan, precision=spec.precision)
+        self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan, numerics=spec.numerics)
         self.score = self._reranker.score
 
     def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:

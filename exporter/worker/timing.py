@@ -55,7 +55,9 @@ class Timing:
         return Timed(
             seconds=tuple(self._seconds),
             cpu_share=self._own / self._wall / self._cores,
-            crowding=_crowding((self._everyone - self._own) / self._wall, self._cores, of_machine),
+            cpu_contention=_cpu_contention(
+                (self._everyone - self._own) / self._wall, self._cores, of_machine
+            ),
             steal=min(1.0, self._stolen / self._wall / self._cores),
             clock=(self._clock + _clock()) / 2,
             device_s=self._scorer.device_s - self._device_s if isinstance(self._scorer, Torch) else 0.0,
@@ -89,7 +91,7 @@ def _everyones_cpu_s() -> tuple[float, float]:
     ) + steal, steal
 
 
-def _crowding(others_cores: float, cores: int, cores_of_machine: int) -> float:
+def _cpu_contention(others_cores: float, cores: int, cores_of_machine: int) -> float:
     """Give the share of `cores` that others left no room for: on a large machine with cores to spare they do no harm."""
     return min(1.0, max(0.0, others_cores + cores - cores_of_machine) / cores)
 
@@ -97,7 +99,7 @@ def _crowding(others_cores: float, cores: int, cores_of_machine: int) -> float:
 class Timed(NamedTuple):
     seconds: tuple[float, ...]
     cpu_share: float
-    crowding: float
+    cpu_contention: float
     steal: float
     clock: float
     device_s: float
@@ -116,7 +118,7 @@ def run_of(scorer: Scorer, pairs: Sequence[tuple[str, str]], load_s: float, time
         tokenize_s=tokenize_s,
         load_s=load_s,
         cpu_share=timed.cpu_share,
-        crowding=timed.crowding,
+        cpu_contention=timed.cpu_contention,
         steal=timed.steal,
         clock=timed.clock,
         device_s=timed.device_s,

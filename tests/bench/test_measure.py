@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.bench import measure as bench
+from exporter.bench import measure as bench_measure
 from exporter.bench.measure import (
     AS_DOCUMENTED,
     AT_BEST,
@@ -175,10 +175,10 @@ def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "TOKEN_COUNTS": (16,),
         "JOB_SIZES": (100,),
     }.items():
-        monkeypatch.setattr(bench, name, value)
+        monkeypatch.setattr(bench_measure, name, value)
     monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
     monkeypatch.setattr(throughput, "MIN_RUN_S", 0.1)
-    monkeypatch.setattr(bench, "MIXES", {"short": (16, 32)})
+    monkeypatch.setattr(bench_measure, "MIXES", {"short": (16, 32)})
     peer = "optimum ORTModel"
     found = bench(
         built, Silent(), started_at="2026-01-01T00:00:00Z", only=(peer,), lengths=True, scaling=True

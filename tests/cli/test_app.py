@@ -172,7 +172,7 @@ def test_publish_says_where(verified: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "detail"),
     [
         (("publish", "a", "b", "--profile", "flatt"), "--profile 'flatt': known are hub, flat"),
         (("publish", "a", "b", "--certificate", "c.pem"), "--certificate belongs to a --sign-key"),
@@ -187,9 +187,9 @@ def test_publish_says_where(verified: Path, tmp_path: Path) -> None:
         (("check-consumers", "a"), "a: no such artifact folder"),
     ],
 )
-def test_publishing_mistakes_are_one_line(arguments: tuple[str, ...], said: str) -> None:
-    """What cannot be meant is said before anything is built, asked or sent."""
+def test_publishing_mistakes_are_one_line(arguments: tuple[str, ...], detail: str) -> None:
+    """What cannot be meant is detail before anything is built, asked or sent."""
     done = run(*arguments)
     assert done.exit_code == 2
     assert len(lines(done)) == 1
-    assert said in done.stderr
+    assert detail in done.stderr

@@ -22,9 +22,7 @@ def report(tiny: Path) -> gpu.GpuReport:
     patch = pytest.MonkeyPatch()
     patch.setattr(gpu, "_BATCH_SIZES", (4, 16))
     patch.setattr(gpu, "_N_PASSES", 1)
-    found = gpu_check(
-        load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT, device="cpu"
-    )
+    found = gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT, device="cpu")
     patch.undo()
     return found
 

@@ -32,7 +32,7 @@ from exporter.report.report import read_report, to_json
 from exporter.runtime import Reranker
 from exporter.worker import process as worker
 from exporter.worker.job import ArtifactSpec, Job
-from exporter.worker.process import Contestant, run_job
+from exporter.worker.process import TimedWorker, run_job
 from tests.conftest import STARTED_AT
 
 
@@ -78,9 +78,9 @@ def test_report_measures_both_sides(verified: Path) -> None:
 
 def test_report_holds_the_arithmetic_against_the_machine(verified: Path) -> None:
     """The peaks are measured in the same run; a model this tiny reaches little of them, and never more than all."""
-    found = {row.kind: row.arithmetic for row in read_report(verified, read_manifest(verified)).variants}
+    found = {row.kind: row.utilization for row in read_report(verified, read_manifest(verified)).variants}
     assert (found["onnx"].peak_dtype, found["onnx-int8"].peak_dtype) == ("float32", "int8")
-    assert all(0 < row.peak_share < 1 and row.peak_flops_per_s > 1e9 for row in found.values())
+    assert all(0 < row.share_of_peak < 1 and row.peak_flops_per_s > 1e9 for row in found.values())
 
 
 def test_plans_are_measured_once_for_a_class_of_machines(
@@ -344,7 +344,7 @@ def test_contestants_take_turns(verified: Path) -> None:
     """Two workers live side by side, pass when they are told to, and give what they measured."""
     pairs = tuple(("wing lift", "drag flow " * n) for n in range(1, 9))
     spec = ArtifactSpec(str(verified), "onnx", 1, 1, 64)
-    with Contestant(spec, pairs) as one, Contestant(spec, pairs) as other:
+    with TimedWorker(spec, pairs) as one, TimedWorker(spec, pairs) as other:
         assert one.warm_s > 0
         for _ in range(2):
             one.passes(3)
@@ -357,4 +357,4 @@ def test_contestants_take_turns(verified: Path) -> None:
 def test_contestant_that_cannot_start(tmp_path: Path) -> None:
     """What goes wrong before the first turn comes through as it is."""
     with pytest.raises(RecipeError, match="no such artifact folder"):
-        Contestant(ArtifactSpec(str(tmp_path / "none"), "onnx", 1, 1, 64), (("a", "b"),))
+        TimedWorker(ArtifactSpec(str(tmp_path / "none"), "onnx", 1, 1, 64), (("a", "b"),))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exporter.measure import batch_invariance as fidelity
-from exporter.measure.batch_invariance import batch_effect
+from exporter.measure.batch_invariance import batch_invariance
 from exporter.measure.lengths import bucket_names, by_length
 from exporter.worker.job import ArtifactSpec
 from tests.factories import a_pair_set
@@ -78,9 +78,9 @@ def scored_by(monkeypatch: pytest.MonkeyPatch, company: float) -> list[Job]:
 def test_company_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pair that scores the same in every company has no difference and turns no order round."""
     jobs = scored_by(monkeypatch, 0.0)
-    found = batch_effect(SPEC, a_pair_set((3, 2)))
-    assert (found.n_pairs, found.p99_delta, found.max_delta, found.n_flips) == (5, 0.0, 0.0, 0)
-    assert found.n_orders == 3 * (3 + 1)  # three companies; three orders of three passages, one of two
+    found = batch_invariance(SPEC, a_pair_set((3, 2)))
+    assert (found.n_pairs, found.p99_delta, found.max_delta, found.n_inversions) == (5, 0.0, 0.0, 0)
+    assert found.n_pairs_ordered == 3 * (3 + 1)  # three companies; three orders of three passages, one of two
     alone, together = jobs
     assert alone.specs[0].token_budget == 1  # type: ignore[union-attr] # an artifact's
     assert {i for call in together.calls for i in call.positions} == set(range(5))
@@ -89,6 +89,6 @@ def test_company_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_company_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five pairs in a batch move every second pair by four steps of company; an order of neighbours turns round."""
     scored_by(monkeypatch, 1.0)
-    found = batch_effect(SPEC, a_pair_set((3, 2)))
+    found = batch_invariance(SPEC, a_pair_set((3, 2)))
     assert found.max_delta >= 4.0
-    assert found.n_flips > 0
+    assert found.n_inversions > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from exporter.artifact.manifest import Work, read_manifest
+from exporter.artifact.manifest import FlopCount, read_manifest
 from exporter.cli.app import app
 from exporter.errors import IntegrityError, RecipeError
 from exporter.measure.profile import profile
@@ -26,12 +26,14 @@ def test_work_by_hand(built: Path) -> None:
     per_pair = (
         LAYER + PROJECTION + 2 * H
     )  # last layer's one position, its keys' and values' weights too; pooler, classifier
-    assert {entry.work for entry in read_manifest(built).variants} == {Work(per_pair, per_token, 2 * 2 * H)}
+    assert {entry.flop_count for entry in read_manifest(built).variants} == {
+        FlopCount(per_pair, per_token, 2 * 2 * H)
+    }
 
 
 def test_work_adds_up() -> None:
     """Two pairs of 2 and 3 tokens: 2 * 100 + 5 * 10 + (4 + 9) * 1."""
-    assert Work(100, 10, 1).flops(2, 5, 13) == 263
+    assert FlopCount(100, 10, 1).flops(2, 5, 13) == 263
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_profile_counts_the_arithmetic(built: Path) -> None:
     """What the operators say they did is the work of the pairs, and of their padding."""
     found = profile(built, "onnx")
     (entry,) = (entry for entry in read_manifest(built).variants if entry.kind == "onnx")
-    least = entry.work.flops(found.n_pairs, found.n_tokens, found.n_tokens**2 // found.n_pairs)
+    least = entry.flop_count.flops(found.n_pairs, found.n_tokens, found.n_tokens**2 // found.n_pairs)
     assert least <= sum(row.flops for row in found.operators) < 1.5 * least
 
 

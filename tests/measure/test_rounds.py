@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.artifact.manifest import Work
+from exporter.artifact.manifest import FlopCount
 from exporter.measure import rounds as throughput
 from exporter.measure.rounds import measure
-from exporter.measure.speed import MIN_ROUNDS, arithmetic, pool, speedup
+from exporter.measure.speed import MIN_ROUNDS, pool, speedup, utilization
 from exporter.measure.tune import default_torch
 from exporter.pairs import spread_out
 from exporter.progress import Silent
 from exporter.worker.job import ArtifactSpec, TorchSpec, peak_flops
-from exporter.worker.timing import _crowding
+from exporter.worker.timing import _cpu_contention
 from tests.factories import a_pair_set, a_run
 
 if TYPE_CHECKING:
@@ -62,13 +62,24 @@ def test_pool_spread() -> None:
 def test_pool_of_the_rest() -> None:
     """Shares and load time are in the middle of the runs, memory is the most that any took."""
     measured = [
-        a_run(seconds=(2.0,), tokenize_s=0.2, cpu_share=0.5, crowding=0.1, load_s=1.0, peak_rss_bytes=30),
-        a_run(seconds=(2.0,), tokenize_s=0.4, cpu_share=0.6, crowding=0.3, load_s=9.0, peak_rss_bytes=10),
-        a_run(seconds=(2.0,), tokenize_s=0.6, cpu_share=0.9, crowding=0.2, load_s=2.0, peak_rss_bytes=20),
+        a_run(
+            seconds=(2.0,), tokenize_s=0.2, cpu_share=0.5, cpu_contention=0.1, load_s=1.0, peak_rss_bytes=30
+        ),
+        a_run(
+            seconds=(2.0,), tokenize_s=0.4, cpu_share=0.6, cpu_contention=0.3, load_s=9.0, peak_rss_bytes=10
+        ),
+        a_run(
+            seconds=(2.0,), tokenize_s=0.6, cpu_share=0.9, cpu_contention=0.2, load_s=2.0, peak_rss_bytes=20
+        ),
     ]
     pooled = pool("onnx", "", measured)
     assert pooled.tokenize_share == pytest.approx(0.2)
-    assert (pooled.cpu_share, pooled.crowding, pooled.load_s, pooled.peak_rss_bytes) == (0.6, 0.2, 2.0, 30)
+    assert (pooled.cpu_share, pooled.cpu_contention, pooled.load_s, pooled.peak_rss_bytes) == (
+        0.6,
+        0.2,
+        2.0,
+        30,
+    )
 
 
 @pytest.mark.parametrize("mixed", [[], [a_run(), a_run(n_pairs=99)], [a_run(), a_run(n_tokens=999)]])
@@ -78,11 +89,11 @@ def test_pool_refuses(mixed: list[Run]) -> None:
         pool("onnx", "", mixed)
 
 
-# --- crowding ---
+# --- cpu_contention ---
 
 
 @pytest.mark.parametrize(
-    ("others", "cores", "of_machine", "crowding"),
+    ("others", "cores", "of_machine", "cpu_contention"),
     [
         (0.0, 2, 2, 0.0),
         (1.0, 2, 2, 0.5),  # one of our two cores is gone
@@ -93,16 +104,16 @@ def test_pool_refuses(mixed: list[Run]) -> None:
         (-0.01, 2, 2, 0.0),  # clocks of different grain
     ],
 )
-def test_crowding_by_hand(others: float, cores: int, of_machine: int, crowding: float) -> None:
+def test_crowding_by_hand(others: float, cores: int, of_machine: int, cpu_contention: float) -> None:
     """What others took counts where it left us less than we were to use."""
-    assert _crowding(others, cores, of_machine) == crowding
+    assert _cpu_contention(others, cores, of_machine) == cpu_contention
 
 
 def test_speedup_has_the_crowding_of_the_worse_side() -> None:
     """In each round the side that suffered more counts, over rounds the median."""
-    ours = [a_run(crowding=c) for c in (0.0, 0.3, 0.0)]
-    theirs = [a_run(crowding=c) for c in (0.1, 0.0, 0.2)]
-    assert speedup(ours, theirs).crowding == 0.2
+    ours = [a_run(cpu_contention=c) for c in (0.0, 0.3, 0.0)]
+    theirs = [a_run(cpu_contention=c) for c in (0.1, 0.0, 0.2)]
+    assert speedup(ours, theirs).cpu_contention == 0.2
 
 
 # --- arithmetic ---
@@ -110,12 +121,12 @@ def test_speedup_has_the_crowding_of_the_worse_side() -> None:
 
 def test_arithmetic_by_hand() -> None:
     """100 pairs of 1000 tokens and 11,000 of their squares: 3 * 100 + 2 * 1000 + 1 * 11,000 = 13,300 in 1 s, in 2 s the half."""
-    work = Work(per_pair=3, per_token=2, per_token_squared=1)
+    work = FlopCount(per_pair=3, per_token=2, per_token_squared=1)
     peaks = {"float32": [a_run(n_pairs=10, seconds=(2.0,))], "int8": [a_run(n_pairs=10, seconds=(0.5, 1.5))]}
-    found = arithmetic("onnx", work, runs(1, 2, 4), peaks)
+    found = utilization("onnx", work, runs(1, 2, 4), peaks)
     assert (found.flops_per_s, found.peak_dtype) == (6650, "float32")
     assert found.peak_flops_per_s == 5 * peak_flops("float32")
-    assert found.peak_share == 6650 / (5 * peak_flops("float32"))
+    assert found.share_of_peak == 6650 / (5 * peak_flops("float32"))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +135,7 @@ def test_arithmetic_by_hand() -> None:
 def test_int8_kinds_are_held_against_the_int8_peak(kind: str, dtype: str) -> None:
     """An int8 kind against the int8 peak; fp16 is the file's, the arithmetic is float32."""
     peaks = {"float32": [a_run(seconds=(1.0,))], "int8": [a_run(seconds=(0.25,))]}
-    assert arithmetic(kind, Work(1, 1, 1), runs(1), peaks).peak_dtype == dtype
+    assert utilization(kind, FlopCount(1, 1, 1), runs(1), peaks).peak_dtype == dtype
 
 
 def test_peak_flops_by_hand() -> None:
@@ -278,7 +289,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, *, pass_s: dict[str, float] | None
         def end(self) -> Run:
             return a_run()
 
-    monkeypatch.setattr(throughput, "Contestant", Noted)
+    monkeypatch.setattr(throughput, "TimedWorker", Noted)
     monkeypatch.setattr(throughput, "MIN_RUN_S", 1.0)
     monkeypatch.setattr(throughput, "_REST_S", 0.0)
     return turns
@@ -288,12 +299,12 @@ def measured(
     sides: dict[str, Spec],
     unsettled: Callable[[dict[str, list[Run]]], frozenset[str]],
     *,
-    seldom: frozenset[str] = frozenset(),
+    baselines: frozenset[str] = frozenset(),
     budget_s: float = 100.0,
 ) -> dict[str, list[Run]]:
     """Measure sides on three pairs."""
     return measure(
-        sides, a_pair_set((3,)).pairs, Silent(), seldom=seldom, budget_s=budget_s, unsettled=unsettled
+        sides, a_pair_set((3,)).pairs, Silent(), baselines=baselines, budget_s=budget_s, unsettled=unsettled
     )
 
 
@@ -321,7 +332,7 @@ def test_slow_seldom_side_has_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A side nobody gates on does not make the turns of the others longer."""
     turns = recorded(monkeypatch, pass_s={"torch": 9.0, "onnx": 0.5})
     monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
-    measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), seldom=frozenset({"torch"}))
+    measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), baselines=frozenset({"torch"}))
     assert turns == ["torch", "onnx", "onnx"]
 
 
@@ -329,7 +340,7 @@ def test_seldom_sides_are_run_in_the_first_rounds_only(monkeypatch: pytest.Monke
     """A side nobody gates on does not cost every round."""
     recorded(monkeypatch)
     found = measured(
-        {"default": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), seldom=frozenset({"default"})
+        {"default": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), baselines=frozenset({"default"})
     )
     assert (len(found["default"]), len(found["onnx"])) == (3, MIN_ROUNDS)
 

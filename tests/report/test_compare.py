@@ -86,16 +86,16 @@ def test_verdict_lost_is_worse() -> None:
     old, new = one(), one(verdict="invalid")
     assert changes(old, new)["verdict"] == "worse"
     assert changes(new, old)["verdict"] == "better"
-    assert any(finding.said == "pass → invalid" for finding in compare_reports(old, new))
+    assert any(finding.detail == "pass → invalid" for finding in compare_reports(old, new))
 
 
 def test_gone_and_new() -> None:
     """A kind that is gone is worse, a new one is only named."""
     both, single = a_report(), one()
-    assert [(f.kind, f.change, f.said) for f in compare_reports(both, single) if f.what == "variant"] == [
+    assert [(f.kind, f.change, f.detail) for f in compare_reports(both, single) if f.what == "variant"] == [
         ("onnx-int8", "worse", "gone")
     ]
-    assert [(f.kind, f.change, f.said) for f in compare_reports(single, both) if f.what == "variant"] == [
+    assert [(f.kind, f.change, f.detail) for f in compare_reports(single, both) if f.what == "variant"] == [
         ("onnx-int8", "same", "new")
     ]
 
@@ -105,6 +105,6 @@ def test_what_cannot_be_compared() -> None:
     new = replace(one(), machine=a_machine(isa="avx512_vnni"))
     found = {finding.what: finding for finding in compare_reports(one(), new)}
     assert found["speed-up over tuned torch"].change == "unknown"
-    assert "another machine (isa)" in found["speed-up over tuned torch"].said
+    assert "another machine (isa)" in found["speed-up over tuned torch"].detail
     other = replace(one(), pairs=replace(one().pairs, digest="9" * 64))
     assert changes(one(), other)["nDCG@10"] == "unknown"

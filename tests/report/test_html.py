@@ -57,7 +57,7 @@ def test_page_says_what_counts() -> None:
         "tiny",
         "Some CPU",
         "onnx-int8",
-        "Kendall tau-b",
+        "min_kendall_tau",
         "a passage",
         "exporter gate tiny",
         "0" * 64,

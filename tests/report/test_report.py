@@ -138,7 +138,7 @@ def test_json_for_machines() -> None:
         "high": 2.1,
         "spread": 0.02,
         "n_rounds": 6,
-        "crowding": 0.02,
+        "cpu_contention": 0.02,
         "steal": 0.01,
         "drift": 0.01,
         "clock": 0.02,
@@ -159,12 +159,14 @@ def test_rejudge_harder() -> None:
     after = rejudge(before, {"onnx": bars(min_kendall_tau=0.99)})
     assert verdicts(after) == {"tiny": "fail", "onnx": "fail", "onnx-int8": "pass"}
     assert after.variants[1] == before.variants[1]
-    assert [check.name for check in after.variants[0].checks if check.outcome == "fail"] == ["Kendall tau-b"]
+    assert [check.name for check in after.variants[0].checks if check.outcome == "fail"] == [
+        "min_kendall_tau"
+    ]
 
 
 def test_rejudge_easier() -> None:
     """A lower bar passes what failed; measurements stay as they were."""
-    failed = a_variant_report(checks=(Check("Kendall tau-b", 0.97, "≥ 0.99", "fail"),), verdict="fail")
+    failed = a_variant_report(checks=(Check("min_kendall_tau", 0.97, "≥ 0.99", "fail"),), verdict="fail")
     before = a_report(variants=(failed,), verdict="fail")
     after = rejudge(before, {"onnx": bars(min_kendall_tau=0.9), "openvino": bars(min_speedup=9)})
     assert verdicts(after) == {"tiny": "pass", "onnx": "pass"}
@@ -248,7 +250,7 @@ def test_markdown_says_what_counts() -> None:
 
 def test_markdown_says_why() -> None:
     """A check without a verdict comes with its reason."""
-    check = Check("speed-up over tuned torch", 2.0, "≥ 1.5", "invalid", "3 rounds, 5 needed")
+    check = Check("min_speedup", 2.0, "≥ 1.5", "invalid", "3 rounds, 5 needed")
     page = markdown(
         a_report(variants=(a_variant_report(checks=(check,), verdict="invalid"),), verdict="invalid")
     )

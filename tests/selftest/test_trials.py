@@ -71,9 +71,9 @@ def a_selftest(**changes: object) -> SelfTest:
         "manifest_root": "0" * 64,
         "started_at": "2026-01-01T00:00:00Z",
         "machine": a_machine(),
-        "good_fails": (),
+        "original_fails": (),
         "mutants": (
-            MutantResult("sigmoid added", ("max |diff|, logits",), ""),
+            MutantResult("sigmoid added", ("max_abs_diff",), ""),
             MutantResult("x", (), "no int8 weights"),
         ),
         "rates": (_rate("10% slower", "live", [("fail", False)] * 20, "caught"),),
@@ -92,7 +92,7 @@ def test_all_is_well() -> None:
     ("changes", "said"),
     [
         ({"mutants": (MutantResult("NaN at one length", (), ""),)}, "NaN at one length: not caught"),
-        ({"good_fails": ("Kendall tau-b",)}, "the artifact itself fails Kendall tau-b"),
+        ({"original_fails": ("min_kendall_tau",)}, "the artifact itself fails Kendall tau-b"),
         (
             {
                 "rates": (

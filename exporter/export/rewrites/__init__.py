@@ -1,1 +1,1 @@
-"""Exact rewrites of an exported graph, each proven on real pairs."""
+"""Exact rewrites of an exported graph, each keep_if_equivalent on real pairs."""

@@ -1,7 +1,7 @@
 """Rewrite attention exactly: the same scores for less work. Attentions are found from the graph, around their Softmax.
 
-`projections_absorbed`: where one position asks, the keys and values of all positions need not be made.
-`unmasked_where_full`: a batch without padding needs no mask. ORT's MultiHeadAttention without one is a flash attention: it never
+`absorb_kv_projections`: where one position asks, the keys and values of all positions need not be made.
+`add_unpadded_fast_path`: a batch without padding needs no mask. ORT's MultiHeadAttention without one is a flash attention: it never
 writes out the scores of all positions against all, which for long pairs do not fit the caches. Which of the two runs is decided
 by the batch, in the graph, so every caller gets both.
 """
@@ -53,7 +53,7 @@ class _Projection:
     bias: NDArray[np.float32] | None  # [n_heads, 1, size]
 
 
-def projections_absorbed(graph: Path, path: Path) -> str:
+def absorb_kv_projections(graph: Path, path: Path) -> str:
     """Where attention has one query a row, take keys' weights into the query and values' weights behind the mixing.
 
     For a head with one query q over positions X, q (X K + k)' is (q K') X' plus the same number for all positions, which softmax
@@ -159,7 +159,7 @@ def _absorb(graph: ir.Graph, one: _Attention, keys: _Projection, values: _Projec
     one.mixed.outputs[0].replace_all_uses_with(mixed)
 
 
-def unmasked_where_full(graph: Path, path: Path) -> str:
+def add_unpadded_fast_path(graph: Path, path: Path) -> str:
     """Let batches without padding take ORT's MultiHeadAttention without a mask, an If around each layer's attention.
 
     Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmultiheadattention

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _MAX_CHANGE = 1e-5
 
 
-def proven(fact: str, before: Path, after: Path, feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> str:
+def keep_if_equivalent(
+    fact: str, before: Path, after: Path, feeds: Sequence[Mapping[str, NDArray[np.int64]]]
+) -> str:
     """Score the same batches with the graph as it was and as it is; take the rewrite back if it moves a score.
 
     Args:

@@ -13,9 +13,9 @@ import pytest
 
 from exporter.export import rewrite
 from exporter.export.onnx import export_plain
-from exporter.export.rewrites.attention import projections_absorbed, unmasked_where_full
+from exporter.export.rewrites.attention import absorb_kv_projections, add_unpadded_fast_path
 from exporter.export.rewrites.last_layer import first_token_only
-from exporter.export.rewrites.proof import proven
+from exporter.export.rewrites.proof import keep_if_equivalent
 from exporter.export.source import Source
 from exporter.runtime.operators import recorded_by_onnxruntime
 
@@ -139,12 +139,16 @@ def test_rewrite_that_moves_a_score_is_taken_back(tmp_path: Path) -> None:
     plain, path = exported(tmp_path, "bert"), tmp_path / "rewritten.onnx"
     fact = first_token_only(plain, path)
     feeds = [{name: np.ones((2, 5), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}]
-    assert proven(fact, plain, path, feeds).startswith(f"{fact}; moves no score of 2 pairs by more than ")
+    assert keep_if_equivalent(fact, plain, path, feeds).startswith(
+        f"{fact}; moves no score of 2 pairs by more than "
+    )
     wrong = onnx.load(path)
     tensor = next(tensor for tensor in wrong.graph.initializer if tensor.name == "classifier.bias")
     tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1, tensor.name))
     onnx.save(wrong, path)
-    assert proven(fact, plain, path, feeds) == "first token only: taken back, it moved a score by 1"
+    assert (
+        keep_if_equivalent(fact, plain, path, feeds) == "first token only: taken back, it moved a score by 1"
+    )
     assert path.read_bytes() == plain.read_bytes()
 
 
@@ -153,7 +157,9 @@ def test_rewrite_that_does_not_run_is_taken_back(tmp_path: Path) -> None:
     plain, path = exported(tmp_path, "bert"), tmp_path / "rewritten.onnx"
     path.write_bytes(b"no graph")
     feeds = [{name: np.ones((2, 5), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}]
-    assert proven("what: how", plain, path, feeds).startswith("what: taken back, it does not run: ")
+    assert keep_if_equivalent("what: how", plain, path, feeds).startswith(
+        "what: taken back, it does not run: "
+    )
     assert path.read_bytes() == plain.read_bytes()
 
 
@@ -178,7 +184,7 @@ def test_keys_and_values_absorbed_is_exact(tmp_path: Path, kind: str) -> None:
     """Same scores for any batch, length and padding; the last layer makes no keys and values any more."""
     narrowed, path = tmp_path / "narrowed.onnx", tmp_path / "absorbed.onnx"
     first_token_only(exported(tmp_path, kind), narrowed)
-    assert projections_absorbed(narrowed, path) == "keys and values absorbed: 1 layer"
+    assert absorb_kv_projections(narrowed, path) == "keys and values absorbed: 1 layer"
     for shape in ((1, 1), (1, 9), (3, 2), (5, 33)):
         for padded in (False, True):
             before, after = scores(narrowed, shape, padded=padded), scores(path, shape, padded=padded)
@@ -192,7 +198,7 @@ def test_keys_and_values_absorbed_is_exact(tmp_path: Path, kind: str) -> None:
     assert set(after) & last == {name for name in last if before[name] == 3}
     unmasked = tmp_path / "unmasked.onnx"
     assert (
-        unmasked_where_full(path, unmasked)
+        add_unpadded_fast_path(path, unmasked)
         == f"attention without a mask where no row is padded: {N_LAYERS - 1} layers"
     )
     assert np.abs(scores(path, (3, 9), padded=False) - scores(unmasked, (3, 9), padded=False)).max() < 1e-5
@@ -203,7 +209,7 @@ def test_keys_and_values_of_many_queries_are_left_alone(tmp_path: Path) -> None:
     for kind in ("bert", "modernbert"):
         plain, path = exported(tmp_path / kind, kind), tmp_path / "absorbed.onnx"
         said = "keys and values absorbed: does not apply, no attention of the known form has one query"
-        assert projections_absorbed(plain, path) == said
+        assert absorb_kv_projections(plain, path) == said
         assert path.read_bytes() == plain.read_bytes()
 
 
@@ -213,7 +219,7 @@ def test_attention_without_a_mask_where_no_row_is_padded(tmp_path: Path, kind: s
     narrowed, path = tmp_path / "narrowed.onnx", tmp_path / "unmasked.onnx"
     first_token_only(exported(tmp_path, kind), narrowed)
     assert (
-        unmasked_where_full(narrowed, path)
+        add_unpadded_fast_path(narrowed, path)
         == f"attention without a mask where no row is padded: {N_LAYERS} layers"
     )
     for shape in ((1, 1), (1, 9), (3, 2), (5, 33)):
@@ -224,7 +230,7 @@ def test_attention_without_a_mask_where_no_row_is_padded(tmp_path: Path, kind: s
     assert "Softmax" not in operators_run(path, tmp_path, (2, 9), padded=False)
     assert "MultiHeadAttention" not in operators_run(path, tmp_path, (2, 9), padded=True)
     again = tmp_path / "again.onnx"
-    assert "does not apply" in unmasked_where_full(
+    assert "does not apply" in add_unpadded_fast_path(
         path, again
     )  # a branch's attention is no attention of the graph
     assert again.read_bytes() == path.read_bytes()
@@ -235,7 +241,7 @@ def test_attention_of_another_form_is_left_alone(tmp_path: Path, kind: str) -> N
     """What is not recognized stays as it is, and the fact says so."""
     plain, path = exported(tmp_path, kind), tmp_path / "unmasked.onnx"
     assert (
-        unmasked_where_full(plain, path)
+        add_unpadded_fast_path(plain, path)
         == "attention without a mask: does not apply, no attention of the known form"
     )
     assert path.read_bytes() == plain.read_bytes()
