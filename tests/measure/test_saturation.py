@@ -104,8 +104,12 @@ def test_no_model(tmp_path: Path, name: str) -> None:
         (int8([127]), 32_385, 0, True),  # no neighbour
     ],
 )
-def test_bounds_by_hand(  # noqa: FBT001
-    tmp_path: Path, weight: NDArray[np.int8], highest: int, lowest: int, proven: bool
+def test_bounds_by_hand(
+    tmp_path: Path,
+    weight: NDArray[np.int8],
+    highest: int,
+    lowest: int,
+    proven: bool,  # noqa: FBT001
 ) -> None:
     """Neighbours along k sum up to 255 times their parts of one sign; 128 of them fit 16 bits, 129 do not."""
     found = bound_sums(write_products(tmp_path / "m.onnx", a=weight))
