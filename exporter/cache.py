@@ -1,7 +1,8 @@
 """Keep what was expensive to make, named by everything it was made from.
 
 A cached folder carries the hashes of its files; one that does not match (a full disk, a killed run, a flipped byte) is made
-again, never used. The cache is `$EXPORTER_CACHE`, by default `~/.cache/exporter`; deleting it costs time only.
+again, never used. Deleting a cache costs time only. Where it lies is a value that is
+handed down, so that two builds can have one each.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from exporter.artifact.files import list_files, read_sealed, write_sealed
 from exporter.artifact.staging import clear_left_over, scratch_beside
@@ -24,56 +26,63 @@ if TYPE_CHECKING:
 _SUMS = "manifest.json"  # not listed by `list_files`, like an artifact's
 
 
-def cache_dir() -> Path:
-    """Name the cache folder; it need not exist."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exporter"
-    return Path(os.environ.get("EXPORTER_CACHE") or default)
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder of finished steps, each in a folder named by the step and by a hash of all it was made from."""
+
+    root: Path
+
+    @classmethod
+    def of_user(cls) -> Self:
+        """Return `$EXPORTER_CACHE`, or `exporter` under the user's cache folder; it need not exist yet."""
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exporter"
+        return cls(Path(os.environ.get("EXPORTER_CACHE") or default))
+
+    def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
+        """Return the folder that a step makes, reused if it was made from the same things before.
+
+        Args:
+            step: the step's name, part of the folder's.
+            key: everything the result depends on, versions of tools included; anything JSON can hold.
+            make: fills an empty folder.
+
+        Returns:
+            The folder, to be read and not written, and whether it was reused.
+
+        Raises:
+            BackendError: the disk is full or refuses. Whatever `make` raises.
+        """
+        digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
+        final = self.root / f"{step}-{digest}"
+        if _is_whole(final):
+            return final, True
+
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            clear_left_over(final)
+            scratch = scratch_beside(final)
+        except OSError as error:
+            raise _cannot_write(final.parent, error) from error
+
+        try:
+            make(scratch)
+            sums = [[file.path, file.sha256] for file in list_files(scratch)]
+            write_sealed(scratch / _SUMS, {"key": dict(key), "files": sums})
+            if final.exists():
+                shutil.rmtree(final)
+            scratch.rename(final)
+        except OSError as error:
+            if error.errno is None:  # a library's own OSError, not the disk's
+                raise
+            if not _is_whole(final):  # else another process was faster, with the same result
+                raise _cannot_write(final.parent, error) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return final, False
 
 
-def cached(step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
-    """Give the folder a step makes, from the cache if it was made from the same things before.
-
-    Args:
-        step: the step's name, part of the folder's.
-        key: everything the result depends on, versions of tools included; anything JSON can hold.
-        make: fills an empty folder.
-
-    Returns:
-        The folder, to be read and not written, and whether it was reused.
-
-    Raises:
-        BackendError: the disk is full or refuses. Whatever `make` raises.
-    """
-    digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
-    final = cache_dir() / f"{step}-{digest}"
-    if _is_whole(final):
-        return final, True
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        clear_left_over(final)
-        scratch = scratch_beside(final)
-    except OSError as error:
-        raise BackendError(
-            f"{final.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE"
-        ) from error
-    try:
-        make(scratch)
-        write_sealed(
-            scratch / _SUMS, {"key": dict(key), "files": [[f.path, f.sha256] for f in list_files(scratch)]}
-        )
-        if final.exists():
-            shutil.rmtree(final)
-        scratch.rename(final)
-    except OSError as error:
-        if error.errno is None:  # a library's own OSError, not the disk's
-            raise
-        if not _is_whole(final):  # else another process was faster, with the same result
-            raise BackendError(
-                f"{scratch.parent}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE"
-            ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return final, False
+def _cannot_write(folder: Path, error: OSError) -> BackendError:
+    return BackendError(f"{folder}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE")
 
 
 def _is_whole(folder: Path) -> bool:

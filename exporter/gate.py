@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from exporter.measure.lengths import TRUNCATED
 from exporter.measure.saturation import LARGEST_SUM
 from exporter.measure.speed import MIN_ROUNDS, speedup
+from exporter.recipe.kinds import saturates
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:
@@ -159,13 +160,12 @@ def _soundness(found: Fidelity) -> list[Check]:
         checks.append(_at_most("worst_length_relative_rms", farthest.relative_rms, MAX_RELATIVE_RMS, where))
     checks.append(_at_most("batch_relative_rms", found.batches.relative_rms, MAX_RELATIVE_RMS))
     contents = found.contents
-    if "int8" in found.kind:
-        checks.append(_at_least("promised_weight_share", contents.int8_share, MIN_PROMISED_SHARE))
-    elif "fp16" in found.kind:
-        checks.append(_at_least("promised_weight_share", contents.fp16_share, MIN_PROMISED_SHARE))
-    else:
+    if found.traits.weights == "fp32":
         checks.append(_at_most("lower_precision_share", contents.int8_share + contents.fp16_share, 0))
-    if found.saturation is not None and found.isa in ("avx2", "avx512"):
+    else:
+        share = contents.share_of(found.traits.weights)
+        checks.append(_at_least("promised_weight_share", share, MIN_PROMISED_SHARE))
+    if found.saturation is not None and found.isa is not None and saturates(found.isa):
         sums = found.saturation
         checks.append(_at_most("max_int16_sum", max(sums.highest, -sums.lowest), LARGEST_SUM, sums.worst))
     return [*checks, _at_most("repeat_diff", found.repeat_diff, MAX_REPEAT_DIFF)]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 Isa = Literal["avx2", "avx512", "avx512_vnni", "arm64"]
-ISAS: tuple[Isa, ...] = ("avx2", "avx512", "avx512_vnni", "arm64")
 
 # What changes scores or speed; the rest of the environment is in requirements.lock.
 _PACKAGES = (
@@ -84,11 +83,6 @@ def package_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def has_vnni(isa: str) -> bool:
-    """Tell whether int8 dot products accumulate in int32 here, that is, cannot saturate in int16."""
-    return isa in ("avx512_vnni", "avx_vnni", "arm64")
 
 
 def isa_of(flags: frozenset[str], architecture: str) -> str:

@@ -47,7 +47,7 @@ from exporter.worker.job import PEAK_DTYPES, PeakSpec, Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exporter.progress import Progress
+    from exporter.context import Context
     from exporter.publish.layout import LayoutProfile
     from exporter.publish.signature import Signer
     from exporter.recipe.schema import Bars
@@ -62,36 +62,33 @@ class Published:
     left: tuple[str, ...]
 
 
-def export(
-    recipe: Recipe, out: Path, progress: Progress, *, started_at: str, replace_old: bool = False
-) -> Report:
+def export(recipe: Recipe, out: Path, context: Context, *, replace_old: bool = False) -> Report:
     """Do the main job: build a recipe's artifact, verify it, judge it. What is already there and unchanged is reused.
 
     Args:
         recipe: what to build.
         out: the folder that holds artifacts.
-        progress: told what is going on.
-        started_at: now, ISO 8601 in UTC; stands in the report.
+        context: told what goes on.
         replace_old: build again over an artifact of the same name that differs.
 
     Raises:
         ExporterError: see `build` and `verify`.
     """
-    folder = build(recipe, out, progress, replace_old=replace_old)
+    folder = build(recipe, out, context, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
         if not report.machine.differences(this_machine()):
-            progress.note(
+            context.progress.note(
                 f"verify: report of {report.started_at} reused; `exporter verify {folder}` measures again"
             )
             return report
-        progress.note(
+        context.progress.note(
             "verify: the report was made on another machine or with other packages; measuring again"
         )
-    return verify(folder, progress, started_at=started_at)
+    return verify(folder, context)
 
 
-def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = False) -> Path:
+def build(recipe: Recipe, out: Path, context: Context, *, replace_old: bool = False) -> Path:
     """Build a recipe's artifact folder, every variant with its best plan on this machine; nothing is judged.
 
     Raises:
@@ -101,11 +98,11 @@ def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = 
     """
     final = out / recipe.name
     verify_set, calibrate_set = load_pair_sets(recipe)
-    with progress.stage("model"):
-        source = find_source(recipe.model)
+    with context.progress.stage("model"):
+        source = find_source(recipe.model, context.cache)
     pairs = pair_entries(verify_set, calibrate_set)
     if final.exists() and not replace_old and is_current(final, recipe, source, pairs):
-        progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
+        context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
         return final
     with staged(final, replace=replace_old) as scratch:
         variants = build_variants(
@@ -114,7 +111,7 @@ def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = 
             calibrate=calibrate_set.pairs if calibrate_set else (),
             proof=spread_out(verify_set, N_PROOF_PAIRS),
             into=scratch,
-            progress=progress,
+            context=context,
         )
         write_config_and_tokenizer(source, recipe.model.max_length, scratch)
         manifest = Manifest(
@@ -132,11 +129,11 @@ def build(recipe: Recipe, out: Path, progress: Progress, *, replace_old: bool = 
             files=list_files(scratch),
         )
         write_manifest(manifest, scratch)
-        write_manifest(with_plans(manifest, scratch, verify_set, progress), scratch)
+        write_manifest(with_plans(manifest, scratch, verify_set, context.progress), scratch)
     return final
 
 
-def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
+def verify(folder: Path, context: Context) -> Report:
     """Measure every variant of an artifact against the PyTorch reference, judge it, and write the report.
 
     Raises:
@@ -144,19 +141,19 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
     """
-    manifest, recipe, pair_set, source = open_artifact(folder, progress)
+    manifest, recipe, pair_set, source = open_artifact(folder, context)
     machine = this_machine()
-    if (planned := with_plans(manifest, folder, pair_set, progress)) != manifest:
+    if (planned := with_plans(manifest, folder, pair_set, context.progress)) != manifest:
         manifest = planned
         write_manifest(manifest, folder)
     device = device_for(recipe.reference.device)
-    tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, progress)
-    reference = reference_scores(source, tuned, pair_set, progress)
+    tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, context)
+    reference = reference_scores(source, tuned, pair_set, context)
     expected = ReferenceScores(pair_set, reference, source.weights_bytes)
     candidates = {entry.kind: spec_of(folder, entry, machine) for entry in manifest.variants}
     fidelity = {}
     for entry in manifest.variants:
-        with progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
+        with context.progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
             fidelity[entry.kind] = measure_fidelity(manifest, entry, candidates[entry.kind], expected, step)
 
     bars = bars_of(recipe)
@@ -170,7 +167,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     runs = measure(
         sides,
         spread_out(pair_set, N_TIMED_PAIRS),
-        progress,
+        context.progress,
         baselines=frozenset(
             {
                 "torch default",
@@ -184,7 +181,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
     pooled = {side: pool(side, str(spec), runs[side]) for side, spec in sides.items() if side not in peaks}
     peak_runs = {dtype: runs[f"peak {dtype}"] for dtype in PEAK_DTYPES}
     buckets = positions_by_length(folder, manifest, pair_set)
-    with progress.stage("latency and lengths", len(candidates) + 1) as step:
+    with context.progress.stage("latency and lengths", len(candidates) + 1) as step:
         latency, by_length = {}, {}
         for done, side in enumerate(("torch tuned", *candidates), 1):
             latency[side] = measure_latency(side, sides[side], pair_set)
@@ -203,7 +200,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
                 fidelity=fidelity[kind],
                 plan=next(p for p in entry.plans if (p.isa, p.n_cores) == (machine.isa, machine.n_cores)),
                 throughput=pooled[kind],
-                utilization=utilization(kind, entry.flop_count, runs[kind], peak_runs),
+                utilization=utilization(entry.traits, entry.flop_count, runs[kind], peak_runs),
                 speedup_tuned=ratio,
                 speedup_default=speedup(runs[kind], runs["torch default"]),
                 latency=latency[kind],
@@ -211,7 +208,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
                     LengthSpeed(name, len(buckets[name]), rate, rate / by_length["torch tuned"][name])
                     for name, rate in by_length[kind].items()
                 ),
-                engine_default=engine_default(spec, expected) if entry.engine == "openvino" else None,
+                engine_default=engine_default(spec, expected) if entry.traits.engine == "openvino" else None,
                 checks=checks,
                 verdict=outcome(checks),
             )
@@ -221,7 +218,7 @@ def verify(folder: Path, progress: Progress, *, started_at: str) -> Report:
         name=manifest.name,
         manifest_root=manifest.root,
         recipe_digest=manifest.recipe_digest,
-        started_at=started_at,
+        started_at=context.started_at,
         machine=machine,
         pairs=pairs_info(pair_set),
         reference=ReferenceReport(
@@ -257,9 +254,8 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
 def publish(
     folder: Path,
     address: str,
-    progress: Progress,
+    context: Context,
     *,
-    started_at: str,
     kinds: Sequence[str] = (),
     layout: LayoutProfile = "hub",
     signer: Signer | None = None,
@@ -274,8 +270,7 @@ def publish(
     Args:
         folder: the artifact.
         address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
-        progress: told what is going on.
-        started_at: now, ISO 8601 in UTC.
+        context: told what goes on.
         kinds: the variants, by default all that passed.
         layout: `hub` or `flat`.
         signer: what to sign with.
@@ -306,7 +301,9 @@ def publish(
     def check(staged: Path, published: Manifest) -> ConsumerReport:
         pair_set, _ = load_pair_sets(recipe)
         effects = batch_tolerances(recipe, report)
-        return check_consumers(staged, published, pair_set, progress, started_at=started_at, effects=effects)
+        return check_consumers(
+            staged, published, pair_set, context.progress, started_at=context.started_at, effects=effects
+        )
 
     with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
         staged_copy = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in
@@ -325,5 +322,5 @@ def publish(
         )
         if signer:
             sign(staged_copy, signer, ask=ask)
-        sent = send(staged_copy, address, progress, replace=replace_there, pull_request=pull_request)
+        sent = send(staged_copy, address, context.progress, replace=replace_there, pull_request=pull_request)
     return Published(sent, tuple(entry.kind for entry in manifest.variants if entry.kind not in chosen))

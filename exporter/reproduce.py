@@ -9,9 +9,7 @@ recorded digest. Nothing is taken from the cache of earlier builds, which may be
 
 from __future__ import annotations
 
-import os
 import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -21,23 +19,25 @@ from pydantic import ValidationError
 
 from exporter.artifact.files import CARD, MANIFEST, PLOTS, list_files
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
+from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants, tools
 from exporter.export.folder import write_config_and_tokenizer
 from exporter.export.source import find_source
 from exporter.machine import cores_allowed, this_isa, this_platform
 from exporter.pairs import load_pairs, spread_out
-from exporter.recipe.schema import Model, OnnxInt8Static, OpenVinoInt8, Recipe
+from exporter.recipe.kinds import KINDS
+from exporter.recipe.schema import Model, Recipe
 from exporter.runtime import Reranker, choose_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from exporter.artifact.files import FileEntry
     from exporter.artifact.manifest import Manifest, VariantEntry
+    from exporter.context import Context
     from exporter.export.source import Source
     from exporter.pairs import PairSet
-    from exporter.progress import Progress
 
 
 # Pairs of all lengths on which two builds are compared where their bytes differ: seconds, and a changed weight shows on most.
@@ -109,7 +109,7 @@ class Inputs:
 
 def reproduce(
     folder: Path,
-    progress: Progress,
+    context: Context,
     *,
     model: str | None = None,
     verify_pairs: Path | None = None,
@@ -120,7 +120,7 @@ def reproduce(
 
     Args:
         folder: the artifact or a published copy.
-        progress: told what is going on.
+        context: told what goes on; its cache serves to find the model, never to build.
         model: a folder or Hub id in place of the recorded one; must be the same model.
         verify_pairs: a file in place of the recorded one; must hold the same pairs.
         calibrate_pairs: the same for the pairs that static int8 was calibrated on.
@@ -134,22 +134,27 @@ def reproduce(
     """
     manifest = read_manifest(folder)
     check_files(manifest, folder)
-    with progress.stage("model"):
+    with context.progress.stage("model"):
         inputs = find_inputs(
-            manifest, folder, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
+            manifest,
+            folder,
+            context.cache,
+            model=model,
+            verify_pairs=verify_pairs,
+            calibrate_pairs=calibrate_pairs,
         )
     with tempfile.TemporaryDirectory(prefix="exporter-reproduce-") as scratch:
         rebuilt = Path(scratch, "rebuilt")
         rebuilt.mkdir()
-        with _own_cache(Path(scratch, "cache")):
-            variants = rebuild(inputs, rebuilt, progress)
+        # Nothing from the cache of earlier builds, which may be the very build in question.
+        variants = rebuild(inputs, rebuilt, replace(context, cache=Cache(Path(scratch, "cache"))))
         found = compare(manifest, variants, list_files(rebuilt), tools())
         platform = tool_differences([("platform", manifest.platform)], [("platform", this_platform())])
         found = replace(found, tools=(*found.tools, *platform))
         if kinds := found.kinds_that_differ:
             _write_rebuilt_manifest(manifest, variants, rebuilt)
             pairs = spread_out(inputs.verify, n_pairs)
-            with progress.stage("scores", len(kinds)) as step:
+            with context.progress.stage("scores", len(kinds)) as step:
                 scores = []
                 for done, kind in enumerate(kinds, 1):
                     scores.append(_compare_scores(folder, rebuilt, manifest.variant(kind), pairs))
@@ -218,6 +223,7 @@ def tool_differences(
 def find_inputs(
     manifest: Manifest,
     place: Path,
+    cache: Cache,
     *,
     model: str | None = None,
     verify_pairs: Path | None = None,
@@ -228,6 +234,7 @@ def find_inputs(
     Args:
         manifest: of the artifact.
         place: the artifact's folder, for errors.
+        cache: where the merged sample and the like are kept.
         model: see `reproduce`.
         verify_pairs: see `reproduce`.
         calibrate_pairs: see `reproduce`.
@@ -246,18 +253,16 @@ def find_inputs(
         ) from None
     kinds = {entry.kind for entry in manifest.variants}
     recipe = recipe.model_copy(update={"variants": tuple(v for v in recipe.variants if v.kind in kinds)})
-    source = _find_model(recipe, manifest, model, place)
+    source = _find_model(recipe, manifest, model, place, cache)
     verify = _find_pairs("verify", recipe.pairs.verify, verify_pairs, manifest, place)
     calibrate = None
     # A recipe may name pairs that none of the variants left was calibrated on.
-    if recipe.pairs.calibrate and any(
-        isinstance(variant, OnnxInt8Static | OpenVinoInt8) for variant in recipe.variants
-    ):
+    if recipe.pairs.calibrate and any(KINDS[variant.kind].traits.calibrated for variant in recipe.variants):
         calibrate = _find_pairs("calibrate", recipe.pairs.calibrate, calibrate_pairs, manifest, place)
     return Inputs(recipe, source, verify, calibrate)
 
 
-def rebuild(inputs: Inputs, into: Path, progress: Progress) -> tuple[VariantEntry, ...]:
+def rebuild(inputs: Inputs, into: Path, context: Context) -> tuple[VariantEntry, ...]:
     """Build the files of an artifact into a folder, without plans, manifest or report.
 
     Raises:
@@ -271,7 +276,7 @@ def rebuild(inputs: Inputs, into: Path, progress: Progress) -> tuple[VariantEntr
         calibrate=inputs.calibrate.pairs if inputs.calibrate else (),
         proof=spread_out(inputs.verify, N_PROOF_PAIRS),
         into=into,
-        progress=progress,
+        context=context,
     )
     write_config_and_tokenizer(inputs.source, inputs.recipe.model.max_length, into)
     return variants
@@ -305,7 +310,7 @@ def _outcome(recorded: str | None, rebuilt: str | None) -> FileOutcome:
     return "same" if recorded == rebuilt else "differs"
 
 
-def _find_model(recipe: Recipe, manifest: Manifest, given: str | None, place: Path) -> Source:
+def _find_model(recipe: Recipe, manifest: Manifest, given: str | None, place: Path, cache: Cache) -> Source:
     name = given or recipe.model.source
     if given and (Path(given).is_dir() or given.startswith((".", "/", "~"))):
         name = str(Path(given).expanduser().resolve())
@@ -316,7 +321,7 @@ def _find_model(recipe: Recipe, manifest: Manifest, given: str | None, place: Pa
         )
     local = name == "sample" or Path(name).is_absolute()
     revision = None if local else manifest.source.revision
-    source = find_source(Model(source=name, revision=revision, max_length=recipe.model.max_length))
+    source = find_source(Model(source=name, revision=revision, max_length=recipe.model.max_length), cache)
     if source.digest != manifest.source.digest:
         raise IntegrityError(
             f"{name} is model {source.digest[:12]}, {place} was built from {wanted}; pass --model FOLDER with it"
@@ -355,17 +360,3 @@ def _compare_scores(
     plan = choose_plan(entry.plans, this_isa(), cores_allowed())
     ours, theirs = (Reranker.load(place, entry.kind, plan=plan).score(pairs) for place in (rebuilt, folder))
     return ScoreComparison(entry.kind, len(pairs), float(np.abs(ours - theirs).max()))
-
-
-@contextmanager
-def _own_cache(folder: Path) -> Iterator[None]:
-    """Have every step of a build made anew: its cache is an empty one."""
-    before = os.environ.get("EXPORTER_CACHE")
-    os.environ["EXPORTER_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["EXPORTER_CACHE"]
-        else:
-            os.environ["EXPORTER_CACHE"] = before

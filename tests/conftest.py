@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.context import Context
 from exporter.measure import rounds as throughput
-from exporter.progress import Silent
 from tests.support import write_pairs, write_recipe, write_tiny_model
 
 STARTED_AT = "2026-01-01T00:00:00Z"
@@ -41,7 +41,7 @@ def built(tiny: Path) -> Path:
     from exporter import pipeline
     from exporter.recipe.load import load_recipe
 
-    return pipeline.build(load_recipe(tiny / "recipe.yaml"), tiny / "artifacts", Silent())
+    return pipeline.build(load_recipe(tiny / "recipe.yaml"), tiny / "artifacts", Context())
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def verified(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     patch.setattr(throughput, "MIN_RUN_S", 0.0)
     recipe = load_recipe(write_recipe_beside(built.parent.parent, out))
-    pipeline.export(recipe, out, Silent(), started_at=STARTED_AT)
+    pipeline.export(recipe, out, Context(started_at=STARTED_AT))
     patch.undo()
     return out / "tiny"
 

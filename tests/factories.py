@@ -30,6 +30,7 @@ from exporter.measure.quality import Quality
 from exporter.measure.saturation import Saturation
 from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization
 from exporter.pairs import PairSet
+from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Bars, Recipe
 from exporter.report.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
 from exporter.worker.job import Run
@@ -193,6 +194,7 @@ def a_fidelity(**changes: object) -> Fidelity:
     """Give all of a candidate that is close to the reference, but its speed."""
     fidelity = Fidelity(
         kind="onnx",
+        traits=KINDS["onnx"].traits,
         isa=None,
         size_bytes=100,
         size_ratio=0.25,
@@ -246,7 +248,14 @@ def an_int8_fidelity(**changes: object) -> Fidelity:
     )
     sums = Saturation(10, "layer.1, n 2, k 3 and 4: 64 and 64", 32_640, -32_640, unsaturated_diff=0.0)
     return a_fidelity(
-        **{"kind": "onnx-int8", "isa": "avx2", "contents": contents, "saturation": sums, **changes}
+        **{
+            "kind": "onnx-int8",
+            "traits": KINDS["onnx-int8"].traits,
+            "isa": "avx2",
+            "contents": contents,
+            "saturation": sums,
+            **changes,
+        }
     )
 
 
@@ -297,7 +306,7 @@ def a_manifest(folder: Path, **changes: object) -> Manifest:
             VariantEntry(
                 kind=kind,
                 isa=None,
-                engine="onnxruntime",
+                traits=KINDS[kind].traits,
                 model=model,
                 files=(model,),
                 inputs=("input_ids", "attention_mask"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cache import cache_dir, cached
+from exporter.cache import Cache
 from exporter.errors import BackendError, RecipeError
 
 
@@ -29,16 +29,16 @@ def refuse(folder: Path) -> None:
 
 def test_made_once() -> None:
     """The second time, what was made from the same things is reused."""
-    first, reused = cached("fuse", {"opset": 18}, fill)
+    first, reused = Cache.of_user().get("fuse", {"opset": 18}, fill)
     assert not reused
     assert (first / "sub/model.bin").read_bytes() == b"weights"
-    assert cached("fuse", {"opset": 18}, refuse) == (first, True)
+    assert Cache.of_user().get("fuse", {"opset": 18}, refuse) == (first, True)
 
 
 def test_order_of_the_key_does_not_matter() -> None:
     """A key is what it says, not the order it says it in."""
-    folder, _ = cached("fuse", {"a": 1, "b": 2}, fill)
-    assert cached("fuse", {"b": 2, "a": 1}, refuse) == (folder, True)
+    folder, _ = Cache.of_user().get("fuse", {"a": 1, "b": 2}, fill)
+    assert Cache.of_user().get("fuse", {"b": 2, "a": 1}, refuse) == (folder, True)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_order_of_the_key_does_not_matter() -> None:
 )
 def test_made_again_for_another_key(step: str, key: dict[str, object]) -> None:
     """Another step, or anything else in the key, gives another folder."""
-    first, _ = cached("fuse", {"opset": 18}, fill)
-    second, reused = cached(step, key, fill)
+    first, _ = Cache.of_user().get("fuse", {"opset": 18}, fill)
+    second, reused = Cache.of_user().get(step, key, fill)
     assert not reused
     assert second != first
 
@@ -86,11 +86,11 @@ def _garble(folder: Path) -> None:
 def test_harmed_is_made_again(harm: object) -> None:
     """A cached folder in which anything differs from what was made is made again, never used."""
     assert callable(harm)
-    folder, _ = cached("fuse", {}, fill)
+    folder, _ = Cache.of_user().get("fuse", {}, fill)
     harm(folder)
-    assert cached("fuse", {}, fill) == (folder, False)
+    assert Cache.of_user().get("fuse", {}, fill) == (folder, False)
     assert (folder / "sub/model.bin").read_bytes() == b"weights"
-    assert cached("fuse", {}, refuse) == (folder, True)
+    assert Cache.of_user().get("fuse", {}, refuse) == (folder, True)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_failure_leaves_nothing(failure: BaseException) -> None:
         raise failure
 
     with pytest.raises(type(failure), match="no"):
-        cached("fuse", {}, fail)
-    assert list(cache_dir().iterdir()) == []
-    assert cached("fuse", {}, fill)[1] is False
+        Cache.of_user().get("fuse", {}, fail)
+    assert list(Cache.of_user().root.iterdir()) == []
+    assert Cache.of_user().get("fuse", {}, fill)[1] is False
 
 
 def test_full_disk() -> None:
@@ -117,8 +117,8 @@ def test_full_disk() -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(BackendError, match="No space left on device; set EXPORTER_CACHE"):
-        cached("fuse", {}, fail)
-    assert list(cache_dir().iterdir()) == []
+        Cache.of_user().get("fuse", {}, fail)
+    assert list(Cache.of_user().root.iterdir()) == []
 
 
 def test_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(BackendError, match="set EXPORTER_CACHE"):
-        cached("fuse", {}, refuse)
+        Cache.of_user().get("fuse", {}, refuse)
 
 
 def test_another_process_was_faster() -> None:
@@ -134,19 +134,19 @@ def test_another_process_was_faster() -> None:
 
     def slow(folder: Path) -> None:
         fill(folder)
-        cached("fuse", {}, fill)
+        Cache.of_user().get("fuse", {}, fill)
 
-    folder, _ = cached("fuse", {}, slow)
-    assert cached("fuse", {}, refuse) == (folder, True)
+    folder, _ = Cache.of_user().get("fuse", {}, slow)
+    assert Cache.of_user().get("fuse", {}, refuse) == (folder, True)
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$EXPORTER_CACHE first, then $XDG_CACHE_HOME/exporter, then ~/.cache/exporter; naming it makes nothing."""
-    assert cache_dir() == tmp_path / "cache"
+    assert Cache.of_user().root == tmp_path / "cache"
     monkeypatch.setenv("EXPORTER_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_dir() == tmp_path / "xdg/exporter"
+    assert Cache.of_user().root == tmp_path / "xdg/exporter"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_dir() == tmp_path / "home/.cache/exporter"
+    assert Cache.of_user().root == tmp_path / "home/.cache/exporter"
     assert list(tmp_path.iterdir()) == []

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from exporter.cli.app import app
+from exporter.recipe.kinds import KINDS
 from exporter.recipe.load import load_recipe
-from exporter.recipe.schema import KINDS, Bars, Measure, Model
+from exporter.recipe.schema import Bars, Measure, Model
 from exporter.report.report import json_schema
 
 ROOT = Path(__file__).parent.parent

@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 
 from exporter.artifact.files import MANIFEST, list_files, read_sealed, write_sealed
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
+from exporter.cache import Cache
 from exporter.cli.app import app
 from exporter.errors import ExporterError, IntegrityError, RecipeError
 from exporter.export.source import find_source
@@ -873,7 +874,7 @@ def pickled(name: str) -> Change:
 def test_model_folder_of_a_stranger(source: Path, change: Change, words: str) -> None:
     """A folder that brings code, takes files from elsewhere, or has no weights is refused with 2, and nothing of it ran."""
     change(source)
-    refused(lambda: find_source(Model(source=str(source))), RecipeError, 2, words)
+    refused(lambda: find_source(Model(source=str(source)), Cache.of_user()), RecipeError, 2, words)
     assert not (source / "ran").exists()
 
 
@@ -893,11 +894,11 @@ def test_what_else_lies_in_a_model_folder_is_not_seen(tiny: Path, tmp_path: Path
     )
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/model"}', encoding="utf-8")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(mark)))
-    found = find_source(Model(source=str(folder), max_length=64))
+    found = find_source(Model(source=str(folder), max_length=64), Cache.of_user())
     assert {"evil.py", "modules.json", "adapter_config.json", "pytorch_model.bin"}.isdisjoint(
         path.name for path in found.folder.iterdir()
     )
-    assert found.digest == find_source(Model(source=str(clean), max_length=64)).digest
+    assert found.digest == find_source(Model(source=str(clean), max_length=64), Cache.of_user()).digest
     model = CrossEncoder(str(found.folder), device="cpu", local_files_only=True)
     assert np.isfinite(model.predict([("wing", "lift")])).all()
     assert not mark.exists()
@@ -1035,7 +1036,9 @@ def test_our_own_kinds_run_only_the_operators_allowed(built: Path) -> None:
     """The domains that are allowed are those our own artifacts use, and all of them pass."""
     manifest: Manifest = read_manifest(built)
     check_artifact(manifest, built)
-    entries: list[VariantEntry] = [entry for entry in manifest.variants if entry.engine == "onnxruntime"]
+    entries: list[VariantEntry] = [
+        entry for entry in manifest.variants if entry.traits.engine == "onnxruntime"
+    ]
     used = {domain for entry in entries for domain, _ in read_onnx(built / entry.model).operators}
     assert used <= DOMAINS
     assert "com.microsoft" in used

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.machine import ISAS, cores_allowed, has_vnni, isa_of, package_version, this_machine
+from exporter.machine import cores_allowed, isa_of, package_version, this_machine
 from tests.factories import a_machine
 
 if TYPE_CHECKING:
@@ -39,13 +39,6 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_isa_of(flags: str, architecture: str, isa: str) -> None:
     """The widest instruction set that matters for int8 is named, whatever else the CPU has."""
     assert isa_of(frozenset(flags.split()), architecture) == isa
-
-
-def test_vnni_is_what_cannot_saturate() -> None:
-    """Of the sets a recipe may ask for, avx2 and avx512 sum in int16 and the rest do not."""
-    assert [isa for isa in ISAS if not has_vnni(isa)] == ["avx2", "avx512"]
-    assert has_vnni("avx_vnni")
-    assert not has_vnni("other")
 
 
 @pytest.mark.usefixtures("_eight_cores")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ import pytest
 
 from exporter.artifact.files import FileEntry, list_files
 from exporter.artifact.manifest import Manifest, PairsEntry, SourceEntry, read_manifest, write_manifest
+from exporter.cache import Cache
+from exporter.context import Context
 from exporter.errors import IntegrityError, RecipeError
 from exporter.pairs import load_pairs
 from exporter.progress import Silent
@@ -160,7 +161,7 @@ def described(model: Path) -> SourceEntry:
     from exporter.export.source import find_source
     from exporter.recipe.schema import Model
 
-    source = find_source(Model(source=str(model), max_length=64))
+    source = find_source(Model(source=str(model), max_length=64), Cache.of_user())
     return SourceEntry(source.name, source.revision, source.digest, source.weights_bytes)
 
 
@@ -185,13 +186,13 @@ def test_what_is_elsewhere_is_asked_for(tmp_path: Path, model: Path, described: 
         RecipeError,
         match=rf"the model {described.digest[:12]} in /elsewhere/model, which is not here; pass --model",
     ):
-        find_inputs(manifest, tmp_path)
+        find_inputs(manifest, tmp_path, Cache.of_user())
     with pytest.raises(
         RecipeError,
         match=rf"pairs {digest[:12]} in /elsewhere/pairs.jsonl, which is not here; pass --verify-pairs",
     ):
-        find_inputs(manifest, tmp_path, model=str(model))
-    found = find_inputs(manifest, tmp_path, model=str(model), verify_pairs=pairs)
+        find_inputs(manifest, tmp_path, Cache.of_user(), model=str(model))
+    found = find_inputs(manifest, tmp_path, Cache.of_user(), model=str(model), verify_pairs=pairs)
     assert found.source.folder == model
     assert found.calibrate is None
 
@@ -205,11 +206,11 @@ def test_something_else_is_refused(tmp_path: Path, model: Path, described: Sourc
         IntegrityError,
         match=rf"other is model [0-9a-f]{{12}}, .* was built from the model {described.digest[:12]}",
     ):
-        find_inputs(manifest, tmp_path, model=str(other), verify_pairs=pairs)
+        find_inputs(manifest, tmp_path, Cache.of_user(), model=str(other), verify_pairs=pairs)
     with pytest.raises(
         IntegrityError, match=r"wrong.jsonl holds pairs [0-9a-f]{12}, .*; pass --verify-pairs FILE"
     ):
-        find_inputs(manifest, tmp_path, model=str(model), verify_pairs=wrong)
+        find_inputs(manifest, tmp_path, Cache.of_user(), model=str(model), verify_pairs=wrong)
 
 
 def test_calibration_pairs_are_asked_for_only_by_those_calibrated(
@@ -220,19 +221,19 @@ def test_calibration_pairs_are_asked_for_only_by_those_calibrated(
     kinds = [{"kind": kind, "bars": bars} for kind in ("onnx", "onnx-int8-static")]
     pairs = write_pairs(tmp_path / "pairs.jsonl")
     manifest = made_elsewhere(tmp_path, described, pairs, variants=kinds)
-    found = find_inputs(manifest, tmp_path, model=str(model), verify_pairs=pairs)
+    found = find_inputs(manifest, tmp_path, Cache.of_user(), model=str(model), verify_pairs=pairs)
     assert [variant.kind for variant in found.recipe.variants] == ["onnx"]
     static = dataclasses.replace(manifest.variants[1], kind="onnx-int8-static")
     manifest = dataclasses.replace(manifest, variants=(manifest.variants[0], static))
     with pytest.raises(IntegrityError, match="its recipe needs calibrate pairs, and it names none"):
-        find_inputs(manifest, tmp_path, model=str(model), verify_pairs=pairs)
+        find_inputs(manifest, tmp_path, Cache.of_user(), model=str(model), verify_pairs=pairs)
     used = (*manifest.pairs, PairsEntry("calibrate", "elsewhere", "5" * 64, 4))
     manifest = dataclasses.replace(manifest, pairs=used)
     with pytest.raises(
         RecipeError,
         match="calibrate pairs 555555555555 in /elsewhere/calibrate.jsonl, which is not here; pass --calibrate-pairs",
     ):
-        find_inputs(manifest, tmp_path, model=str(model), verify_pairs=pairs)
+        find_inputs(manifest, tmp_path, Cache.of_user(), model=str(model), verify_pairs=pairs)
 
 
 def test_recipe_that_is_none(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_recipe_that_is_none(tmp_path: Path) -> None:
         IntegrityError,
         match="manifest.json: its recipe is none that this exporter reads: model: Field required",
     ):
-        find_inputs(manifest, tmp_path)
+        find_inputs(manifest, tmp_path, Cache.of_user())
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +256,7 @@ def clone(tiny: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     artifact = Path(shutil.copytree(built, there / "tiny", ignore=shutil.ignore_patterns("openvino")))
     manifest = read_manifest(artifact)
     recipe = manifest.recipe.replace(str(tiny), "/elsewhere")
-    variants = tuple(entry for entry in manifest.variants if entry.engine == "onnxruntime")
+    variants = tuple(entry for entry in manifest.variants if entry.traits.engine == "onnxruntime")
     write_manifest(
         dataclasses.replace(manifest, recipe=recipe, variants=variants, files=list_files(artifact)), artifact
     )
@@ -265,8 +266,7 @@ def clone(tiny: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def reproduced(clone: Path, artifact: Path, progress: Progress | None = None) -> Reproduction:
     return reproduce(
         artifact,
-        progress or Silent(),
-        n_proof_pairs=16,
+        Context(progress=progress or Silent()),
         model=str(clone / "model"),
         verify_pairs=clone / "pairs.jsonl",
         calibrate_pairs=clone / "calibrate.jsonl",
@@ -323,18 +323,12 @@ class Notes(Silent):
         self.notes.append(text)
 
 
-def test_users_cache_is_left_alone(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of earlier builds is used though they are there, nothing is added to them, and the setting is as it was."""
-    cache = Path(os.environ["EXPORTER_CACHE"])
+def test_users_cache_is_left_alone(clone: Path) -> None:
+    """Nothing of earlier builds is used though they are there, and nothing is added to them."""
+    cache = Cache.of_user().root
     before = sorted(cache.iterdir())
     assert any(folder.name.startswith("variant-") for folder in before)
     progress = Notes()
     assert reproduced(clone, clone / "tiny", progress).same
     assert progress.notes == []
     assert sorted(cache.iterdir()) == before
-    assert os.environ["EXPORTER_CACHE"] == str(cache)
-    monkeypatch.delenv("EXPORTER_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    reproduced(clone, clone / "tiny")
-    assert "EXPORTER_CACHE" not in os.environ
-    assert list(tmp_path.iterdir()) == []

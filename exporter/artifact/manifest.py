@@ -99,6 +99,22 @@ class FlopCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Traits:
+    """What a reader has to know of a kind, carried along so that no table of kinds is needed to read it.
+
+    `engine` is onnxruntime or openvino. `weights` is the precision in which matrix products' weights are stored,
+    `activations` the one in which the products are computed: fp32, fp16, bf16 or int8. `calibrated`: the ranges of
+    activations come from calibration pairs. `cpu_features`: a CPU needs one of these to run it; none means any CPU.
+    """
+
+    engine: Line
+    weights: Line
+    activations: Line
+    calibrated: bool = False
+    cpu_features: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VariantEntry:
     """One runnable variant of an artifact.
 
@@ -108,8 +124,8 @@ class VariantEntry:
     """
 
     kind: Line
+    traits: Traits
     isa: Line | None
-    engine: Line  # onnxruntime | openvino
     model: str
     files: tuple[str, ...]
     inputs: tuple[Line, ...]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from exporter.context import Context
     from exporter.pairs import PairSet
     from exporter.progress import Progress
 
@@ -195,13 +196,12 @@ def write_gpu_report(report: GpuReport, folder: Path) -> Path:
     return folder / f"{name}.md"
 
 
-def gpu_check(recipe: Recipe, progress: Progress, *, started_at: str, device: str = "cuda") -> GpuReport:
+def gpu_check(recipe: Recipe, context: Context, *, device: str = "cuda") -> GpuReport:
     """Score a recipe's pairs with PyTorch on a GPU in float32, float16 and bfloat16, against float32 on the CPU, and time them.
 
     Args:
         recipe: names model and pairs; nothing is built.
-        progress: told what is going on.
-        started_at: now, ISO 8601 in UTC.
+        context: told what goes on.
         device: where; other than `cuda` it is for trying the command out.
 
     Raises:
@@ -213,17 +213,17 @@ def gpu_check(recipe: Recipe, progress: Progress, *, started_at: str, device: st
 
     found = device_for(device) if device == "cuda" else device
     pair_set, _ = load_pair_sets(recipe)
-    with progress.stage("model"):
-        source = find_source(recipe.model)
+    with context.progress.stage("model"):
+        source = find_source(recipe.model, context.cache)
     machine = this_machine()
-    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, progress)
-    scores = reference_scores(source, tuned, pair_set, progress)
+    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, context)
+    scores = reference_scores(source, tuned, pair_set, context)
     spec = TorchSpec(str(source.folder), recipe.model.max_length, found, 1, 1, machine.n_cores)
     return GpuReport(
         schema=GPU_SCHEMA,
         device=torch.cuda.get_device_name() if found == "cuda" else found,
-        started_at=started_at,
+        started_at=context.started_at,
         machine=machine,
         pairs=f"{len(pair_set.pairs)} pairs of {pair_set.name}",
-        rows=measure_types(scores, spec, pair_set, progress),
+        rows=measure_types(scores, spec, pair_set, context.progress),
     )

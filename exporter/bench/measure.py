@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exporter.context import Context
     from exporter.pairs import PairSet
     from exporter.progress import Progress
 
@@ -386,9 +387,8 @@ OURS_KIND = "onnx-int8"
 
 def bench(
     folder: Path,
-    progress: Progress,
+    context: Context,
     *,
-    started_at: str,
     only: Sequence[str] = (),
     lengths: bool,
     scaling: bool,
@@ -397,8 +397,7 @@ def bench(
 
     Args:
         folder: the artifact; onnx-int8 must be among its kinds.
-        progress: told what is going on.
-        started_at: now, ISO 8601 in UTC.
+        context: told what goes on.
         only: names of peers, by default all of them.
         lengths: also on short, medium and long pairs.
         scaling: also how our cost grows with tokens, cores and pairs.
@@ -408,24 +407,26 @@ def bench(
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
     """
-    manifest, recipe, pair_set, source = open_artifact(folder, progress)
+    manifest, recipe, pair_set, source = open_artifact(folder, context)
     ours = manifest.variant(OURS_KIND)
     if unknown := [name for name in only if name not in PEERS]:
         raise RecipeError(f"{unknown[0]!r} is no peer; they are {', '.join(PEERS)}")
     machine = this_machine()
-    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, progress)
-    scores = reference_scores(source, tuned, pair_set, progress)
+    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, context)
+    scores = reference_scores(source, tuned, pair_set, context)
 
     ours_first = sorted(manifest.variants, key=lambda entry: entry.kind != OURS_KIND)
     specs = {
-        entry.kind: spec_of(folder, entry, machine) for entry in ours_first if entry.engine == "onnxruntime"
+        entry.kind: spec_of(folder, entry, machine)
+        for entry in ours_first
+        if entry.traits.engine == "onnxruntime"
     }
     sides = [
         Side(f"exporter {kind}", f"exporter {__version__}", {OURS: spec}) for kind, spec in specs.items()
     ]
-    folders, skipped = prepare_peers(source, recipe.model.max_length, only or tuple(PEERS), progress)
+    folders, skipped = prepare_peers(source, recipe.model.max_length, only or tuple(PEERS), context)
     sweep_pairs = [pair_set.pairs[i] for i in whole_queries(pair_set, N_QUERIES // 2)]
-    peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, progress)
+    peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, context.progress)
     sides += [
         Side(
             "torch tuned", f"sentence-transformers {package_version('sentence-transformers')}", {TUNED: tuned}
@@ -443,12 +444,12 @@ def bench(
         schema=BENCH_SCHEMA,
         name=manifest.name,
         manifest_root=manifest.root,
-        started_at=started_at,
+        started_at=context.started_at,
         machine=machine,
         pairs=f"{N_QUERIES} queries with all their candidates of {pair_set.name}, nDCG and r on {N_QUALITY_QUERIES}",
         ours=name,
-        rows=measure_rows(sides, name, pair_set, scores, progress),
-        mixes=measure_mixes(sides, name, pair_set, count, progress) if lengths else (),
-        scaling=measure_scaling(specs, works, pair_set, count, progress) if scaling else (),
+        rows=measure_rows(sides, name, pair_set, scores, context.progress),
+        mixes=measure_mixes(sides, name, pair_set, count, context.progress) if lengths else (),
+        scaling=measure_scaling(specs, works, pair_set, count, context.progress) if scaling else (),
         skipped=(*skipped, *failed),
     )

@@ -6,7 +6,6 @@ Results go to stdout, progress and errors to stderr, so `exporter show --json AR
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -34,13 +33,13 @@ from exporter.cli.options import (
     verifier_of,
 )
 from exporter.cli.screen import (
-    Terminal,
     exit_codes,
     print_findings,
     print_profile,
     print_report,
     print_table,
     say,
+    watched,
     write_text,
 )
 from exporter.errors import GateRefused, IntegrityError, RecipeError
@@ -88,12 +87,12 @@ def export(
         loaded = recipe_of(recipe, model, changes)
         from exporter import pipeline
 
-        with Terminal() as progress:
+        with watched() as context:
             if build_only:
-                folder = pipeline.build(loaded, out, progress, replace_old=replace)
+                folder = pipeline.build(loaded, out, context, replace_old=replace)
                 typer.echo(folder)
                 return
-            report = pipeline.export(loaded, out, progress, started_at=_now(), replace_old=replace)
+            report = pipeline.export(loaded, out, context, replace_old=replace)
         print_report(report, out / loaded.name, as_json=as_json)
 
 
@@ -104,8 +103,8 @@ def plan(
     """Show what a recipe would build, and build nothing."""
     with exit_codes():
         loaded = recipe_of(recipe, model, changes)
-        from exporter.export.build import missing_packages, model_file
         from exporter.pairs import load_pair_sets
+        from exporter.recipe.kinds import KINDS
 
         sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
         if as_json:
@@ -121,10 +120,11 @@ def plan(
             bars = ", ".join(
                 f"{name} {value:g}" for name, value in variant.bars.model_dump(exclude_none=True).items()
             )
-            missing = missing_packages(variant.kind)
+            row = KINDS[variant.kind]
+            missing = row.missing_packages
             lacking = f"  (cannot be built here: {', '.join(missing)} missing)" if missing else ""
             typer.echo(
-                f"  {variant.kind} -> {ARTIFACTS}/{loaded.name}/{model_file(variant)}{lacking}\n    bars: {bars}"
+                f"  {variant.kind} -> {ARTIFACTS}/{loaded.name}/{row.path(getattr(variant, 'isa', None))}{lacking}\n    bars: {bars}"
             )
 
 
@@ -135,8 +135,8 @@ def verify(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> 
         folder = folder_of(target, out)
         from exporter import pipeline
 
-        with Terminal() as progress:
-            report = pipeline.verify(folder, progress, started_at=_now())
+        with watched() as context:
+            report = pipeline.verify(folder, context)
         print_report(report, folder, as_json=as_json)
 
 
@@ -243,10 +243,8 @@ def bench(
         from exporter.bench.measure import bench as run_bench
         from exporter.bench.report import FILES, markdown, write_bench
 
-        with Terminal() as progress:
-            found = run_bench(
-                folder, progress, started_at=_now(), only=peer or (), lengths=lengths, scaling=scaling
-            )
+        with watched() as context:
+            found = run_bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
         write_bench(found, to)
         typer.echo(TypeAdapter(Bench).dump_json(found, indent=1) if as_json else markdown(found))
         say(f"written to {to}: {', '.join(name for name in FILES if (to / name).is_file())}")
@@ -298,8 +296,8 @@ def selftest(
         from exporter.selftest.run import selftest as run_selftest
         from exporter.selftest.trials import SelfTest
 
-        with Terminal() as progress:
-            found = run_selftest(folder, progress, started_at=_now(), kind=variant, n_trials=trials)
+        with watched() as context:
+            found = run_selftest(folder, context, kind=variant, n_trials=trials)
         if to:
             write_selftest(found, to)
         typer.echo(TypeAdapter(SelfTest).dump_json(found, indent=1) if as_json else markdown(found))
@@ -324,8 +322,8 @@ def gpu_check(
         from exporter.bench.gpu import GpuReport, markdown, write_gpu_report
         from exporter.bench.gpu import gpu_check as run_gpu_check
 
-        with Terminal() as progress:
-            found = run_gpu_check(loaded, progress, started_at=_now())
+        with watched() as context:
+            found = run_gpu_check(loaded, context)
         say(f"written to {write_gpu_report(found, to)}")
         typer.echo(TypeAdapter(GpuReport).dump_json(found, indent=1) if as_json else markdown(found))
         if found.problems:
@@ -379,12 +377,11 @@ def publish(
         signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
         from exporter import pipeline
 
-        with Terminal() as progress:
+        with watched() as context:
             done = pipeline.publish(
                 folder,
                 to,
-                progress,
-                started_at=_now(),
+                context,
                 kinds=variant or (),
                 layout=layout_of(profile),
                 signer=signer,
@@ -469,8 +466,8 @@ def check_consumers(
         from exporter.consumers.check import ConsumerReport, markdown
         from exporter.consumers.check import consumers as run_consumers
 
-        with Terminal() as progress:
-            found = run_consumers(folder, progress, started_at=_now(), only=only or ())
+        with watched() as context:
+            found = run_consumers(folder, context, only=only or ())
         if to:
             write_text(to, markdown(found))
         typer.echo(TypeAdapter(ConsumerReport).dump_json(found, indent=1) if as_json else markdown(found))
@@ -496,9 +493,9 @@ def reproduce(
         from exporter.reproduce import Reproduction, text
         from exporter.reproduce import reproduce as run_reproduce
 
-        with Terminal() as progress:
+        with watched() as context:
             found = run_reproduce(
-                folder, progress, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
+                folder, context, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
             )
         typer.echo(TypeAdapter(Reproduction).dump_json(found, indent=1) if as_json else text(found))
         if not found.same:
@@ -518,8 +515,8 @@ def reference(
         loaded = recipe_of(recipe, model, changes)
         from exporter.export.folder import reference as run_reference
 
-        with Terminal() as progress:
-            run_reference(loaded.model, folder, progress)
+        with watched() as context:
+            run_reference(loaded.model, folder, context)
         typer.echo(folder)
 
 
@@ -543,33 +540,28 @@ def doctor(*, as_json: AsJson = False) -> None:
     """Print the machine, its instruction set, the cores allowed, and which kinds can be built here."""
     from pydantic import TypeAdapter
 
-    from exporter.cache import cache_dir
-    from exporter.export.build import missing_packages
-    from exporter.machine import Machine, has_vnni, this_machine
-    from exporter.recipe.schema import KINDS
+    from exporter.cache import Cache
+    from exporter.machine import Machine, this_machine
+    from exporter.recipe.kinds import KINDS, saturates
 
     machine = this_machine()
-    missing = {kind: missing_packages(kind) for kind in KINDS}
+    missing = {row.name: row.missing_packages for row in KINDS.values()}
     if as_json:
         found = TypeAdapter(Machine).dump_python(machine, mode="json")
         typer.echo(
             json.dumps({"machine": found, "missing": {k: list(v) for k, v in missing.items()}}, indent=1)
         )
         return
-    vnni = "int8 sums in int32" if has_vnni(machine.isa) else "no VNNI: int8 weights must keep to 7 bits"
+    vnni = "no VNNI: int8 weights must keep to 7 bits" if saturates(machine.isa) else "int8 sums in int32"
     typer.echo(f"{machine.cpu}, {machine.isa} ({vnni})")
     typer.echo(
         f"{machine.n_cores} cores allowed, {machine.memory_gb} GiB, {machine.system}, Python {machine.python}"
     )
     typer.echo(", ".join(f"{name} {version}" for name, version in machine.packages))
-    typer.echo(f"cache {cache_dir()}")
+    typer.echo(f"cache {Cache.of_user().root}")
     for kind, packages in missing.items():
         lacking = ", ".join(packages)
         typer.echo(f"  {kind}: {'can be built' if not packages else f'cannot be built, {lacking} missing'}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import typer
 
+from exporter.context import Context
 from exporter.errors import BackendError, ExporterError, GateRefused, NoVerdict
 
 if TYPE_CHECKING:
@@ -180,3 +181,10 @@ class Terminal:
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
+
+
+@contextmanager
+def watched() -> Iterator[Context]:
+    """Return the surroundings of a command that somebody watches: progress on stderr, the user's cache, the time now."""
+    with Terminal() as progress:
+        yield Context(progress=progress)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.artifact.manifest import VariantEntry
+    from exporter.context import Context
     from exporter.pairs import PairSet
     from exporter.progress import Progress
     from exporter.runtime.engine import Numerics
@@ -139,7 +140,7 @@ def check_consumers(
             rows += [
                 _ourselves(entry, ours, effects or {})
                 for entry in manifest.variants
-                if entry.engine == "onnxruntime"
+                if entry.traits.engine == "onnxruntime"
             ]
         for done, name in enumerate(only or CONSUMERS, 1):
             rows += _checked(CONSUMERS[name], folder, manifest, ours, effects or {})
@@ -178,7 +179,9 @@ def _checked(
         else:
             entry = manifest.variant(kind)
             yield replace(
-                _compared(consumer, entry, theirs, ours, bound_of(consumer.engine, kind, effects.get(kind))),
+                _compared(
+                    consumer, entry, theirs, ours, bound_of(consumer.engine, entry.traits, effects.get(kind))
+                ),
                 file=file,
             )
 
@@ -186,7 +189,7 @@ def _checked(
 def _ourselves(entry: VariantEntry, ours: _Ours, effects: Mapping[str, float]) -> ConsumerRow:
     """Say how far our runtime is from the engine's own defaults, at which everybody else loads the file."""
     runtime = Consumer("exporter", "exporter", "another onnxruntime", "", lambda _: (entry.model,), None)
-    bound = bound_of("ours", entry.kind, effects.get(entry.kind))
+    bound = bound_of("ours", entry.traits, effects.get(entry.kind))
     return _compared(runtime, entry, ours.scores(entry.kind, "pinned").tolist(), ours, bound)
 
 
@@ -359,9 +362,7 @@ def markdown(found: ConsumerReport) -> str:
     )
 
 
-def consumers(
-    folder: Path, progress: Progress, *, started_at: str, only: Sequence[str] = ()
-) -> ConsumerReport:
+def consumers(folder: Path, context: Context, *, only: Sequence[str] = ()) -> ConsumerReport:
     """Load a published folder in the libraries that are expected to load it, and compare their scores with ours.
 
     Raises:
@@ -376,7 +377,13 @@ def consumers(
     report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
     effects = batch_tolerances(recipe, report)
     return check_consumers(
-        folder, manifest, pair_set, progress, started_at=started_at, only=only, effects=effects
+        folder,
+        manifest,
+        pair_set,
+        context.progress,
+        started_at=context.started_at,
+        only=only,
+        effects=effects,
     )
 
 

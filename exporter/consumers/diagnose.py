@@ -13,6 +13,8 @@ from exporter.libraries.consumers import TRUNCATION
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from exporter.artifact.manifest import Traits
+
 
 Scores: TypeAlias = "NDArray[np.float64]"
 
@@ -33,12 +35,12 @@ class Bound:
 _FLOAT32 = 1e-4
 
 
-def bound_of(engine: str, kind: str, effect: float | None) -> Bound:
+def bound_of(engine: str, traits: Traits, effect: float | None) -> Bound:
     """Say how far a consumer may be from us.
 
     Args:
         engine: the consumer's, as in `Consumer.engine`; `ours` for our own runtime.
-        kind: the variant's.
+        traits: the variant's.
         effect: what company does to a pair's score of this variant, in logits, as measured; None where it was not. It bounds
             int8 where rounding is not the same: in another onnxruntime, or in ours with other fusions.
     """
@@ -53,7 +55,7 @@ def bound_of(engine: str, kind: str, effect: float | None) -> Bound:
         "another onnxruntime": "in an onnxruntime of its own",
         "ours": "with other fusions",
     }[engine]
-    if "int8" in kind and effect is not None and effect > _FLOAT32:
+    if traits.activations == "int8" and effect is not None and effect > _FLOAT32:
         why = f"int8 {whose}: a sum that rounds otherwise may end a step away, as it does in another batch, which was measured"
         return Bound(effect, why)
     return Bound(_FLOAT32, f"the same weights {whose}: only the order of sums differs")

@@ -15,13 +15,13 @@ from pydantic import TypeAdapter
 
 from exporter import __version__
 from exporter.artifact.manifest import FlopCount, PairsEntry, VariantEntry, read_manifest
-from exporter.cache import cached
 from exporter.errors import BackendMissing, RecipeError
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version
 from exporter.pairs import PairSet
 from exporter.progress import quiet
-from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoFp16, OpenVinoInt8
+from exporter.recipe.kinds import KINDS
+from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoInt8
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from exporter.context import Context
     from exporter.export.source import Source
-    from exporter.progress import Progress
     from exporter.recipe.schema import Recipe, Variant
 
     _Feeds: TypeAlias = list[dict[str, NDArray[np.int64]]]
@@ -69,43 +69,6 @@ def tools() -> tuple[tuple[str, str], ...]:
     )
 
 
-def missing_packages(kind: str) -> tuple[str, ...]:
-    """Name what has to be installed before a kind can be built here."""
-    needs: tuple[str, ...] = {
-        "onnx": ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime"),
-        "openvino": (
-            "torch",
-            "transformers",
-            "optimum",
-            "optimum-onnx",
-            "onnx",
-            "onnx-ir",
-            "onnxruntime",
-            "openvino",
-        ),
-    }[kind.partition("-")[0]]
-    needs += ("nncf",) if kind == "openvino-int8" else ()
-    return tuple(name for name in needs if package_version(name) is None)
-
-
-def model_file(variant: Variant) -> str:
-    """Name the file a variant's engine opens, as sentence-transformers names it where it has a name for it."""
-    match variant:
-        case Onnx():
-            return "onnx/model.onnx"
-        case OnnxInt8():
-            return f"onnx/model_qint8_{variant.isa}.onnx"
-        case OnnxInt8Static():
-            return f"onnx/model_qint8_static_{variant.isa}.onnx"
-        case OpenVino():
-            return "openvino/openvino_model.xml"
-        case OpenVinoFp16():
-            return "openvino/openvino_model_fp16.xml"
-        case OpenVinoInt8():
-            return "openvino/openvino_model_qint8_quantized.xml"
-    assert_never(variant)
-
-
 def build_variants(
     recipe: Recipe,
     source: Source,
@@ -113,7 +76,7 @@ def build_variants(
     calibrate: Sequence[tuple[str, str]],
     proof: Sequence[tuple[str, str]],
     into: Path,
-    progress: Progress,
+    context: Context,
 ) -> tuple[VariantEntry, ...]:
     """Build all variants of a recipe into a folder.
 
@@ -123,7 +86,7 @@ def build_variants(
         calibrate: (query, passage) texts for static int8; empty if no variant needs them.
         proof: (query, passage) texts on which a rewritten graph must score as the exported one.
         into: the artifact's folder.
-        progress: told the name of each step.
+        context: told the name of each step, and where finished steps are kept.
 
     Raises:
         BackendMissing: a package that builds one of the kinds is not installed.
@@ -131,19 +94,17 @@ def build_variants(
         RecipeError: a variant asks for what the graph does not have.
     """
     for variant in recipe.variants:
-        if missing := missing_packages(variant.kind):
+        if missing := KINDS[variant.kind].missing_packages:
             raise BackendMissing(
                 f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock"
             )
     max_length = recipe.model.max_length
     graphs = {
-        opset: _export(source, opset, max_length, proof, progress)
+        opset: _export(source, opset, max_length, proof, context)
         for opset in sorted({_opset(v) for v in recipe.variants})
     }
     return tuple(
-        _build(
-            variant, recipe, source, calibrate, graph=graphs[_opset(variant)], into=into, progress=progress
-        )
+        _build(variant, recipe, source, calibrate, graph=graphs[_opset(variant)], into=into, context=context)
         for variant in recipe.variants
     )
 
@@ -165,7 +126,7 @@ def _source_hash() -> str:
 
 
 def _export(
-    source: Source, opset: int, max_length: int, proof: Sequence[tuple[str, str]], progress: Progress
+    source: Source, opset: int, max_length: int, proof: Sequence[tuple[str, str]], context: Context
 ) -> Path:
     """Give the folder of the graph all variants of one opset are made from: exported, rewritten, and shown to score the same."""
 
@@ -196,7 +157,7 @@ def _export(
         return facts
 
     key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
-    return _step("export", key, make, f"export to ONNX, opset {opset}", progress)
+    return _step("export", key, make, f"export to ONNX, opset {opset}", context)
 
 
 def _build(
@@ -207,16 +168,17 @@ def _build(
     *,
     graph: Path,
     into: Path,
-    progress: Progress,
+    context: Context,
 ) -> VariantEntry:
-    target = Path(model_file(variant))
+    row, isa = KINDS[variant.kind], getattr(variant, "isa", None)
+    target = Path(row.path(isa))
     exported = tuple((graph / _FACTS).read_text(encoding="utf-8").splitlines())
     config = {
         **_base(source, _opset(variant)),
         "graph": exported,
         "variant": variant.model_dump(mode="json", exclude={"bars"}),
     }
-    if isinstance(variant, OnnxInt8Static | OpenVinoInt8):
+    if row.traits.calibrated:
         config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": recipe.model.max_length}
 
     def make(folder: Path) -> tuple[str, ...]:
@@ -225,7 +187,7 @@ def _build(
         feeds = partial(tokenized, source, recipe.model.max_length, calibrate)
         return _make(variant, graph, folder / target.name, feeds)
 
-    built = _step("variant", config, make, f"build {variant.kind}", progress)
+    built = _step("variant", config, make, f"build {variant.kind}", context)
     (into / target).parent.mkdir(exist_ok=True)
     files = []
     for path in sorted(built.iterdir()):
@@ -234,8 +196,8 @@ def _build(
             files.append((target.parent / path.name).as_posix())
     return VariantEntry(
         kind=variant.kind,
-        isa=getattr(variant, "isa", None),
-        engine="openvino" if isinstance(variant, OpenVino | OpenVinoFp16 | OpenVinoInt8) else "onnxruntime",
+        traits=row.traits,
+        isa=isa,
         model=target.as_posix(),
         files=tuple(files),
         inputs=source.inputs,
@@ -271,10 +233,10 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
                 return (*facts, attention)
             applied = add_unpadded_fast_path(path, path)
             return (*facts, attention if attention.startswith(applied) else applied)
-        case OpenVino() | OpenVinoFp16():
+        case OpenVino():
             from exporter.export.openvino import convert
 
-            return convert(graph, path, fp16=isinstance(variant, OpenVinoFp16))
+            return convert(graph, path, fp16=KINDS[variant.kind].traits.weights == "fp16")
         case OpenVinoInt8():
             from exporter.export.openvino import quantize
 
@@ -283,7 +245,7 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
 
 
 def _step(
-    step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str, progress: Progress
+    step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str, context: Context
 ) -> Path:
     """Run a step, or take its result from the cache and say so."""
 
@@ -292,10 +254,10 @@ def _step(
             facts = make(folder)
         (folder / _FACTS).write_text("\n".join(facts), encoding="utf-8")
 
-    with progress.stage(name):
-        folder, reused = cached(step, key, fill)
+    with context.progress.stage(name):
+        folder, reused = context.cache.get(step, key, fill)
     if reused:
-        progress.note(f"{name}: reused, nothing it is made from has changed")
+        context.progress.note(f"{name}: reused, nothing it is made from has changed")
     return folder
 
 

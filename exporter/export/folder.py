@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from exporter.progress import Progress
+    from exporter.context import Context
 
 
 def tokenized(
@@ -82,14 +82,14 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     plain.save(str(into / "tokenizer.json"))
 
 
-def reference(model: Model, dest: Path, progress: Progress, *, replace_dest: bool = False) -> Source:
+def reference(model: Model, dest: Path, context: Context, *, replace_dest: bool = False) -> Source:
     """Write a recipe's PyTorch reference as an ordinary sentence-transformers folder.
 
     Raises:
         RecipeError: there is no such model, or `dest` exists.
     """
-    with progress.stage("model"):
-        source = find_source(model)
+    with context.progress.stage("model"):
+        source = find_source(model, context.cache)
     if dest.exists() and not replace_dest:
         raise RecipeError(f"{dest} already exists; choose another folder")
     with staged(dest) as scratch:

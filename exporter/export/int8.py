@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.errors import BackendError, RecipeError
+from exporter.recipe.kinds import saturates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +42,7 @@ class Options:
     @property
     def weight_bits(self) -> int:
         """7 where sums are of 16 bits, else 8."""
-        return 7 if self.isa in ("avx2", "avx512") else 8
+        return 7 if saturates(self.isa) else 8
 
 
 # One [CLS] row per pair: quantizing them saves nothing and costs ranking. So are the products of `absorb_kv_projections`.

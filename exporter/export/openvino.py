@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from exporter.errors import BackendError, RecipeError
+from exporter.recipe.kinds import saturates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ def quantize(
     import openvino as ov
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
-    halved = isa in ("avx2", "avx512")
+    halved = saturates(isa)
     try:
         model = ov.convert_model(plain)
         names = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"]

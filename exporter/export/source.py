@@ -24,7 +24,7 @@ from exporter.artifact.files import (
     read_json_object,
     sha256_file,
 )
-from exporter.cache import cached
+from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
 from exporter.remote.hub import fetch
 
@@ -69,7 +69,7 @@ class Source:
     pad_id: int
 
 
-def find_source(model: Model) -> Source:
+def find_source(model: Model, cache: Cache) -> Source:
     """Give the folder of the model a recipe names; the sample is merged, a Hub id is fetched or found in the Hub's cache.
 
     Raises:
@@ -79,21 +79,21 @@ def find_source(model: Model) -> Source:
         IntegrityError: the sample's weights are not the published ones.
     """
     if model.source == "sample":
-        folder, revision = _sample_folder(), None
+        folder, revision = _sample_folder(cache), None
     elif Path(model.source).is_absolute():
         folder, revision = Path(model.source), None
     else:
         ways_on = "use `--model sample`, or `--model ./FOLDER` with a copy of it"
         folder, revision = fetch(model.source, model.revision, _SOURCE_FILES, instead=ways_on)
-    return _checked(model, folder, revision)
+    return _checked(model, folder, revision, cache)
 
 
-def _sample_folder() -> Path:
+def _sample_folder(cache: Cache) -> Path:
     from exporter.sample.model import backbone_dir, sample_digest
 
     names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json")
     files = {name: sha256_file(backbone_dir() / name) for name in names}
-    folder, _ = cached(
+    folder, _ = cache.get(
         "sample", {"weights": sample_digest(), "files": files, "exporter": __version__}, write_sample
     )
     return folder
@@ -108,7 +108,7 @@ def write_sample(into: Path) -> None:
         shutil.copyfile(backbone_dir() / name, into / name)
 
 
-def _checked(model: Model, folder: Path, revision: str | None) -> Source:
+def _checked(model: Model, folder: Path, revision: str | None, cache: Cache) -> Source:
     """Check a folder before anything of it is loaded."""
     where = f"model.source {folder if revision is None else model.source}"
     if not folder.is_dir():
@@ -132,7 +132,7 @@ def _checked(model: Model, folder: Path, revision: str | None) -> Source:
     n_labels = config.get("num_labels", len(names) if isinstance(names, dict) and names else 2)
     if n_labels != 1:
         raise RecipeError(f"{where}: gives {n_labels} labels; a reranker gives one score per pair")
-    return _described(model, where, _only(files, folder), revision, files)
+    return _described(model, where, _only(files, folder, cache), revision, files)
 
 
 def _files(where: str, folder: Path) -> tuple[tuple[FileEntry, ...], dict[str, object]]:
@@ -168,7 +168,7 @@ def _check_weights(where: str, path: Path) -> None:
         ) from None
 
 
-def _only(files: Sequence[FileEntry], folder: Path) -> Path:
+def _only(files: Sequence[FileEntry], folder: Path, cache: Cache) -> Path:
     """Give a folder that holds a model's files and nothing else: this one, or one in the cache."""
     if {path.name for path in folder.iterdir()} <= {
         MANIFEST,
@@ -180,7 +180,7 @@ def _only(files: Sequence[FileEntry], folder: Path) -> Path:
         for file in files:
             shutil.copyfile(folder / file.path, into / file.path)
 
-    only, _ = cached("source", {"files": [[file.path, file.sha256] for file in files]}, fill)
+    only, _ = cache.get("source", {"files": [[file.path, file.sha256] for file in files]}, fill)
     return only
 
 

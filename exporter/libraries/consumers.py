@@ -320,7 +320,7 @@ def _node_version() -> str | None:
 
 
 def _every(engine: str) -> Callable[[Manifest], tuple[str, ...]]:
-    return lambda manifest: tuple(entry.model for entry in manifest.variants if entry.engine == engine)
+    return lambda manifest: tuple(entry.model for entry in manifest.variants if entry.traits.engine == engine)
 
 
 def _weights(manifest: Manifest) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from exporter.cache import cached
 from exporter.export.folder import write_reference
 from exporter.machine import package_version, this_isa
 from exporter.progress import quiet
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from exporter.context import Context
     from exporter.export.source import Source
-    from exporter.progress import Progress
 
 
 Pair: TypeAlias = tuple[str, str]
@@ -60,7 +59,7 @@ class Peer:
 
 
 def prepare_peers(
-    source: Source, max_length: int, names: Sequence[str], progress: Progress
+    source: Source, max_length: int, names: Sequence[str], context: Context
 ) -> tuple[dict[str, Path], list[tuple[str, str]]]:
     """Prepare peers from the reference, from the cache where that was done before.
 
@@ -69,9 +68,11 @@ def prepare_peers(
     """
     folders: dict[str, Path] = {}
     failed = []
-    with progress.stage("peers: prepare", len(names)) as step:
+    with context.progress.stage("peers: prepare", len(names)) as step:
         key = {"source": source.digest, "max_length": max_length}
-        reference, _ = cached("reference", key, lambda into: write_reference(source, max_length, into))
+        reference, _ = context.cache.get(
+            "reference", key, lambda into: write_reference(source, max_length, into)
+        )
         for done, name in enumerate(names, 1):
             peer = PEERS[name]
             if peer.version is None:
@@ -86,7 +87,9 @@ def prepare_peers(
                     prepare(reference, into)
 
             try:
-                folders[name], _ = cached("peer", {**key, "peer": name, "packages": _versions()}, make)
+                folders[name], _ = context.cache.get(
+                    "peer", {**key, "peer": name, "packages": _versions()}, make
+                )
             except Exception as error:  # noqa: BLE001 # other people's code may raise anything; the rest is measured all the same
                 reason = (str(error).strip() or "no reason given").splitlines()[0]
                 failed.append((name, f"it cannot be prepared: {type(error).__name__}: {reason}"))

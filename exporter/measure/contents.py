@@ -59,6 +59,11 @@ class Contents:
     int8_share: float
     fp16_share: float
 
+    def share_of(self, precision: str) -> float:
+        """Return the share of the products' weights that is stored in a precision, 0...1; `fp32` is what is left."""
+        shares = {"int8": self.int8_share, "fp16": self.fp16_share}
+        return shares.get(precision, 1.0 - sum(shares.values()))
+
 
 def read_contents(model: Path) -> Contents:
     """Count a model file's operators and constants.

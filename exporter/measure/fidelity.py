@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.artifact.manifest import Traits
 from exporter.measure.batch_invariance import (
     COMPANY_PAIRS,
     N_COMPANY_QUERIES,
@@ -65,6 +66,7 @@ class Fidelity:
     """
 
     kind: str
+    traits: Traits
     isa: str | None
     size_bytes: int
     size_ratio: float
@@ -126,11 +128,12 @@ def measure_fidelity(
     model = folder / entry.model
     return Fidelity(
         kind=entry.kind,
+        traits=entry.traits,
         isa=entry.isa,
         size_bytes=size,
         size_ratio=size / expected.weights_bytes,
         contents=read_contents(model),
-        saturation=_saturation(model, spec, few, once) if "int8" in entry.kind else None,
+        saturation=_saturation(model, spec, few, once) if entry.traits.weights == "int8" else None,
         parity=parity,
         quality=quality(expected.scores, scores, pair_set),
         lengths=by_length(expected.scores, scores, lengths, manifest.max_length, pair_set),

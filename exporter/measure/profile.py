@@ -67,7 +67,7 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, s
     for operation in reranker.operations():
         runs[operation.op].append(operation)
     if not runs:
-        raise BackendError(f"{entry.kind}: {entry.engine} recorded no operators")
+        raise BackendError(f"{entry.kind}: {entry.traits.engine} recorded no operators")
     total = sum(operation.seconds for of_op in runs.values() for operation in of_op)
     rows = []
     for op, of_op in runs.items():

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import TypeAdapter
 
-from exporter.cache import cached
 from exporter.errors import BackendError, BackendMissing
 from exporter.machine import this_machine
 from exporter.measure.tune import tune_torch
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exporter.context import Context
     from exporter.export.source import Source
     from exporter.pairs import PairSet
-    from exporter.progress import Progress
 
 
 def device_for(wanted: str) -> str:
@@ -46,14 +45,19 @@ def device_for(wanted: str) -> str:
 
 
 def tuned_reference(
-    source: Source, max_length: int, device: str, pair_set: PairSet, progress: Progress
+    source: Source, max_length: int, device: str, pair_set: PairSet, context: Context
 ) -> TorchSpec:
     """Give the reference at its own best plan on this machine, swept once and remembered."""
     machine = this_machine()
 
     def make(folder: Path) -> None:
         spec = tune_torch(
-            str(source.folder), max_length, device, pair_set, n_cores=machine.n_cores, progress=progress
+            str(source.folder),
+            max_length,
+            device,
+            pair_set,
+            n_cores=machine.n_cores,
+            progress=context.progress,
         )
         (folder / "spec.json").write_bytes(TypeAdapter(TorchSpec).dump_json(spec))
 
@@ -62,15 +66,15 @@ def tuned_reference(
         "n_cores": machine.n_cores,
         "folder": str(source.folder),
     }
-    folder, reused = cached("torch-plan", key, make)
+    folder, reused = context.cache.get("torch-plan", key, make)
     spec = TypeAdapter(TorchSpec).validate_json((folder / "spec.json").read_bytes())
     if reused:
-        progress.note(f"torch: sweep reused, best plan {spec}")
+        context.progress.note(f"torch: sweep reused, best plan {spec}")
     return spec
 
 
 def reference_scores(
-    source: Source, spec: TorchSpec, pair_set: PairSet, progress: Progress
+    source: Source, spec: TorchSpec, pair_set: PairSet, context: Context
 ) -> NDArray[np.float32]:
     """Give the reference's raw logits, float32[n_pairs], scored once and remembered.
 
@@ -79,7 +83,7 @@ def reference_scores(
     """
 
     def make(folder: Path) -> None:
-        with progress.stage("torch: reference scores", len(pair_set.pairs)) as step:
+        with context.progress.stage("torch: reference scores", len(pair_set.pairs)) as step:
             _, scores = run_job(Job("score", (spec,), pair_set.pairs), step)
         if scores is None or not np.isfinite(scores).all():
             raise BackendError(f"{source.name}: the PyTorch reference gives scores that are not finite")
@@ -87,9 +91,11 @@ def reference_scores(
         np.save(buffer, scores)
         (folder / "scores.npy").write_bytes(buffer.getvalue())
 
-    folder, reused = cached("torch-scores", _key(source, spec.max_length, spec.device, pair_set), make)
+    folder, reused = context.cache.get(
+        "torch-scores", _key(source, spec.max_length, spec.device, pair_set), make
+    )
     if reused:
-        progress.note(f"torch: reference scores reused, {len(pair_set.pairs)} pairs")
+        context.progress.note(f"torch: reference scores reused, {len(pair_set.pairs)} pairs")
     scores: NDArray[np.float32] = np.load(folder / "scores.npy", allow_pickle=False)
     return scores
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact.manifest import FlopCount
+from exporter.artifact.manifest import FlopCount, Traits
 from exporter.worker.job import Dtype, Run, peak_flops
 
 if TYPE_CHECKING:
@@ -181,17 +181,17 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def utilization(
-    kind: str, flop_count: FlopCount, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]
+    traits: Traits, flop_count: FlopCount, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]
 ) -> Utilization:
     """Hold a variant's arithmetic against the machine's peak, both the medians of their runs.
 
     Args:
-        kind: the variant's; decides which peak.
+        traits: the variant's; the precision of its products decides which peak.
         flop_count: of its graph.
         runs: the variant's.
         peaks: the runs of `PeakSpec` by dtype.
     """
-    dtype: Dtype = "int8" if "int8" in kind else "float32"
+    dtype: Dtype = "int8" if traits.activations == "int8" else "float32"
     per_run = [
         flop_count.flops(run.n_pairs, run.n_tokens, run.n_tokens_squared) / statistics.fmean(run.seconds)
         for run in runs

@@ -19,18 +19,20 @@ from exporter.worker.job import ArtifactSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exporter.progress import Progress
+    from exporter.context import Context
     from exporter.recipe.schema import Bars
 
 
-def open_artifact(folder: Path, progress: Progress) -> tuple[Manifest, Recipe, PairSet, Source]:
+def open_artifact(folder: Path, context: Context) -> tuple[Manifest, Recipe, PairSet, Source]:
     """Read an artifact, check its files, and find the pairs and the model it is measured against."""
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
     recipe = recipe_of(manifest, folder)
     pair_set, _ = load_pair_sets(recipe)
-    with progress.stage("model"):
-        source = find_source(recipe.model.model_copy(update={"revision": manifest.source.revision}))
+    with context.progress.stage("model"):
+        source = find_source(
+            recipe.model.model_copy(update={"revision": manifest.source.revision}), context.cache
+        )
     if source.digest != manifest.source.digest:
         raise IntegrityError(
             f"{source.name} is not the model {folder} was built from; build it again with --replace"

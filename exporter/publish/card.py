@@ -124,8 +124,8 @@ def card(
         quantized=Markdown(QUANTIZED) if twice else None,
         quantized_as=twice,
         repo_id=repo_id,
-        onnx=next((entry for entry in manifest.variants if entry.engine == "onnxruntime"), None),
-        openvino=next((entry for entry in manifest.variants if entry.engine == "openvino"), None),
+        onnx=next((entry for entry in manifest.variants if entry.traits.engine == "onnxruntime"), None),
+        openvino=next((entry for entry in manifest.variants if entry.traits.engine == "openvino"), None),
         dtype="q8" if twice else "fp32" if FLAT in hashes else None,
         flat=next((entry for entry in manifest.variants if entry.model == FLAT), None),
         consumers=consumers,
@@ -188,11 +188,11 @@ def _front_matter_of(manifest: Manifest, licence: Licence) -> str:
     except ImportError:
         raise BackendMissing(f"{CARD} needs huggingface_hub; pip install 'exporter[hub]'") from None
     base = manifest.source.source if _HUB_ID.fullmatch(manifest.source.source) else None
-    engines = {entry.engine for entry in manifest.variants}
+    engines = {entry.traits.engine for entry in manifest.variants}
     tags = ["cross-encoder", "reranker"]
     tags += ["onnx"] if "onnxruntime" in engines else []
     tags += ["openvino"] if "openvino" in engines else []
-    tags += ["int8"] if any("int8" in entry.kind for entry in manifest.variants) else []
+    tags += ["int8"] if any(entry.traits.weights == "int8" for entry in manifest.variants) else []
     tags += ["text-embeddings-inference"] if any(entry.model == FLAT for entry in manifest.variants) else []
     data = ModelCardData(
         library_name="sentence-transformers",
@@ -252,7 +252,7 @@ def _files(manifest: Manifest) -> Table:
                 entry.model,
                 f"{manifest.size_bytes(entry) / 1e6:.1f}",
                 entry.isa or "any CPU",
-                entry.engine,
+                entry.traits.engine,
             )
             for entry in manifest.variants
         ],

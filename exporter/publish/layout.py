@@ -114,11 +114,11 @@ def _is_made_anew(path: str) -> bool:
 
 
 def _is_int8_onnx(entry: VariantEntry) -> bool:
-    return entry.engine == "onnxruntime" and entry.kind.startswith("onnx-int8")
+    return entry.traits.engine == "onnxruntime" and entry.traits.weights == "int8"
 
 
 def _only_onnx(manifest: Manifest, variants: tuple[VariantEntry, ...]) -> VariantEntry:
-    found = [entry for entry in variants if entry.engine == "onnxruntime"]
+    found = [entry for entry in variants if entry.traits.engine == "onnxruntime"]
     if len(found) != 1:
         has = (
             ", ".join(entry.kind for entry in found)

@@ -16,7 +16,8 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from exporter.errors import RecipeError
-from exporter.recipe.schema import KINDS, Bars, Measure, Model, Pairs, Part, Publish, Recipe, Reference
+from exporter.recipe.kinds import KINDS
+from exporter.recipe.schema import Bars, Measure, Model, Pairs, Part, Publish, Recipe, Reference, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -254,7 +255,7 @@ def _fields_at(loc: _Loc) -> tuple[str, ...]:
     if len(loc) == 1:
         return tuple(Recipe.model_fields)
     if loc[0] == "variants":
-        return tuple(Bars.model_fields) if "bars" in loc[:-1] else tuple(KINDS[str(loc[2])].model_fields)
+        return tuple(Bars.model_fields) if "bars" in loc[:-1] else tuple(options_of(str(loc[2])).model_fields)
     return tuple(parts[str(loc[0])].model_fields)
 
 

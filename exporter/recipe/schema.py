@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from exporter.machine import Isa
+from exporter.recipe.kinds import KINDS
 
 
 class Part(BaseModel):
@@ -149,16 +150,9 @@ class OnnxInt8Static(_OnnxInt8):
 
 
 class OpenVino(Part):
-    """fp32 OpenVINO IR."""
+    """OpenVINO IR that is not quantized: the kinds differ in the precision of weights and of products."""
 
-    kind: Literal["openvino"]
-    bars: Bars
-
-
-class OpenVinoFp16(Part):
-    """OpenVINO IR with weights stored as fp16."""
-
-    kind: Literal["openvino-fp16"]
+    kind: Literal["openvino", "openvino-fp16"]
     bars: Bars
 
 
@@ -174,19 +168,27 @@ class OpenVinoInt8(Part):
     bars: Bars
 
 
-Variant = Annotated[
-    Onnx | OnnxInt8 | OnnxInt8Static | OpenVino | OpenVinoFp16 | OpenVinoInt8, Field(discriminator="kind")
-]
-KINDS: dict[str, type[Part]] = {
-    "onnx": Onnx,
-    "onnx-int8": OnnxInt8,
-    "onnx-int8-static": OnnxInt8Static,
-    "openvino": OpenVino,
-    "openvino-fp16": OpenVinoFp16,
-    "openvino-int8": OpenVinoInt8,
-}
-# Kinds that need pairs.calibrate.
-_CALIBRATED = ("onnx-int8-static", "openvino-int8")
+AnyVariant: TypeAlias = Onnx | OnnxInt8 | OnnxInt8Static | OpenVino | OpenVinoInt8
+Variant = Annotated[AnyVariant, Field(discriminator="kind")]
+
+
+def options_of(kind: str) -> type[AnyVariant]:
+    """Return the class that holds the options of a kind.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    classes: tuple[type[AnyVariant], ...] = get_args(AnyVariant)
+    return {name: cls for cls in classes for name in get_args(cls.model_fields["kind"].annotation)}[kind]
+
+
+def default_variant(kind: str, bars: Bars) -> AnyVariant:
+    """Return a variant of a kind with its default options.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    return options_of(kind).model_validate({"kind": kind, "bars": bars})
 
 
 class Recipe(Part):
@@ -211,7 +213,7 @@ class Recipe(Part):
             raise ValueError(
                 f"{', '.join(twice)} stands twice; a recipe builds each kind once, write a second recipe"
             )
-        calibrated = [kind for kind in kinds if kind in _CALIBRATED]
+        calibrated = [kind for kind in kinds if KINDS[kind].traits.calibrated]
         if calibrated and self.pairs.calibrate is None:
             raise ValueError(
                 f"{calibrated[0]} is calibrated; set pairs.calibrate, for example sample/calibrate"

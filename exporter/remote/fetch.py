@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import MANIFEST, sha256_file
 from exporter.artifact.manifest import check_files, read_manifest
 from exporter.artifact.staging import staged
-from exporter.cache import cached
+from exporter.cache import Cache
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.remote.address import parse_place
 from exporter.remote.open import open_source
@@ -67,7 +67,7 @@ def fetch_artifact(
     return into, source.version
 
 
-def cached_artifact(address: str, variant: str | None = None) -> Path:
+def cached_artifact(address: str, variant: str | None = None, *, cache: Cache | None = None) -> Path:
     """Give a folder with what running one variant needs: the manifest, the tokenizer and the variant's files.
 
     It lies in the cache, or is the folder that the address names. What is at the address is looked up each time, and fetched when
@@ -76,6 +76,7 @@ def cached_artifact(address: str, variant: str | None = None) -> Path:
     Args:
         address: as in `fetch_artifact`.
         variant: its kind, by default the first that the manifest names.
+        cache: where the folder is kept, by default the user's cache.
 
     Raises:
         RecipeError, IntegrityError, BackendError, BackendMissing: see `fetch_artifact`; or the artifact has no such variant.
@@ -96,7 +97,9 @@ def cached_artifact(address: str, variant: str | None = None) -> Path:
         manifest = _copy_manifest(source, folder, address)
         _copy_files(source, manifest, needed(manifest, variant), folder)
 
-    found, _ = cached("fetched", {"place": place.text, "version": source.version, "variant": variant}, make)
+    found, _ = (cache or Cache.of_user()).get(
+        "fetched", {"place": place.text, "version": source.version, "variant": variant}, make
+    )
     return found / "artifact"
 
 

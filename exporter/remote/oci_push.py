@@ -103,15 +103,15 @@ def _manifest(repository: Repository, wanted: Delivery) -> bytes:
 
 def _config(manifest: Manifest, files: tuple[FileEntry, ...]) -> dict[str, Json]:
     formats = {"onnxruntime": "onnx"}
-    precisions = {
-        next((p for p in ("int8", "fp16") if p in entry.kind), "fp32") for entry in manifest.variants
-    }
+    precisions = {entry.traits.weights for entry in manifest.variants}
     descriptor: dict[str, Json] = {"name": manifest.name, "version": manifest.root[:12]}
     if manifest.source.revision:
         descriptor["revision"] = manifest.source.revision
     config: dict[str, Json] = {
         "architecture": "transformer",
-        "format": ", ".join(sorted({formats.get(entry.engine, entry.engine) for entry in manifest.variants})),
+        "format": ", ".join(
+            sorted({formats.get(entry.traits.engine, entry.traits.engine) for entry in manifest.variants})
+        ),
         "precision": precisions.pop() if len(precisions) == 1 else "mixed",
         "capabilities": {"inputTypes": ["text"]},
     }

@@ -85,11 +85,13 @@ def check_model(manifest: Manifest, entry: VariantEntry, folder: Path) -> None:
         IntegrityError: it is another format, or brings code or files of others.
     """
     path = folder / entry.model
-    wanted = _SUFFIXES.get(entry.engine)
+    wanted = _SUFFIXES.get(entry.traits.engine)
     if wanted is None:
-        raise IntegrityError(f"{path}: engine {entry.engine!a}, this exporter runs {' and '.join(_SUFFIXES)}")
+        raise IntegrityError(
+            f"{path}: engine {entry.traits.engine!a}, this exporter runs {' and '.join(_SUFFIXES)}"
+        )
     if path.suffix != wanted:
-        raise IntegrityError(f"{path}: no file for {entry.engine}, which is given {wanted} files")
+        raise IntegrityError(f"{path}: no file for {entry.traits.engine}, which is given {wanted} files")
     sizes = {file.path: file.size_bytes for file in manifest.files if file.path in entry.files}
     if wanted == ".onnx":
         _check_onnx(path, entry.model, sizes)

@@ -105,7 +105,9 @@ class Reranker:
         if plan is None:
             plan = choose_plan(entry.plans, this_isa(), threads or cores_allowed())
         tokenizer = _tokenizer(manifest, folder / "tokenizer.json")
-        engine = open_engine(entry.engine, folder / entry.model, plan, profiled=profiled, numerics=numerics)
+        engine = open_engine(
+            entry.traits.engine, folder / entry.model, plan, profiled=profiled, numerics=numerics
+        )
         pool = ThreadPoolExecutor(plan.workers)
         return cls(
             entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid()

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 _SEED = 20_243
-_INT8 = ("onnx-int8", "onnx-int8-static")
 
 
 class NotApplicable(Exception):
@@ -170,7 +169,7 @@ def _layer_permuted(original: Original, folder: Path) -> None:
 
 def _weight_saturated(original: Original, folder: Path) -> None:
     """Plant two full-range neighbours in an int8 weight."""
-    if original.entry.kind not in _INT8:
+    if original.entry.traits.weights != "int8":
         raise NotApplicable("no int8 weights")
 
     def planted(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -308,7 +307,7 @@ def weaken(original: Original, into: Path, noise: float) -> Manifest:
 def _load(original: Original, folder: Path) -> tuple[ModelProto, GraphProto]:
     import onnx
 
-    if original.entry.engine != "onnxruntime":
+    if original.entry.traits.engine != "onnxruntime":
         raise RecipeError(
             f"{original.entry.kind}: mutants are made of ONNX variants; choose one with --variant"
         )
@@ -384,7 +383,7 @@ def _change_weight(
     from onnx import TensorProto
 
     model, graph = _load(original, folder)
-    wanted = TensorProto.INT8 if original.entry.kind in _INT8 else TensorProto.FLOAT
+    wanted = TensorProto.INT8 if original.entry.traits.weights == "int8" else TensorProto.FLOAT
     tensors = [tensor for tensor in _weights(graph) if tensor.data_type == wanted]
     if not tensors:
         raise NotApplicable("no product has a weight of the kind's precision")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from exporter.errors import RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants
@@ -14,27 +13,22 @@ from exporter.measure.lengths import token_counts
 from exporter.measure.reference import device_for, reference_scores, tuned_reference
 from exporter.measure.workspace import bars_of, open_artifact, spec_of
 from exporter.pairs import spread_out, whole_queries
-from exporter.recipe.schema import Onnx, OnnxInt8
+from exporter.recipe.kinds import KINDS
+from exporter.recipe.schema import default_variant
 from exporter.selftest.mutants import Original
 from exporter.selftest.trials import SELFTEST_SCHEMA, Rate, SelfTest, try_mutants, try_qualities, try_speeds
 from exporter.worker.job import Run
-
-if TYPE_CHECKING:
-    from exporter.progress import Progress
 
 # Queries that mutants are judged on: a wrong model shows on far fewer than small losses need.
 N_MUTANT_QUERIES = 100
 
 
-def selftest(
-    folder: Path, progress: Progress, *, started_at: str, kind: str | None = None, n_trials: int = 0
-) -> SelfTest:
+def selftest(folder: Path, context: Context, *, kind: str | None = None, n_trials: int = 0) -> SelfTest:
     """Try the gate on artifacts that are wrong on purpose, and measure how often it is wrong.
 
     Args:
-        folder: a original artifact with an ONNX variant.
-        progress: told what is going on.
-        started_at: now, ISO 8601 in UTC.
+        folder: a good artifact with an ONNX variant.
+        context: told what goes on.
         kind: the ONNX variant, by default the first.
         n_trials: of the artifact's speed against itself; 0 tries mutants only.
 
@@ -43,9 +37,9 @@ def selftest(
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
     """
-    manifest, recipe, pair_set, source = open_artifact(folder, progress)
+    manifest, recipe, pair_set, source = open_artifact(folder, context)
     machine = this_machine()
-    kinds = [entry.kind for entry in manifest.variants if entry.engine == "onnxruntime"]
+    kinds = [entry.kind for entry in manifest.variants if entry.traits.engine == "onnxruntime"]
     if not kinds or (kind and kind not in kinds):
         raise RecipeError(
             f"{folder} has no ONNX variant {kind or ''}; it has {', '.join(e.kind for e in manifest.variants)}"
@@ -53,42 +47,47 @@ def selftest(
     entry = manifest.variant(kind or kinds[0])
     spec, bars = spec_of(folder, entry, machine), bars_of(recipe)[entry.kind]
     tuned = tuned_reference(
-        source, recipe.model.max_length, device_for(recipe.reference.device), pair_set, progress
+        source, recipe.model.max_length, device_for(recipe.reference.device), pair_set, context
     )
     expected = ReferenceScores(
-        pair_set, reference_scores(source, tuned, pair_set, progress), source.weights_bytes
+        pair_set, reference_scores(source, tuned, pair_set, context), source.weights_bytes
     )
 
-    other = (OnnxInt8 if entry.kind == "onnx" else Onnx).model_validate(
-        {"kind": "onnx-int8" if entry.kind == "onnx" else "onnx", "bars": bars}
+    # A file of the other precision, from the same engine: what a mix-up of files would bring.
+    other = next(
+        row.name
+        for row in KINDS.values()
+        if row.traits.engine == entry.traits.engine
+        and row.traits.weights != entry.traits.weights
+        and not row.traits.calibrated
     )
     with tempfile.TemporaryDirectory(prefix="exporter-other-") as scratch:
         (built,) = build_variants(
-            recipe.model_copy(update={"variants": (other,)}),
+            recipe.model_copy(update={"variants": (default_variant(other, bars),)}),
             source,
             calibrate=(),
             proof=spread_out(pair_set, N_PROOF_PAIRS),
             into=Path(scratch),
-            progress=progress,
+            context=context,
         )
         few = expected.picked(whole_queries(pair_set, N_MUTANT_QUERIES))
         n_tokens = token_counts(folder, entry.kind, few.pair_set.pairs, manifest.max_length)
         original = Original(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
-        fails, mutants = try_mutants(original, spec, bars, few, progress)
+        fails, mutants = try_mutants(original, spec, bars, few, context.progress)
     rates: tuple[Rate, ...] = ()
     rounds: tuple[tuple[Run, Run], ...] = ()
     if n_trials:
-        rates, rounds = try_speeds(spec, pair_set, n_trials, progress)
+        rates, rounds = try_speeds(spec, pair_set, n_trials, context.progress)
         if pair_set.labels is not None:
-            with progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
+            with context.progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
                 fidelity = measure_fidelity(manifest, entry, spec, expected, step)
-            rates += try_qualities(original, spec, fidelity, expected, progress)
+            rates += try_qualities(original, spec, fidelity, expected, context.progress)
     return SelfTest(
         schema=SELFTEST_SCHEMA,
         name=manifest.name,
         kind=entry.kind,
         manifest_root=manifest.root,
-        started_at=started_at,
+        started_at=context.started_at,
         machine=machine,
         original_fails=fails,
         mutants=mutants,

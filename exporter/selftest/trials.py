@@ -210,12 +210,12 @@ def try_speeds(
             slowed[name].append(_verdict_and_alarm(runs[name], runs["reference"]))
     n_most = max(MIN_ROUNDS, len(rounds) // max(1, n_trials))
     rates = [
-        _rate(_SAME, "live", same, "false alarm"),
-        _rate(_SAME, "replayed", _replayed(rounds, 0.0, n_most), "false alarm"),
+        rate_of(_SAME, "live", same, "false alarm"),
+        rate_of(_SAME, "replayed", replay_verdicts(rounds, 0.0, n_most), "false alarm"),
     ]
     for by in SLOWDOWNS:
-        rates.append(_rate(_slower(by), "live", slowed[_slower(by)], "caught"))
-        rates.append(_rate(_slower(by), "replayed", _replayed(rounds, by, n_most), "caught"))
+        rates.append(rate_of(_slower(by), "live", slowed[_slower(by)], "caught"))
+        rates.append(rate_of(_slower(by), "replayed", replay_verdicts(rounds, by, n_most), "caught"))
     return tuple(rates), tuple(rounds)
 
 
@@ -249,22 +249,22 @@ def try_qualities(
                 step(len(measured) - 1)
             return 1 - float(measured[noise].mean() / theirs.mean())
 
-        noises = {wanted: _bisect_noise(loss, wanted) for wanted in QUALITY_LOSSES}
+        noises = {wanted: bisect_noise(loss, wanted) for wanted in QUALITY_LOSSES}
     rates = [
-        _rate(
+        rate_of(
             "nDCG as it is",
             f"drawn, {loss(0.0):+.2%} measured",
-            _bootstrap_verdicts(theirs, measured[0.0], fidelity),
+            bootstrap_verdicts(theirs, measured[0.0], fidelity),
             "false alarm",
         )
     ]
     for wanted, noise in noises.items():
-        trials = _bootstrap_verdicts(theirs, measured[noise], fidelity)
-        rates.append(_rate(_worse(wanted), f"drawn, {loss(noise):.2%} measured", trials, "caught"))
+        trials = bootstrap_verdicts(theirs, measured[noise], fidelity)
+        rates.append(rate_of(_worse(wanted), f"drawn, {loss(noise):.2%} measured", trials, "caught"))
     return tuple(rates)
 
 
-def _bisect_noise(loss: Callable[[float], float], wanted: float) -> float:
+def bisect_noise(loss: Callable[[float], float], wanted: float) -> float:
     """Find the noise whose loss is nearest to the one wanted, as far as a few steps lead."""
     low, high = 0.0, 0.1
     while loss(high) < wanted and high < _MOST_NOISE:
@@ -307,7 +307,9 @@ def _speed_outcome(ours: Sequence[Run], theirs: Sequence[Run], bar: float) -> st
     return judge_speed(speedup(ours, theirs), bar).outcome
 
 
-def _replayed(rounds: Sequence[tuple[Run, Run]], slowdown: float, n_most: int) -> list[tuple[str, bool]]:
+def replay_verdicts(
+    rounds: Sequence[tuple[Run, Run]], slowdown: float, n_most: int
+) -> list[tuple[str, bool]]:
     """Judge recorded rounds again: from a round drawn at random on, in the order they were run, either side as the candidate."""
     rng = np.random.default_rng(_SEED)
     trials = []
@@ -321,7 +323,7 @@ def _replayed(rounds: Sequence[tuple[Run, Run]], slowdown: float, n_most: int) -
     return trials
 
 
-def _bootstrap_verdicts(
+def bootstrap_verdicts(
     theirs: NDArray[np.float64], ours: NDArray[np.float64], fidelity: Fidelity
 ) -> list[tuple[str, bool]]:
     """Judge nDCG on as many queries as there are, drawn with replacement, again and again."""
@@ -339,7 +341,7 @@ def _bootstrap_verdicts(
     return trials
 
 
-def _rate(what: str, how: str, trials: Sequence[tuple[str, bool]], event: str) -> Rate:
+def rate_of(what: str, how: str, trials: Sequence[tuple[str, bool]], event: str) -> Rate:
     """Count; an event is a trial's flag for a false alarm, a fail for what had to be caught."""
     from scipy.stats import binomtest
 

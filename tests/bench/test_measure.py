@@ -23,11 +23,11 @@ from exporter.bench.measure import (
     of_lengths,
 )
 from exporter.bench.report import FILES, markdown, write_bench
+from exporter.context import Context
 from exporter.errors import RecipeError
 from exporter.libraries.peers import PEERS
 from exporter.measure import rounds as throughput
 from exporter.pairs import whole_queries
-from exporter.progress import Silent
 from exporter.worker.job import PeerSpec
 from tests.factories import a_latency, a_machine, a_pair_set, a_quality, a_ratio, a_throughput
 
@@ -180,9 +180,7 @@ def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "MIN_RUN_S", 0.1)
     monkeypatch.setattr(bench_measure, "MIXES", {"short": (16, 32)})
     peer = "optimum ORTModel"
-    found = bench(
-        built, Silent(), started_at="2026-01-01T00:00:00Z", only=(peer,), lengths=True, scaling=True
-    )
+    found = bench(built, Context(started_at="2026-01-01T00:00:00Z"), only=(peer,), lengths=True, scaling=True)
     assert found.skipped == ()
     sides = {(row.side, row.setting): row for row in found.rows}
     ours = {(f"exporter {kind}", OURS) for kind in ("onnx", "onnx-int8", "onnx-int8-static")}
@@ -200,5 +198,5 @@ def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_there(built: Path) -> None:
     """A peer nobody knows is one line that names them all."""
     with pytest.raises(RecipeError, match="'no' is no peer; they are sentence-transformers torch"):
-        bench(built, Silent(), started_at="", only=("no",), lengths=False, scaling=False)
+        bench(built, Context(started_at=""), only=("no",), lengths=False, scaling=False)
     assert str(PeerSpec("x", "f", None, 1, 2)) == "a query a batch"

@@ -18,10 +18,10 @@ from exporter.consumers.check import ConsumerReport, check_consumers, markdown
 from exporter.consumers.diagnose import bound_of, losses, undo_activation
 from exporter.consumers.probe import LONG, N_PAIRS, Probe, pick_pairs
 from exporter.errors import RecipeError
+from exporter.libraries import consumers as loaders
 from exporter.libraries.consumers import CONSUMERS, TRUNCATION
 from exporter.pairs import PairSet, load_pairs
 from exporter.progress import Silent
-from exporter.publish import loaders
 from exporter.publish.layout import lay_out, place
 
 STARTED_AT = "2026-01-01T00:00:00Z"

@@ -15,9 +15,10 @@ import pytest
 
 from exporter import pipeline
 from exporter.artifact.manifest import check_files, read_manifest
+from exporter.cache import Cache
+from exporter.context import Context
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.pairs import load_pairs
-from exporter.progress import Silent
 from exporter.recipe.load import load_recipe
 from exporter.runtime import Plan, Reranker
 from tests.support import write_pairs, write_recipe, write_tiny_model
@@ -109,7 +110,7 @@ def test_two_clean_builds_give_the_same_bytes(
     """ONNX files of two builds from nothing are equal byte by byte."""
     monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "cache"))
     recipe = load_recipe(write_recipe(tiny, "onnx", "onnx-int8", file="two.yaml"))
-    again = read_manifest(pipeline.build(recipe, tmp_path / "artifacts", Silent()))
+    again = read_manifest(pipeline.build(recipe, tmp_path / "artifacts", Context()))
     first = {file.path: file.sha256 for file in read_manifest(built).files}
     compared = [file for file in again.files if file.path.endswith(".onnx")]
     assert len(compared) == 2
@@ -119,11 +120,11 @@ def test_two_clean_builds_give_the_same_bytes(
 def test_unchanged_recipe_is_reused_and_a_changed_one_refused(tiny: Path, built: Path) -> None:
     """Building again does nothing; building something else under the same name needs --replace."""
     before = (built / "manifest.json").stat().st_mtime_ns
-    pipeline.build(load_recipe(tiny / "recipe.yaml"), built.parent, Silent())
+    pipeline.build(load_recipe(tiny / "recipe.yaml"), built.parent, Context())
     assert (built / "manifest.json").stat().st_mtime_ns == before
     changed = load_recipe(tiny / "recipe.yaml", changes=["variants.0.opset=17"])
     with pytest.raises(RecipeError, match="already exists, built from another recipe; pass --replace"):
-        pipeline.build(changed, built.parent, Silent())
+        pipeline.build(changed, built.parent, Context())
 
 
 def test_other_pairs_under_the_same_name_are_refused(tiny: Path, tmp_path: Path) -> None:
@@ -132,14 +133,14 @@ def test_other_pairs_under_the_same_name_are_refused(tiny: Path, tmp_path: Path)
     for name, seed in (("pairs.jsonl", 1), ("calibrate.jsonl", 5)):
         write_pairs(tmp_path / name, seed=seed)
     recipe = load_recipe(write_recipe(tmp_path, "onnx"))
-    found = read_manifest(pipeline.build(recipe, tmp_path / "artifacts", Silent()))
+    found = read_manifest(pipeline.build(recipe, tmp_path / "artifacts", Context()))
     assert [(pairs.role, pairs.digest) for pairs in found.pairs] == [
         ("verify", load_pairs(str(tmp_path / "pairs.jsonl")).digest),
         ("calibrate", load_pairs(str(tmp_path / "calibrate.jsonl")).digest),
     ]
     write_pairs(tmp_path / "calibrate.jsonl", seed=9)
     with pytest.raises(RecipeError, match="already exists, built from other pairs; pass --replace"):
-        pipeline.build(recipe, tmp_path / "artifacts", Silent())
+        pipeline.build(recipe, tmp_path / "artifacts", Context())
 
 
 def test_a_flipped_byte_stops_everything(artifact: Path) -> None:
@@ -158,10 +159,10 @@ def test_a_damaged_cache_is_not_used(tiny: Path, tmp_path: Path, monkeypatch: py
     """A cached step whose file changed is made again."""
     monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / "cache"))
     recipe = load_recipe(write_recipe(tiny, "onnx", file="one.yaml"))
-    first = read_manifest(pipeline.build(recipe, tmp_path / "a", Silent()))
+    first = read_manifest(pipeline.build(recipe, tmp_path / "a", Context()))
     for path in (tmp_path / "cache").rglob("*.onnx"):
         path.write_bytes(b"broken")
-    second = read_manifest(pipeline.build(recipe, tmp_path / "b", Silent()))
+    second = read_manifest(pipeline.build(recipe, tmp_path / "b", Context()))
     assert second.root == first.root
 
 
@@ -175,19 +176,34 @@ def test_keep_fp32_leaves_a_product_alone_and_must_name_one(tiny: Path, tmp_path
     path = write_recipe(tiny, kind, file="kept.yaml")
     kept = load_recipe(path, changes=["variants.0.keep_fp32=['*output*']"])
     (entry,) = build_variants(
-        kept, find_source(kept.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent()
+        kept,
+        find_source(kept.model, Context().cache),
+        calibrate=pairs,
+        proof=pairs,
+        into=tmp_path,
+        context=Context(),
     )
     assert any(fact.startswith("kept in fp32: ") for fact in entry.facts)
     whole = Path(shutil.copy(tmp_path / entry.model, tmp_path / "kept.onnx")).stat().st_size
     plain = load_recipe(path)
     build_variants(
-        plain, find_source(plain.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent()
+        plain,
+        find_source(plain.model, Context().cache),
+        calibrate=pairs,
+        proof=pairs,
+        into=tmp_path,
+        context=Context(),
     )
     assert (tmp_path / entry.model).stat().st_size < whole
     wrong = load_recipe(path, changes=["variants.0.keep_fp32=['*nothing*']"])
     with pytest.raises(RecipeError, match="names no matrix product; they are"):
         build_variants(
-            wrong, find_source(wrong.model), calibrate=pairs, proof=pairs, into=tmp_path, progress=Silent()
+            wrong,
+            find_source(wrong.model, Context().cache),
+            calibrate=pairs,
+            proof=pairs,
+            into=tmp_path,
+            context=Context(),
         )
 
 
@@ -260,7 +276,7 @@ pipeline.build(load_recipe(Path({str(path)!r})), Path({str(out)!r}), Cut())
     assert not (out / "tiny").exists()
     if how == signal.SIGINT:
         assert list(out.iterdir()) == []
-    folder = pipeline.build(load_recipe(path), out, Silent())
+    folder = pipeline.build(load_recipe(path), out, Context())
     check_files(read_manifest(folder), folder)
     assert [p.name for p in out.iterdir()] == ["tiny"]
 
@@ -277,7 +293,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tiny: Path, tmp_path: Path) 
     try:
         recipe = load_recipe(write_recipe(tiny, "onnx", file="full.yaml"))
         with pytest.raises(BackendError, match="No space left on device"):
-            pipeline.build(recipe, small, Silent())
+            pipeline.build(recipe, small, Context())
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", small], check=True)
@@ -290,7 +306,7 @@ def test_models_that_are_no_reranker_are_refused(tiny: Path, tmp_path: Path) -> 
 
     def refused(folder: Path, text: str) -> None:
         with pytest.raises(RecipeError, match=text):
-            find_source(Model(source=str(folder), max_length=64))
+            find_source(Model(source=str(folder), max_length=64), Cache.of_user())
 
     refused(write_tiny_model(tmp_path / "labels", n_labels=3), "gives 3 labels")
     refused(tmp_path / "nowhere", "no such folder")
@@ -305,7 +321,7 @@ def test_models_that_are_no_reranker_are_refused(tiny: Path, tmp_path: Path) -> 
     (code / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
     refused(code, "'BertModel' is no cross-encoder")
     with pytest.raises(RecipeError, match="max_length is 512, .* has 64 positions"):
-        find_source(Model(source=str(tiny / "model"), max_length=512))
+        find_source(Model(source=str(tiny / "model"), max_length=512), Cache.of_user())
 
 
 def test_hub_model_comes_from_a_local_cache_with_its_commit(
@@ -324,14 +340,14 @@ def test_hub_model_comes_from_a_local_cache_with_its_commit(
     (repo / "refs" / "main").write_text(commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    source = find_source(Model(source="org/tiny", max_length=64))
+    source = find_source(Model(source="org/tiny", max_length=64), Cache.of_user())
     assert source.revision == commit
     with pytest.raises(
         BackendError, match="org/other is not in the local cache and the Hub cannot be reached"
     ):
-        find_source(Model(source="org/other", max_length=64))
+        find_source(Model(source="org/other", max_length=64), Cache.of_user())
     with pytest.raises(RecipeError, match="no folder and no Hub id"):
-        find_source(Model(source="a/b/c", max_length=64))
+        find_source(Model(source="a/b/c", max_length=64), Cache.of_user())
 
 
 def test_hub_model_is_fetched_over_http(tiny: Path, tmp_path: Path) -> None:
@@ -340,8 +356,8 @@ def test_hub_model_is_fetched_over_http(tiny: Path, tmp_path: Path) -> None:
 
     with serve(tiny / "model", "org/tiny") as hub:
         script = (
-            "from exporter.export.source import find_source; from exporter.recipe import Model\n"
-            "source = find_source(Model(source='org/tiny', revision='main', max_length=64))\n"
+            "from exporter.export.source import find_source; from exporter.cache import Cache; from exporter.recipe.schema import Model\n"
+            "source = find_source(Model(source='org/tiny', revision='main', max_length=64), Cache.of_user())\n"
             "print(source.revision, sorted(p.name for p in source.folder.iterdir()))"
         )
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}

@@ -9,8 +9,8 @@ import pytest
 
 from exporter.bench import gpu
 from exporter.bench.gpu import gpu_check, markdown, write_gpu_report
+from exporter.context import Context
 from exporter.errors import BackendMissing
-from exporter.progress import Silent
 from exporter.recipe.load import load_recipe
 from tests.conftest import STARTED_AT
 from tests.factories import a_parity
@@ -22,7 +22,7 @@ def report(tiny: Path) -> gpu.GpuReport:
     patch = pytest.MonkeyPatch()
     patch.setattr(gpu, "_BATCH_SIZES", (4, 16))
     patch.setattr(gpu, "_N_PASSES", 1)
-    found = gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT, device="cpu")
+    found = gpu_check(load_recipe(tiny / "recipe.yaml"), Context(started_at=STARTED_AT), device="cpu")
     patch.undo()
     return found
 
@@ -59,4 +59,4 @@ def test_no_gpu_is_one_line(tiny: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(BackendMissing, match="sees no CUDA device"):
-        gpu_check(load_recipe(tiny / "recipe.yaml"), Silent(), started_at=STARTED_AT)
+        gpu_check(load_recipe(tiny / "recipe.yaml"), Context(started_at=STARTED_AT))

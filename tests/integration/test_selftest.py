@@ -10,8 +10,8 @@ import pytest
 
 from exporter import pipeline
 from exporter.artifact.manifest import read_manifest
+from exporter.context import Context
 from exporter.errors import RecipeError
-from exporter.progress import Silent
 from exporter.recipe.load import load_recipe
 from exporter.selftest.mutants import MUTANTS
 from exporter.selftest.run import selftest
@@ -34,14 +34,14 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     bars = "{min_kendall_tau: 0.8, max_batch_delta: 0.5}"
     recipe = load_recipe(write_recipe(folder, "onnx", "onnx-int8", bars=bars))
-    return pipeline.build(recipe, folder / "artifacts", Silent())
+    return pipeline.build(recipe, folder / "artifacts", Context())
 
 
 @pytest.fixture(scope="module")
 def tried(strict: Path) -> dict[str, SelfTest]:
     """The self-test of both kinds, mutants only."""
     return {
-        kind: selftest(strict, Silent(), started_at=STARTED_AT, kind=kind) for kind in ("onnx", "onnx-int8")
+        kind: selftest(strict, Context(started_at=STARTED_AT), kind=kind) for kind in ("onnx", "onnx-int8")
     }
 
 
@@ -86,7 +86,7 @@ def test_mutants_leave_the_artifact_alone(strict: Path, tried: dict[str, SelfTes
 def test_no_such_variant(strict: Path) -> None:
     """Mutants are made of ONNX graphs; what has none says what there is."""
     with pytest.raises(RecipeError, match="has no ONNX variant openvino; it has onnx, onnx-int8"):
-        selftest(strict, Silent(), started_at=STARTED_AT, kind="openvino")
+        selftest(strict, Context(started_at=STARTED_AT), kind="openvino")
 
 
 def test_slowdown_is_slept(strict: Path) -> None:
@@ -112,6 +112,6 @@ def test_left_truncating_tokenizer_stays_so(tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs.jsonl")
     write_pairs(tmp_path / "calibrate.jsonl", seed=5)
     recipe = load_recipe(write_recipe(tmp_path, "onnx", bars="{max_abs_diff: 1e-4}"))
-    folder = pipeline.build(recipe, tmp_path / "artifacts", Silent())
+    folder = pipeline.build(recipe, tmp_path / "artifacts", Context())
     assert '"direction": "Left"' in (folder / "tokenizer.json").read_text(encoding="utf-8")
     shutil.rmtree(folder)

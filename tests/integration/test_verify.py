@@ -20,9 +20,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from exporter import pipeline
 from exporter.artifact.manifest import read_manifest, write_manifest
+from exporter.context import Context
 from exporter.errors import BackendError, BackendMissing, GateRefused, IntegrityError, RecipeError
 from exporter.export.folder import reference
+from exporter.measure import tune
 from exporter.measure.speed import MIN_ROUNDS
+from exporter.measure.tune import with_plans
 from exporter.pairs import load_pair_sets
 from exporter.progress import Silent
 from exporter.publish.signature import KeySigner, KeyVerifier, check_signature
@@ -90,15 +93,15 @@ def test_plans_are_measured_once_for_a_class_of_machines(
     manifest = read_manifest(copy)
     pair_set, _ = load_pair_sets(Recipe.model_validate_json(manifest.recipe))
     assert all(len(entry.plans) == 1 and entry.plans[0].sweep for entry in manifest.variants)
-    monkeypatch.setattr(pipeline, "tune_artifact", lambda *_where: pytest.fail("measured again"))
-    assert pipeline._with_plans(manifest, copy, pair_set, Silent()) == manifest
+    monkeypatch.setattr(tune, "tune_artifact", lambda *_where: pytest.fail("measured again"))
+    assert with_plans(manifest, copy, pair_set, Silent()) == manifest
     elsewhere = replace(manifest.variants[0].plans[0], isa="arm64")
     other = replace(
         manifest, variants=tuple(replace(entry, plans=(elsewhere,)) for entry in manifest.variants)
     )
     here = replace(elsewhere, isa="avx2")
-    monkeypatch.setattr(pipeline, "tune_artifact", lambda *_where: here)
-    assert {entry.plans for entry in pipeline._with_plans(other, copy, pair_set, Silent()).variants} == {
+    monkeypatch.setattr(tune, "tune_artifact", lambda *_where: here)
+    assert {entry.plans for entry in with_plans(other, copy, pair_set, Silent()).variants} == {
         (elsewhere, here)
     }
 
@@ -107,7 +110,7 @@ def test_second_export_reuses_artifact_and_report(verified: Path) -> None:
     """With nothing changed the stored report comes back, timestamp and all."""
     manifest = read_manifest(verified)
     recipe = Recipe.model_validate_json(manifest.recipe)
-    report = pipeline.export(recipe, verified.parent, Silent(), started_at="2030-01-01T00:00:00Z")
+    report = pipeline.export(recipe, verified.parent, Context(started_at="2030-01-01T00:00:00Z"))
     assert report.started_at == "2026-01-01T00:00:00Z"
 
 
@@ -139,7 +142,7 @@ def test_report_of_other_files_is_refused(copy: Path, built: Path) -> None:
 
 def publish(folder: Path, dest: Path, **how: Any) -> tuple[str, ...]:
     """Publish to a folder, and give the kinds left behind."""
-    return pipeline.publish(folder, str(dest), Silent(), started_at=STARTED_AT, **how).left
+    return pipeline.publish(folder, str(dest), Context(started_at=STARTED_AT), **how).left
 
 
 def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_path: Path) -> None:
@@ -211,14 +214,14 @@ def test_cuda_reference_says_what_is_missing() -> None:
 def test_reference_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
     """`exporter reference` writes a folder that sentence-transformers loads and that is a model source again."""
     model = load_recipe(tiny / "recipe.yaml").model
-    reference(model, tmp_path / "reference", Silent())
+    reference(model, tmp_path / "reference", Context())
     from sentence_transformers import CrossEncoder
 
     pairs = [["wing lift", "drag of a wing"]]
     loaded = CrossEncoder(str(tmp_path / "reference"), device="cpu").predict(pairs)
     assert loaded == CrossEncoder(str(tiny / "model"), device="cpu").predict(pairs)
     with pytest.raises(RecipeError, match="already exists"):
-        reference(model, tmp_path / "reference", Silent())
+        reference(model, tmp_path / "reference", Context())
 
 
 def test_json_report_is_strict_json(verified: Path) -> None:
@@ -261,9 +264,10 @@ CUT = """
 import contextlib, os, sys, threading
 from pathlib import Path
 from exporter import pipeline
-from exporter.measure import tune as throughput
-throughput.MIN_ROUNDS = 1
-throughput.MIN_RUN_S = 0.0
+from exporter.context import Context
+from exporter.measure import rounds, speed
+speed.MIN_ROUNDS = rounds.MIN_ROUNDS = 1
+rounds.MIN_RUN_S = 0.0
 class Cut:
     @contextlib.contextmanager
     def stage(self, name, total=None):
@@ -271,7 +275,7 @@ class Cut:
             threading.Timer(1.0, os.kill, (os.getpid(), int(sys.argv[3]))).start()
         yield lambda n: None
     def note(self, text): pass
-pipeline.verify(Path(sys.argv[1]), Cut(), started_at="2030-01-01T00:00:00Z")
+pipeline.verify(Path(sys.argv[1]), Context(progress=Cut()))
 """
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from exporter.errors import RecipeError
+from exporter.recipe.kinds import KINDS
 from exporter.recipe.load import load_bars, load_recipe
-from exporter.recipe.schema import KINDS, Bars, Onnx, OnnxInt8, OpenVinoInt8, Recipe
+from exporter.recipe.schema import Bars, Onnx, OnnxInt8, OpenVinoInt8, Recipe
 from tests.factories import a_recipe
 
 DATA = Path(__file__).resolve().parent.parent / "data/recipes"

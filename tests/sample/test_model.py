@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exporter.cache import Cache
 from exporter.errors import IntegrityError
 from exporter.export.source import find_source
 from exporter.pairs import load_pairs
@@ -77,7 +78,7 @@ def test_sample_is_a_plain_cross_encoder_that_ranks() -> None:
     from sentence_transformers import CrossEncoder
     from transformers import BertForSequenceClassification
 
-    source = find_source(Model(source="sample"))
+    source = find_source(Model(source="sample"), Cache.of_user())
     config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert (config["num_hidden_layers"], config["hidden_size"]) == (6, 384)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from exporter.selftest.report import markdown
-from exporter.selftest.trials import MutantResult, SelfTest, _drawn, _rate, _replayed, _where
+from exporter.selftest.trials import (
+    MutantResult,
+    SelfTest,
+    bisect_noise,
+    bootstrap_verdicts,
+    rate_of,
+    replay_verdicts,
+)
 from tests.factories import a_fidelity, a_machine, a_run
 
 
@@ -27,18 +34,23 @@ def count(trials: list[tuple[str, bool]]) -> dict[str, int]:
 
 def test_quiet_rounds_pass() -> None:
     """With hardly any noise the same artifact passes in every replay, and nothing is read into it."""
-    assert count(_replayed(rounds(40, 0.002), 0.0, 12)) == {"pass": 1000, "fail": 0, "invalid": 0, "wrong": 0}
+    assert count(replay_verdicts(rounds(40, 0.002), 0.0, 12)) == {
+        "pass": 1000,
+        "fail": 0,
+        "invalid": 0,
+        "wrong": 0,
+    }
 
 
 @pytest.mark.parametrize("slowdown", [0.05, 0.10, 0.20])
 def test_planted_slowdown_is_caught_where_it_is_quiet(slowdown: float) -> None:
     """With hardly any noise every planted slow-down fails."""
-    assert count(_replayed(rounds(40, 0.002), slowdown, 12))["fail"] == 1000
+    assert count(replay_verdicts(rounds(40, 0.002), slowdown, 12))["fail"] == 1000
 
 
 def test_noisy_rounds_are_invalid() -> None:
     """With noise beyond what is allowed there is no verdict, right or wrong."""
-    found = count(_replayed(rounds(40, 0.3), 0.0, 12))
+    found = count(replay_verdicts(rounds(40, 0.3), 0.0, 12))
     assert found["invalid"] > 900
     assert found["wrong"] < 100
 
@@ -46,20 +58,20 @@ def test_noisy_rounds_are_invalid() -> None:
 def test_quality_drawn_by_hand() -> None:
     """A candidate that loses a tenth on every query fails on any queries; one that loses nothing passes on any."""
     theirs = np.linspace(0.5, 1.0, 30)
-    assert count(_drawn(theirs, 0.9 * theirs, a_fidelity()))["fail"] == 1000
-    assert count(_drawn(theirs, theirs, a_fidelity()))["pass"] == 1000
+    assert count(bootstrap_verdicts(theirs, 0.9 * theirs, a_fidelity()))["fail"] == 1000
+    assert count(bootstrap_verdicts(theirs, theirs, a_fidelity()))["pass"] == 1000
 
 
 def test_rate_by_hand() -> None:
     """No event in a thousand trials leaves up to 0.37 % with 95 % (Clopper-Pearson: 1 - 0.025^(1/1000))."""
-    rate = _rate("x", "live", [("pass", False)] * 1000, "false alarm")
+    rate = rate_of("x", "live", [("pass", False)] * 1000, "false alarm")
     assert (rate.n_trials, rate.share, rate.low) == (1000, 0.0, 0.0)
     assert rate.high == pytest.approx(1 - 0.025 ** (1 / 1000))
 
 
 def test_noise_is_found_for_a_loss() -> None:
     """The noise that costs a wanted share is found where the loss grows with it."""
-    assert _where(lambda noise: noise**2, 0.02) == pytest.approx(0.02**0.5, rel=0.15)
+    assert bisect_noise(lambda noise: noise**2, 0.02) == pytest.approx(0.02**0.5, rel=0.15)
 
 
 def a_selftest(**changes: object) -> SelfTest:
@@ -76,7 +88,7 @@ def a_selftest(**changes: object) -> SelfTest:
             MutantResult("sigmoid added", ("max_abs_diff",), ""),
             MutantResult("x", (), "no int8 weights"),
         ),
-        "rates": (_rate("10% slower", "live", [("fail", False)] * 20, "caught"),),
+        "rates": (rate_of("10% slower", "live", [("fail", False)] * 20, "caught"),),
         "rounds": (),
     }
     return SelfTest(**{**given, **changes})  # type: ignore[arg-type] # fields by name
@@ -96,7 +108,7 @@ def test_all_is_well() -> None:
         (
             {
                 "rates": (
-                    _rate(
+                    rate_of(
                         "the same artifact", "live", [("pass", False)] * 9 + [("fail", True)], "false alarm"
                     ),
                 )
@@ -106,7 +118,7 @@ def test_all_is_well() -> None:
         (
             {
                 "rates": (
-                    _rate("nDCG 2.0% lower", "drawn", [("fail", True)] * 9 + [("pass", False)], "caught"),
+                    rate_of("nDCG 2.0% lower", "drawn", [("fail", True)] * 9 + [("pass", False)], "caught"),
                 )
             },
             "nDCG 2.0% lower, drawn: 90.0% caught, 95% wanted",

@@ -11,8 +11,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from exporter.export import rewrite
 from exporter.export.onnx import export_plain
+from exporter.export.rewrites import last_layer as rewrite
 from exporter.export.rewrites.attention import absorb_kv_projections, add_unpadded_fast_path
 from exporter.export.rewrites.last_layer import first_token_only
 from exporter.export.rewrites.proof import keep_if_equivalent

@@ -1,0 +1,83 @@
+"""The kinds of variants that can be built, as a table: one row a kind.
+
+Everybody who wants to know something of a kind asks its row here, or, for an artifact or a report that is there
+already, the `Traits` that its entry carries: those are also right for a kind that this version does not know.
+Which options a recipe may give a kind stands in `schema.py`; how it is built, in `exporter/export/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.artifact.manifest import Traits
+from exporter.machine import package_version
+
+# What the common ancestor of all kinds, the plain ONNX graph, is made and checked with.
+_EXPORT = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row.
+
+    `file` is what the engine opens, named as sentence-transformers names it where it has a name for it, `{isa}`
+    being the recipe's; `packages` are needed to build it.
+    """
+
+    name: str
+    traits: Traits
+    file: str
+    packages: tuple[str, ...] = _EXPORT
+
+    def path(self, isa: str | None) -> str:
+        """Return the path of the model file in an artifact's folder.
+
+        Args:
+            isa: the CPUs the variant is for; None for a kind that has no such option.
+        """
+        return self.file.format(isa=isa)
+
+    @property
+    def missing_packages(self) -> tuple[str, ...]:
+        """The packages that have to be installed before this kind can be built here."""
+        return tuple(name for name in self.packages if package_version(name) is None)
+
+
+_ORT, _OV = "onnxruntime", "openvino"
+_ROWS = (
+    Kind("onnx", Traits(_ORT, "fp32", "fp32"), "onnx/model.onnx"),
+    Kind("onnx-int8", Traits(_ORT, "int8", "int8"), "onnx/model_qint8_{isa}.onnx"),
+    Kind(
+        "onnx-int8-static",
+        Traits(_ORT, "int8", "int8", calibrated=True),
+        "onnx/model_qint8_static_{isa}.onnx",
+    ),
+    Kind("openvino", Traits(_OV, "fp32", "fp32"), "openvino/openvino_model.xml", (*_EXPORT, "openvino")),
+    Kind(
+        "openvino-fp16",
+        Traits(_OV, "fp16", "fp32"),
+        "openvino/openvino_model_fp16.xml",
+        (*_EXPORT, "openvino"),
+    ),
+    Kind(
+        "openvino-int8",
+        Traits(_OV, "int8", "int8", calibrated=True),
+        "openvino/openvino_model_qint8_quantized.xml",
+        (*_EXPORT, "openvino", "nncf"),
+    ),
+)
+KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
+
+
+def saturates(isa: str) -> bool:
+    """Tell whether int8 dot products are summed in int16 on CPUs with this instruction set, and can saturate.
+
+    Without VNNI, VPMADDUBSW adds two products of unsigned by signed bytes in 16 bits; VNNI and Arm's dot products
+    add in 32.
+    Source: https://github.com/microsoft/onnxruntime/issues/14642
+    Source: https://www.felixcloutier.com/x86/pmaddubsw
+
+    Args:
+        isa: as in `Machine.isa`, or a recipe's `isa`.
+    """
+    return isa not in ("avx512_vnni", "avx_vnni", "arm64")
