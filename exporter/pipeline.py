@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import REPORT, list_files
 from exporter.artifact.manifest import MANIFEST_SCHEMA, Manifest, SourceEntry, read_manifest, write_manifest
+from exporter.artifact.plans import no_plans, plans_sha256, read_plans, write_plans
 from exporter.artifact.staging import staged
 from exporter.consumers.check import ConsumerReport, batch_tolerances, check_consumers
 from exporter.errors import RecipeError
@@ -129,7 +130,7 @@ def build(recipe: Recipe, out: Path, context: Context, *, replace_old: bool = Fa
             files=list_files(scratch),
         )
         write_manifest(manifest, scratch)
-        write_manifest(with_plans(manifest, scratch, verify_set, context.progress), scratch)
+        write_plans(with_plans(manifest, no_plans(manifest), scratch, verify_set, context.progress), scratch)
     return final
 
 
@@ -143,14 +144,15 @@ def verify(folder: Path, context: Context) -> Report:
     """
     manifest, recipe, pair_set, source = open_artifact(folder, context)
     machine = this_machine()
-    if (planned := with_plans(manifest, folder, pair_set, context.progress)) != manifest:
-        manifest = planned
-        write_manifest(manifest, folder)
+    before = read_plans(folder, manifest)
+    plans = with_plans(manifest, before, folder, pair_set, context.progress)
+    if plans != before:
+        write_plans(plans, folder)
     device = device_for(recipe.reference.device)
     tuned = tuned_reference(source, recipe.model.max_length, device, pair_set, context)
     reference = reference_scores(source, tuned, pair_set, context)
     expected = ReferenceScores(pair_set, reference, source.weights_bytes)
-    candidates = {entry.kind: spec_of(folder, entry, machine) for entry in manifest.variants}
+    candidates = {entry.kind: spec_of(folder, entry, plans, machine) for entry in manifest.variants}
     fidelity = {}
     for entry in manifest.variants:
         with context.progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
@@ -198,7 +200,7 @@ def verify(folder: Path, context: Context) -> Report:
                 kind=kind,
                 facts=entry.facts,
                 fidelity=fidelity[kind],
-                plan=next(p for p in entry.plans if (p.isa, p.n_cores) == (machine.isa, machine.n_cores)),
+                plan=next(p for p in plans.of(kind) if (p.isa, p.n_cores) == (machine.isa, machine.n_cores)),
                 throughput=pooled[kind],
                 utilization=utilization(entry.traits, entry.flop_count, runs[kind], peak_runs),
                 speedup_tuned=ratio,
@@ -217,6 +219,7 @@ def verify(folder: Path, context: Context) -> Report:
         schema=REPORT_SCHEMA,
         name=manifest.name,
         manifest_root=manifest.root,
+        plans_sha256=plans_sha256(folder),
         recipe_digest=manifest.recipe_digest,
         started_at=context.started_at,
         machine=machine,

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from exporter.artifact.files import CARD, MANIFEST, PLOTS, list_files
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
+from exporter.artifact.plans import read_plans
 from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants, tools
@@ -157,7 +158,7 @@ def reproduce(
             with context.progress.stage("scores", len(kinds)) as step:
                 scores = []
                 for done, kind in enumerate(kinds, 1):
-                    scores.append(_compare_scores(folder, rebuilt, manifest.variant(kind), pairs))
+                    scores.append(_compare_scores(folder, rebuilt, manifest, manifest.variant(kind), pairs))
                     step(done)
             found = replace(found, scores=tuple(scores))
     return found
@@ -354,9 +355,9 @@ def _write_rebuilt_manifest(manifest: Manifest, variants: Sequence[VariantEntry]
 
 
 def _compare_scores(
-    folder: Path, rebuilt: Path, entry: VariantEntry, pairs: Sequence[tuple[str, str]]
+    folder: Path, rebuilt: Path, manifest: Manifest, entry: VariantEntry, pairs: Sequence[tuple[str, str]]
 ) -> ScoreComparison:
     """Score the same pairs with both builds, by one plan, since int8 scores depend on the batch."""
-    plan = choose_plan(entry.plans, this_isa(), cores_allowed())
+    plan = choose_plan(read_plans(folder, manifest).of(entry.kind), this_isa(), cores_allowed())
     ours, theirs = (Reranker.load(place, entry.kind, plan=plan).score(pairs) for place in (rebuilt, folder))
     return ScoreComparison(entry.kind, len(pairs), float(np.abs(ours - theirs).max()))

@@ -13,12 +13,11 @@ from exporter.artifact.manifest import (
     FlopCount,
     Manifest,
     PairsEntry,
-    PlanEntry,
     SourceEntry,
-    SweepRow,
     VariantEntry,
     write_manifest,
 )
+from exporter.artifact.plans import PlanEntry, SweepRow
 from exporter.gate import Check
 from exporter.machine import Machine
 from exporter.measure.batch_invariance import BatchInvariance
@@ -275,6 +274,7 @@ def a_report(**changes: object) -> Report:
         schema=REPORT_SCHEMA,
         name="tiny",
         manifest_root="0" * 64,
+        plans_sha256=None,
         recipe_digest="1" * 64,
         started_at="2026-01-01T00:00:00Z",
         machine=a_machine(),
@@ -310,7 +310,6 @@ def a_manifest(folder: Path, **changes: object) -> Manifest:
                 model=model,
                 files=(model,),
                 inputs=("input_ids", "attention_mask"),
-                plans=(a_plan(),),
                 flop_count=FlopCount(per_pair=1000, per_token=100, per_token_squared=1),
                 facts=("built by hand",),
             )

@@ -27,14 +27,16 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from typer.testing import CliRunner
 
-from exporter.artifact.files import MANIFEST, list_files, read_sealed, write_sealed
+from exporter.artifact.files import MANIFEST, PLANS, list_files, read_sealed, write_sealed
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
+from exporter.artifact.plans import PLANS_SCHEMA
 from exporter.cache import Cache
 from exporter.cli.app import app
 from exporter.errors import ExporterError, IntegrityError, RecipeError
 from exporter.export.source import find_source
 from exporter.gate import Check
 from exporter.pairs import load_pairs
+from exporter.recipe.kinds import KINDS
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Model
 from exporter.report.html import html
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import VariantEntry
 
 Change = Callable[[Path], object]
+ONNX = dataclasses.asdict(KINDS["onnx"].traits)
 MAX_LENGTH = 16
 ESC = "\x1b[2Jowned"
 
@@ -113,7 +116,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = a_manifest(folder)
     entry = dataclasses.replace(manifest.variants[0], inputs=("input_ids",))
     ir = ("openvino/openvino_model.xml", "openvino/openvino_model.bin")
-    other = dataclasses.replace(entry, kind="openvino", engine="openvino", model=ir[0], files=ir)
+    other = dataclasses.replace(
+        entry, kind="openvino", traits=KINDS["openvino"].traits, model=ir[0], files=ir
+    )
     manifest = dataclasses.replace(manifest, max_length=MAX_LENGTH, variants=(entry, other))
     write_manifest(manifest, folder)
     write_report(a_report(manifest_root=manifest.root), folder)
@@ -145,10 +150,20 @@ def with_variant(**changes: object) -> Change:
 
 
 def with_plan(**changes: object) -> Change:
-    """Change the plan of the first variant."""
+    """Write one plan for the first variant, sealed as we do it."""
     row = {"workers": 2, "threads": 1, "token_budget": 512}
     plan = {"isa": "avx2", "n_cores": 2, "sweep": [], **row, **changes}
-    return with_variant(plans=[plan])
+    return with_plans(plans={"onnx": [plan]})
+
+
+def with_plans(**changes: object) -> Change:
+    """Write a plans.json for the artifact's files, some of its fields changed."""
+
+    def change(folder: Path) -> None:
+        content = {"schema": PLANS_SCHEMA, "manifest_root": read_manifest(folder).root, "plans": {}}
+        write_sealed(folder / PLANS, {**content, **changes})
+
+    return change
 
 
 def with_file(path: str, **changes: object) -> Change:
@@ -424,15 +439,19 @@ FILES = [
 ]
 
 NUMBERS = [
-    attack("a billion workers", with_plan(workers=10**9), "workers"),
-    attack("a billion threads", with_plan(threads=10**9), "threads"),
-    attack("more threads than cores", with_plan(workers=64, threads=64), "a plan of 64x64 for 2 cores"),
-    attack("no worker", with_plan(workers=0), "workers"),
-    attack("no thread", with_plan(threads=-1), "threads"),
-    attack("no budget", with_plan(token_budget=0), "token_budget"),
-    attack("a budget below nothing", with_plan(token_budget=-1), "token_budget"),
-    attack("a budget without end", with_plan(token_budget=10**12), "token_budget"),
-    attack("no core", with_plan(n_cores=0), "n_cores"),
+    attack("a billion workers", with_plan(workers=10**9), "workers", LOAD),
+    attack("a billion threads", with_plan(threads=10**9), "threads", LOAD),
+    attack("more threads than cores", with_plan(workers=64, threads=64), "a plan of 64x64 for 2 cores", LOAD),
+    attack("no worker", with_plan(workers=0), "workers", LOAD),
+    attack("no thread", with_plan(threads=-1), "threads", LOAD),
+    attack("no budget", with_plan(token_budget=0), "token_budget", LOAD),
+    attack("a budget below nothing", with_plan(token_budget=-1), "token_budget", LOAD),
+    attack("a budget without end", with_plan(token_budget=10**12), "token_budget", LOAD),
+    attack("no core", with_plan(n_cores=0), "n_cores", LOAD),
+    attack("plans of other files", with_plans(manifest_root="0" * 64), "is about other files", LOAD),
+    attack("plans of another schema", with_plans(schema=7), "schema 7, this exporter reads 1", LOAD),
+    attack("plans that are a list", with_plans(plans=[]), "plans.json: plans", LOAD),
+    attack("plans with a byte changed", with_text("plans.json", "{}"), "plans.json: changed since", LOAD),
     attack("pairs of any length", with_field(max_length=10**12), "max_length"),
     attack("pairs of no length", with_field(max_length=0), "max_length"),
     attack("pads below nothing", with_field(pad_id=-1), "pad_id"),
@@ -538,9 +557,15 @@ MODELS = [
     ),
     attack("no graph at all", with_text("onnx/model.onnx", "not a graph"), "model.onnx: no ONNX file"),
     attack("empty graph", with_text("onnx/model.onnx", ""), "model.onnx: no ONNX file"),
-    attack("another engine", with_variant(engine="tensorrt"), "engine 'tensorrt', this exporter runs"),
     attack(
-        "a graph of the other engine's", with_variant(engine="openvino"), "model.onnx: no file for openvino"
+        "another engine",
+        with_variant(traits={**ONNX, "engine": "tensorrt"}),
+        "engine 'tensorrt', this exporter runs",
+    ),
+    attack(
+        "a graph of the other engine's",
+        with_variant(traits={**ONNX, "engine": "openvino"}),
+        "model.onnx: no file for openvino",
     ),
     attack("billion laughs", with_ir("<net ", DOCTYPE), "openvino_model.xml: has a document type"),
     attack("external entity", with_ir("<net ", XXE), "openvino_model.xml: has a document type"),

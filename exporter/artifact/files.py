@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 MANIFEST = "manifest.json"
+# How each variant is best run on machines it was measured on.
+PLANS = "plans.json"
 REPORT = "report.json"
 REPORT_MD = "report.md"
 REPORT_HTML = "report.html"
@@ -36,7 +38,7 @@ REPORT_XML = "report.xml"
 ATTESTATION = "attestation.intoto.jsonl"
 SIGNATURE = "model.sig"
 # Written after the files are hashed, and sealed (or derived) themselves; everything else must stand in the manifest.
-UNLISTED = frozenset((MANIFEST, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
+UNLISTED = frozenset((MANIFEST, PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
 
 # What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds them, and none is a
 # pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
@@ -61,6 +63,15 @@ _FOREIGN = (
     "auto_map", "custom_pipelines", "trust_remote_code", "transformers_weights", "init_inputs", "vocab_file", "merges_file",
     "tokenizer_file", "spm_file", "source_spm", "target_spm", "chat_template_file",
 )
+# Types of what a manifest or its plans say, held against them when they are read. A line is shown on terminals: no
+# control characters, none that turn the direction of text.
+Line = Annotated[
+    str, Field(max_length=1 << 16, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
+]
+Cores = Annotated[int, Field(ge=1, le=4096)]
+Tokens = Annotated[int, Field(ge=1, le=1 << 17)]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
 

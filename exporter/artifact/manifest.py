@@ -27,8 +27,11 @@ from exporter.artifact.files import (
     UNLISTED,
     UNWANTED,
     Bytes,
+    Count,
     FileEntry,
+    Line,
     Sha256,
+    Tokens,
     foreign_key,
     is_name,
     listed,
@@ -45,44 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # 1: first version. 2: plans per CPU class with their sweeps, and the work of a pair. 3: a sweep's rows as numbers.
-# 4: the pair sets by digest, and the platform.
-MANIFEST_SCHEMA = 4
+# 4: the pair sets by digest, and the platform. 5: a kind's traits; plans have a file of their own.
+MANIFEST_SCHEMA = 5
 # fmt: on
-
-# Types of what a manifest says, held against it when it is read. A line is shown on terminals: no control characters, none that
-# turn the direction of text.
-Line = Annotated[
-    str, Field(max_length=1 << 16, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
-]
-Cores = Annotated[int, Field(ge=1, le=4096)]
-Tokens = Annotated[int, Field(ge=1, le=1 << 17)]
-Count = Annotated[int, Field(ge=0, le=1 << 53)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class SweepRow:
-    """A plan that was tried, and how fast it was."""
-
-    workers: Cores
-    threads: Cores
-    token_budget: Tokens
-    pairs_per_s: Rate
-
-
-@dataclass(frozen=True, slots=True)
-class PlanEntry:
-    """How a variant is best run on CPUs of one class, measured: `workers` x `threads`, `token_budget` padded tokens a batch.
-
-    `isa` and `n_cores` say where it was measured; `sweep` holds every plan tried.
-    """
-
-    isa: Line
-    n_cores: Cores
-    workers: Cores
-    threads: Cores
-    token_budget: Tokens
-    sweep: tuple[SweepRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +87,7 @@ class VariantEntry:
     """One runnable variant of an artifact.
 
     `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs` the graph's input
-    names in order. `plans` are those measured, one per CPU class and number of cores; `facts` are short statements on what the
+    names in order. `facts` are short statements on what the
     build did, for people.
     """
 
@@ -129,7 +97,6 @@ class VariantEntry:
     model: str
     files: tuple[str, ...]
     inputs: tuple[Line, ...]
-    plans: tuple[PlanEntry, ...]
     flop_count: FlopCount
     facts: tuple[Line, ...]
 
@@ -340,6 +307,3 @@ def _odd_variants(manifest: Manifest) -> Iterator[str]:
     for entry in manifest.variants:
         if unlisted := {entry.model, *entry.files} - names or {entry.model} - set(entry.files):
             yield f"{entry.kind} needs {min(unlisted)}, which is not among its files"
-        for plan in entry.plans:
-            if plan.workers * plan.threads > plan.n_cores:
-                yield f"{entry.kind} has a plan of {plan.workers}x{plan.threads} for {plan.n_cores} cores"

@@ -15,6 +15,7 @@ import numpy as np
 
 from exporter import __version__
 from exporter.artifact.manifest import FlopCount
+from exporter.artifact.plans import read_plans
 from exporter.errors import ExporterError, RecipeError
 from exporter.libraries.peers import PEERS, prepare_peers
 from exporter.machine import Machine, package_version, this_machine
@@ -417,7 +418,7 @@ def bench(
 
     ours_first = sorted(manifest.variants, key=lambda entry: entry.kind != OURS_KIND)
     specs = {
-        entry.kind: spec_of(folder, entry, machine)
+        entry.kind: spec_of(folder, entry, read_plans(folder, manifest), machine)
         for entry in ours_first
         if entry.traits.engine == "onnxruntime"
     }

@@ -166,10 +166,12 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
         from exporter import pipeline
         from exporter.artifact.files import REPORT
         from exporter.artifact.manifest import read_manifest
+        from exporter.artifact.plans import read_plans
         from exporter.runtime.model_file import check_artifact
 
         manifest = read_manifest(folder)
         check_artifact(manifest, folder)
+        plans = read_plans(folder, manifest)
         report = pipeline.gate(folder) if (folder / REPORT).is_file() else None
         if as_json:
             from exporter.artifact.manifest import manifest_json
@@ -185,7 +187,7 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
         )
         for entry in manifest.variants:
             typer.echo(f"  {entry.kind}: {entry.model}, {manifest.size_bytes(entry) / 1e6:.1f} MB")
-            for found in entry.plans:
+            for found in plans.of(entry.kind):
                 plan = f"{found.workers}x{found.threads}, {found.token_budget} tokens"
                 typer.echo(
                     f"    plan on {found.n_cores} cores of {found.isa}: {plan}, the best of {len(found.sweep)}"

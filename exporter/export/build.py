@@ -201,7 +201,6 @@ def _build(
         model=target.as_posix(),
         files=tuple(files),
         inputs=source.inputs,
-        plans=(),
         flop_count=TypeAdapter(FlopCount).validate_json((graph / _WORK).read_bytes()),
         facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines()),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.artifact.manifest import read_manifest
+from exporter.artifact.plans import read_plans
 from exporter.errors import BackendError
 from exporter.machine import this_isa
 from exporter.measure.workspace import recipe_of
@@ -58,7 +59,7 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, s
     """
     manifest = read_manifest(folder)
     entry = manifest.variant(kind) if kind else manifest.variants[0]
-    plan = Plan(1, 1, choose_plan(entry.plans, this_isa(), 1).token_budget)
+    plan = Plan(1, 1, choose_plan(read_plans(folder, manifest).of(entry.kind), this_isa(), 1).token_budget)
     reranker = Reranker.load(folder, entry.kind, plan=plan, profiled=True)
     started = time.perf_counter()
     reranker.score(pairs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from exporter.artifact.manifest import Manifest, PlanEntry, SweepRow
+from exporter.artifact.manifest import Manifest
+from exporter.artifact.plans import PlanEntry, Plans, SweepRow
 from exporter.machine import this_machine
 from exporter.measure.rounds import N_WARMUP_PAIRS
 from exporter.pairs import PairSet, spread_out
@@ -19,18 +20,31 @@ if TYPE_CHECKING:
     from exporter.progress import Progress
 
 
-def with_plans(manifest: Manifest, folder: Path, pair_set: PairSet, progress: Progress) -> Manifest:
-    """Sweep each variant's plans on this machine, unless its like was measured before, and note the best in the manifest."""
+def with_plans(
+    manifest: Manifest, plans: Plans, folder: Path, pair_set: PairSet, progress: Progress
+) -> Plans:
+    """Return an artifact's plans with those of this machine, sweeping what was not measured on its like before.
+
+    Args:
+        manifest: the artifact's.
+        plans: those measured so far.
+        folder: the artifact.
+        pair_set: where the pairs come from that plans are timed on.
+        progress: told the number of variants done.
+
+    Raises:
+        BackendError: an engine fails.
+    """
     isa, n_cores = this_machine().isa, this_machine().n_cores
-    variants = []
+    found = dict(plans.plans)
     with progress.stage("plan: sweep", len(manifest.variants)) as step:
         for done, entry in enumerate(manifest.variants, 1):
-            plans = entry.plans
-            if (isa, n_cores) not in {(plan.isa, plan.n_cores) for plan in plans}:
-                plans = (*plans, tune_artifact(str(folder), entry.kind, pair_set, isa, n_cores))
-            variants.append(replace(entry, plans=plans))
+            measured = plans.of(entry.kind)
+            if (isa, n_cores) not in {(plan.isa, plan.n_cores) for plan in measured}:
+                swept = tune_artifact(str(folder), entry.kind, pair_set, isa, n_cores)
+                found[entry.kind] = (*measured, swept)
             step(done)
-    return replace(manifest, variants=tuple(variants))
+    return replace(plans, plans=found)
 
 
 _S = TypeVar("_S", TorchSpec, ArtifactSpec)

@@ -19,6 +19,7 @@ from exporter.worker.job import ArtifactSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from exporter.artifact.plans import Plans
     from exporter.context import Context
     from exporter.recipe.schema import Bars
 
@@ -52,9 +53,9 @@ def recipe_of(manifest: Manifest, folder: Path) -> Recipe:
         raise IntegrityError(f"{folder}: its manifest's recipe is none: {error.errors()[0]['msg']}") from None
 
 
-def spec_of(folder: Path, entry: VariantEntry, machine: Machine) -> ArtifactSpec:
+def spec_of(folder: Path, entry: VariantEntry, plans: Plans, machine: Machine) -> ArtifactSpec:
     """Say how a variant is run on this machine."""
-    plan = choose_plan(entry.plans, machine.isa, machine.n_cores)
+    plan = choose_plan(plans.of(entry.kind), machine.isa, machine.n_cores)
     return ArtifactSpec(str(folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
 
 

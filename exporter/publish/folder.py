@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import write_manifest
+from exporter.artifact.plans import plans_sha256, read_plans, write_plans
 from exporter.errors import GateRefused, NoVerdict, RecipeError
 from exporter.gate import outcome
 from exporter.publish.attest import LOCAL_BUILDER, write_statements
@@ -100,8 +101,11 @@ def make_publication(
         raise GateRefused("; ".join(consumers.problems))
     write_card(into, published, judged, licence, repo_id=repo_id, consumers=consumers)
     published = replace(published, files=list_files(into))
-    judged = replace(judged, manifest_root=published.root)
     write_manifest(published, into)
+    plans = read_plans(folder, manifest)
+    kept = {kind: plans.of(kind) for kind in kinds}
+    write_plans(replace(plans, manifest_root=published.root, plans=kept), into)
+    judged = replace(judged, manifest_root=published.root, plans_sha256=plans_sha256(into))
     write_report(judged, into)
     write_statements(into, published, judged, builder=builder)
     return published

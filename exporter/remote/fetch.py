@@ -10,8 +10,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, sha256_file
+from exporter.artifact.files import MANIFEST, PLANS, sha256_file
 from exporter.artifact.manifest import check_files, read_manifest
+from exporter.artifact.plans import read_plans
 from exporter.artifact.staging import staged
 from exporter.cache import Cache
 from exporter.errors import BackendError, IntegrityError, RecipeError
@@ -62,6 +63,7 @@ def fetch_artifact(
             if name in source.files and not (scratch / name).exists():
                 _copy(source, name, scratch, MAX_SIDECAR_BYTES)
         check_files(manifest, scratch)
+        read_plans(scratch, manifest)
         if check:
             check(scratch)
     return into, source.version
@@ -96,6 +98,8 @@ def cached_artifact(address: str, variant: str | None = None, *, cache: Cache | 
         folder.mkdir()
         manifest = _copy_manifest(source, folder, address)
         _copy_files(source, manifest, needed(manifest, variant), folder)
+        if PLANS in source.files:
+            _copy(source, PLANS, folder, MAX_MANIFEST_BYTES)
 
     found, _ = (cache or Cache.of_user()).get(
         "fetched", {"place": place.text, "version": source.version, "variant": variant}, make

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST
+from exporter.artifact.files import MANIFEST, PLANS
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, BackendMissing, RecipeError
 from exporter.remote.source import RemoteFile, needed
@@ -98,7 +98,7 @@ def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, 
     """
     folder, commit = fetch(repo_id, revision, [MANIFEST], instead=instead)
     wanted = needed(read_manifest(folder), variant)
-    folder, _ = fetch(repo_id, commit, [glob.escape(path) for path in wanted], instead=instead)
+    folder, _ = fetch(repo_id, commit, [glob.escape(path) for path in (*wanted, PLANS)], instead=instead)
     return folder
 
 

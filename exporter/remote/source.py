@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.artifact.files import ATTESTATION, REPORT, REPORT_HTML, REPORT_MD, REPORT_XML, SIGNATURE
+from exporter.artifact.files import ATTESTATION, PLANS, REPORT, REPORT_HTML, REPORT_MD, REPORT_XML, SIGNATURE
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer.json"
 # What lies beside the manifest and not in it, because it is sealed itself or speaks of the manifest.
-SIDECARS = (REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE)
+SIDECARS = (PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from exporter.artifact.files import REPORT, read_sealed
-from exporter.artifact.manifest import Manifest, PlanEntry
+from exporter.artifact.files import PLANS, REPORT, read_sealed
+from exporter.artifact.manifest import Manifest
+from exporter.artifact.plans import PlanEntry, plans_sha256
 from exporter.errors import IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 
 # 1: first version. 2: arithmetic against the machine's peak. 3: fidelity with raw scores, lengths, contents, saturation.
-REPORT_SCHEMA = 3
+# 4: the field's words, checks under their bars' keys, a kind's traits, the sha256 of plans.json.
+REPORT_SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Report:
     schema: int
     name: str
     manifest_root: str
+    plans_sha256: str | None
     recipe_digest: str
     started_at: str  # ISO 8601, UTC
     machine: Machine
@@ -143,6 +146,11 @@ def read_report(folder: Path, manifest: Manifest) -> Report:
         raise IntegrityError(
             f"{folder / REPORT} is about other files (root {report.manifest_root[:12]}, the manifest's is "
             f"{manifest.root[:12]}); run `exporter verify {folder}`"
+        )
+    if report.plans_sha256 != plans_sha256(folder):
+        raise IntegrityError(
+            f"{folder / REPORT} was measured with other plans than {folder / PLANS} has, and a plan moves the scores "
+            f"of dynamic int8; run `exporter verify {folder}`"
         )
     return report
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from exporter.artifact.manifest import PlanEntry
+    from exporter.artifact.plans import PlanEntry
 
 
 # Where pairs per second stop rising on two cores, over the kinds of this project: `exporter export` prints its sweep.

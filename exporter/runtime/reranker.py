@@ -17,6 +17,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from exporter.artifact.manifest import check_needed, read_manifest
+from exporter.artifact.plans import read_plans
 from exporter.errors import IntegrityError, RecipeError
 from exporter.machine import cores_allowed, this_isa
 from exporter.remote import cached_artifact, is_remote
@@ -103,7 +104,9 @@ class Reranker:
         check_needed(manifest, folder, ("tokenizer.json", *entry.files))
         check_model(manifest, entry, folder)
         if plan is None:
-            plan = choose_plan(entry.plans, this_isa(), threads or cores_allowed())
+            plan = choose_plan(
+                read_plans(folder, manifest).of(entry.kind), this_isa(), threads or cores_allowed()
+            )
         tokenizer = _tokenizer(manifest, folder / "tokenizer.json")
         engine = open_engine(
             entry.traits.engine, folder / entry.model, plan, profiled=profiled, numerics=numerics

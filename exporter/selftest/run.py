@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from exporter.artifact.plans import read_plans
 from exporter.errors import RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants
 from exporter.machine import this_machine
@@ -18,6 +20,9 @@ from exporter.recipe.schema import default_variant
 from exporter.selftest.mutants import Original
 from exporter.selftest.trials import SELFTEST_SCHEMA, Rate, SelfTest, try_mutants, try_qualities, try_speeds
 from exporter.worker.job import Run
+
+if TYPE_CHECKING:
+    from exporter.context import Context
 
 # Queries that mutants are judged on: a wrong model shows on far fewer than small losses need.
 N_MUTANT_QUERIES = 100
@@ -45,7 +50,7 @@ def selftest(folder: Path, context: Context, *, kind: str | None = None, n_trial
             f"{folder} has no ONNX variant {kind or ''}; it has {', '.join(e.kind for e in manifest.variants)}"
         )
     entry = manifest.variant(kind or kinds[0])
-    spec, bars = spec_of(folder, entry, machine), bars_of(recipe)[entry.kind]
+    spec, bars = spec_of(folder, entry, read_plans(folder, manifest), machine), bars_of(recipe)[entry.kind]
     tuned = tuned_reference(
         source, recipe.model.max_length, device_for(recipe.reference.device), pair_set, context
     )

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from exporter import pipeline
 from exporter.artifact.manifest import read_manifest, write_manifest
+from exporter.artifact.plans import read_plans
 from exporter.context import Context
 from exporter.errors import BackendError, BackendMissing, GateRefused, IntegrityError, RecipeError
 from exporter.export.folder import reference
@@ -91,19 +92,18 @@ def test_plans_are_measured_once_for_a_class_of_machines(
 ) -> None:
     """What was measured elsewhere stays, what was measured here is not measured again."""
     manifest = read_manifest(copy)
+    plans = read_plans(copy, manifest)
     pair_set, _ = load_pair_sets(Recipe.model_validate_json(manifest.recipe))
-    assert all(len(entry.plans) == 1 and entry.plans[0].sweep for entry in manifest.variants)
+    assert set(plans.plans) == {entry.kind for entry in manifest.variants}
+    assert all(len(measured) == 1 and measured[0].sweep for measured in plans.plans.values())
     monkeypatch.setattr(tune, "tune_artifact", lambda *_where: pytest.fail("measured again"))
-    assert with_plans(manifest, copy, pair_set, Silent()) == manifest
-    elsewhere = replace(manifest.variants[0].plans[0], isa="arm64")
-    other = replace(
-        manifest, variants=tuple(replace(entry, plans=(elsewhere,)) for entry in manifest.variants)
-    )
+    assert with_plans(manifest, plans, copy, pair_set, Silent()) == plans
+    elsewhere = replace(plans.of(manifest.variants[0].kind)[0], isa="arm64")
+    other = replace(plans, plans=dict.fromkeys(plans.plans, (elsewhere,)))
     here = replace(elsewhere, isa="avx2")
     monkeypatch.setattr(tune, "tune_artifact", lambda *_where: here)
-    assert {entry.plans for entry in with_plans(other, copy, pair_set, Silent()).variants} == {
-        (elsewhere, here)
-    }
+    found = with_plans(manifest, other, copy, pair_set, Silent())
+    assert set(found.plans.values()) == {(elsewhere, here)}
 
 
 def test_second_export_reuses_artifact_and_report(verified: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.artifact.manifest import PlanEntry
+from exporter.artifact.plans import PlanEntry
 from exporter.runtime import Plan, default_plan
 from exporter.runtime.plan import batches, choose_plan
 

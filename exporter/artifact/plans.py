@@ -1,0 +1,127 @@
+"""The execution plans of an artifact, as they were measured: plans.json, beside the manifest and not in it.
+
+How fast a plan is, is a property of a machine, and says nothing of what was built: so two builds have equal
+manifests, and measuring on one machine more changes no hash of them. The file carries its own sha256, and the
+manifest's root so that it cannot be taken for another artifact's.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from exporter.artifact.files import (
+    PLANS,
+    Cores,
+    Line,
+    Rate,
+    Sha256,
+    Tokens,
+    read_sealed,
+    sha256_file,
+    write_sealed,
+)
+from exporter.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exporter.artifact.manifest import Manifest
+
+# 1: first version; before, plans stood in the manifest.
+PLANS_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """A plan that was tried, and how fast it was."""
+
+    workers: Cores
+    threads: Cores
+    token_budget: Tokens
+    pairs_per_s: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEntry:
+    """The fastest plan of a variant on CPUs of one class: `workers` x `threads`, `token_budget` padded tokens a batch.
+
+    `isa` and `n_cores` say where it was measured; `sweep` holds every plan tried.
+    """
+
+    isa: Line
+    n_cores: Cores
+    workers: Cores
+    threads: Cores
+    token_budget: Tokens
+    sweep: tuple[SweepRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """The measured plans of every variant, by kind; `manifest_root` names the files they were measured with."""
+
+    schema: int
+    manifest_root: Sha256
+    plans: dict[Line, tuple[PlanEntry, ...]]
+
+    def of(self, kind: str) -> tuple[PlanEntry, ...]:
+        """Return the plans measured for a kind, one per CPU class and number of cores; none where none was."""
+        return self.plans.get(kind, ())
+
+
+_PLANS = TypeAdapter(Plans)
+
+
+def no_plans(manifest: Manifest) -> Plans:
+    """Return the plans of an artifact that was not measured yet."""
+    return Plans(PLANS_SCHEMA, manifest.root, {})
+
+
+def write_plans(plans: Plans, folder: Path) -> None:
+    """Write plans.json into an artifact.
+
+    Raises:
+        BackendError: the disk refuses.
+    """
+    write_sealed(folder / PLANS, _PLANS.dump_python(plans, mode="json"))
+
+
+def read_plans(folder: Path, manifest: Manifest) -> Plans:
+    """Read an artifact's plans.json; without one there are no plans, and the runtime takes its default.
+
+    Raises:
+        IntegrityError: it was changed since it was written, is of another schema, is about other files than the
+            manifest's, or says what no measurement of ours says.
+    """
+    path = folder / PLANS
+    if not os.path.lexists(path):
+        return no_plans(manifest)
+
+    content = read_sealed(path)
+    if content.get("schema") != PLANS_SCHEMA:
+        raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {PLANS_SCHEMA}")
+    try:
+        plans = _PLANS.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise IntegrityError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if plans.manifest_root != manifest.root:
+        raise IntegrityError(
+            f"{path} is about other files (root {plans.manifest_root[:12]}, the manifest's is "
+            f"{manifest.root[:12]}); delete it, and run `exporter verify {folder}`"
+        )
+    for kind, entries in plans.plans.items():
+        for entry in entries:
+            if entry.workers * entry.threads > entry.n_cores:
+                what = f"{entry.workers}x{entry.threads} for {entry.n_cores} cores"
+                raise IntegrityError(f"{path}: {kind} has a plan of {what}")
+    return plans
+
+
+def plans_sha256(folder: Path) -> str | None:
+    """Return the sha256 of an artifact's plans.json, or None where there is none."""
+    return sha256_file(folder / PLANS) if (folder / PLANS).is_file() else None
