@@ -11,9 +11,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from pydantic import TypeAdapter
-
 from exporter import __version__
+from exporter.artifact.files import from_json, to_json
 from exporter.artifact.manifest import FlopCount, PairsEntry, VariantEntry, read_manifest
 from exporter.errors import BackendMissing, RecipeError
 from exporter.export.onnx import DEFAULT_OPSET
@@ -153,7 +152,7 @@ def _export(
         (folder / _ATTENTION).write_text(
             keep_if_equivalent(attention, rewritten, unmasked, feeds), encoding="utf-8"
         )
-        (folder / _WORK).write_bytes(TypeAdapter(FlopCount).dump_json(count_flops(rewritten, source.inputs)))
+        (folder / _WORK).write_bytes(to_json(count_flops(rewritten, source.inputs)))
         return facts
 
     key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
@@ -201,7 +200,7 @@ def _build(
         model=target.as_posix(),
         files=tuple(files),
         inputs=source.inputs,
-        flop_count=TypeAdapter(FlopCount).validate_json((graph / _WORK).read_bytes()),
+        flop_count=from_json(FlopCount, (graph / _WORK).read_bytes()),
         facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines()),
     )
 
