@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from exporter.recipe.schema import Recipe
 
+
+# A query and a passage.
+Pair: TypeAlias = tuple[str, str]
 
 _SAMPLE_DIR = Path(__file__).parent / "sample"
 _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
@@ -38,7 +41,7 @@ class PairSet:
     """
 
     name: str
-    pairs: tuple[tuple[str, str], ...]
+    pairs: tuple[Pair, ...]
     labels: NDArray[np.int64] | None
     query_of: NDArray[np.int64]
     query_ids: tuple[str, ...]
@@ -190,7 +193,7 @@ def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def _grouped(name: str, path: Path, rows: list[tuple[int, dict[str, object]]]) -> PairSet:
-    pairs: list[tuple[str, str]] = []
+    pairs: list[Pair] = []
     labels: list[int] = []
     numbers: dict[str, int] = {}
     query_of = np.empty(len(rows), np.int64)
@@ -224,7 +227,7 @@ def _label(value: object, where: str) -> int:
 N_TIMED_PAIRS = 48
 
 
-def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:
+def spread_out(pair_set: PairSet, n: int) -> tuple[Pair, ...]:
     """Pick `n` pairs evenly from the set sorted by passage length: the same mix of lengths, the same every time."""
     return tuple(pair_set.pairs[i] for i in spread_out_positions(pair_set, n))
 

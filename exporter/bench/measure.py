@@ -26,7 +26,7 @@ from exporter.measure.rounds import measure
 from exporter.measure.speed import Latency, Ratio, Throughput, median_interval, percentiles, pool, speedup
 from exporter.measure.workspace import open_artifact, spec_of
 from exporter.pairs import whole_queries
-from exporter.runtime import Plan, Reranker
+from exporter.runtime import PairTokenizer, Plan
 from exporter.worker.job import ArtifactSpec, Call, Job, PeerSpec, Run, Spec
 from exporter.worker.process import run_job
 
@@ -435,10 +435,11 @@ def bench(
         *peers,
     ]
     name = f"exporter {ours.kind}"
-    tokenizer = Reranker.load(folder, ours.kind)
+    tokenizer = PairTokenizer.load(folder, manifest)
 
     def count(pairs: Sequence[tuple[str, str]]) -> list[int]:
-        return [len(encoding) for encoding in tokenizer.tokenize(pairs)]
+        n_tokens: list[int] = tokenizer.count(pairs).tolist()
+        return n_tokens
 
     works = {entry.kind: entry.flop_count for entry in manifest.variants}
     return Bench(

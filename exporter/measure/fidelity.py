@@ -121,7 +121,7 @@ def measure_fidelity(
     scores = score_job(Job("score", (spec,), pair_set.pairs), progress)
     few = pair_set.picked(whole_queries(pair_set, N_COMPANY_QUERIES))
     once, again = (score_job(Job("score", (spec,), few.pairs)) for _ in range(2))
-    lengths = token_counts(folder, entry.kind, pair_set.pairs, manifest.max_length)
+    lengths = token_counts(folder, manifest, pair_set.pairs)
     parity = compare(expected.scores, scores, pair_set)
     worst = pair_set.query_of.tolist().index(pair_set.query_ids.index(parity.worst_query))
     size = manifest.size_bytes(entry)

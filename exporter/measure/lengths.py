@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.artifact.manifest import Manifest
-from exporter.pairs import PairSet
-from exporter.runtime import Reranker
+from exporter.pairs import Pair, PairSet
+from exporter.runtime import PairTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def positions_by_length(folder: Path, manifest: Manifest, pair_set: PairSet) -> dict[str, list[int]]:
     """Sort the pairs' positions by token length, shortest bucket first."""
-    lengths = token_counts(folder, manifest.variants[0].kind, pair_set.pairs, manifest.max_length)
+    lengths = token_counts(folder, manifest, pair_set.pairs)
     names = bucket_names(lengths, manifest.max_length)
     buckets: dict[str, list[int]] = {}
     for i in np.argsort(lengths, kind="stable").tolist():
@@ -65,12 +65,10 @@ class LengthBucket:
     worst: PairScore
 
 
-def token_counts(
-    folder: Path, kind: str, pairs: Sequence[tuple[str, str]], max_length: int
-) -> NDArray[np.int64]:
-    """Count each pair's tokens, special ones too, int64[n_pairs]; one more than `max_length` stands for a truncated pair."""
-    reranker = Reranker.load(folder, kind)
-    return np.array([max_length + 1 if e.overflowing else len(e) for e in reranker.tokenize(pairs)], np.int64)
+def token_counts(folder: Path, manifest: Manifest, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+    """Count each pair's tokens, special tokens included: int64[n_pairs], `max_length` + 1 for a truncated pair."""
+    n_tokens = PairTokenizer.load(folder, manifest).count_untruncated(pairs)
+    return np.minimum(n_tokens, manifest.max_length + 1)
 
 
 def bucket_names(lengths: NDArray[np.int64], max_length: int) -> list[str]:

@@ -13,7 +13,7 @@ from exporter.errors import BackendError
 from exporter.machine import this_isa
 from exporter.measure.workspace import recipe_of
 from exporter.pairs import N_TIMED_PAIRS, load_pair_sets, spread_out
-from exporter.runtime import Plan, Reranker, choose_plan
+from exporter.runtime import PairTokenizer, Plan, Reranker, choose_plan
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, s
                 op, len(of_op), seconds, seconds / total, sum(operation.flops for operation in of_op)
             )
         )
-    n_tokens = sum(len(encoding) for encoding in reranker.tokenize(pairs))
+    n_tokens = int(PairTokenizer.load(folder, manifest).count(pairs).sum())
     slowest_first = tuple(sorted(rows, key=lambda row: -row.seconds))
     return Profile(entry.kind, str(plan), len(pairs), n_tokens, wall_s, slowest_first)
 

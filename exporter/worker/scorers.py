@@ -111,6 +111,7 @@ class Torch:
         return np.asarray(scores, np.float32)
 
     def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        # The model's own tokenizer and not the runtime's: this is the side that is timed.
         encoded = self._model.tokenizer(
             [q for q, _ in pairs], [p for _, p in pairs], truncation=True, max_length=self._spec.max_length
         )
@@ -131,7 +132,7 @@ class _Peer:
         return np.asarray(self._score(pairs, self._spec.batch), np.float32)
 
     def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        return [0] * len(pairs)  # its own affair; ours say how many there are
+        return [0] * len(pairs)  # peers tokenize internally; token counts come from our side
 
 
 class _Peak:
