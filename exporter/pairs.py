@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import numpy as np
 
-from exporter.errors import RecipeError
+from exporter.errors import RecipeError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,8 +152,9 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 raise RecipeError(f"{path}:{number}: wanted an object with query and passage")
             # Keys of a user's own are left alone; a misspelt one would silently drop labels.
             for key in row.keys() - set(_COLUMNS):
-                if near := difflib.get_close_matches(key, _COLUMNS, n=1, cutoff=0.75):
-                    raise RecipeError(f"{path}:{number}: unknown key {key!r}, did you mean {near[0]!r}?")
+                if nearest(key, _COLUMNS, cutoff=0.75):
+                    hint = did_you_mean(key, _COLUMNS, cutoff=0.75)
+                    raise RecipeError(f"{path}:{number}: unknown key {key!r}{hint}")
             yield number, row
 
 
