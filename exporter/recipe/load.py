@@ -1,4 +1,4 @@
-"""Read a recipe's YAML and word what is wrong with it.
+"""Read a recipe's YAML, and word what is wrong with it.
 
 YAML 1.2; duplicate and unknown keys are errors, all of them reported at once with file and line.
 """
@@ -35,10 +35,10 @@ _Lines: TypeAlias = dict[_Steps, int]
 
 
 def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, or say everything that is wrong with it.
+    """Read a recipe; raise all findings at once if it is wrong.
 
-    Folders and pair files named relatively are taken from the recipe's own folder, those in `model` and `changes` from the
-    working directory.
+    Folders and pair files named relatively are taken from the recipe's own folder, those in `model` and
+    `changes` from the working directory.
 
     Args:
         path: the YAML file.
@@ -105,7 +105,7 @@ def load_bars(path: Path) -> dict[str, Bars]:
 
 
 def _read_yaml(path: Path) -> tuple[Yaml, _Lines]:
-    """Give a YAML file as plain data, and the line on which each key stands."""
+    """Read a YAML file as plain data, with the line on which each key stands."""
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
             raise RecipeError(f"{path}: no file; a recipe is a YAML file")
@@ -132,7 +132,7 @@ def _read_yaml(path: Path) -> tuple[Yaml, _Lines]:
         if problem.startswith("but ") and error.context:  # half a sentence
             problem = f"{error.context}, {problem}"
         raise RecipeError(f"{place}: {problem}") from None
-    except (YAMLError, RecursionError, ValueError) as error:  # ValueError: a tag or a date that is none
+    except (YAMLError, RecursionError, ValueError) as error:  # ValueError: `!!int long`, month 13
         raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     return data, lines
 
@@ -190,7 +190,7 @@ def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
 
 
 def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> None:
-    """Turn the names of existing or plainly written folders and files into absolute ones; leave Hub ids and sample sets."""
+    """Make paths of folders and pair files absolute; leave Hub ids and sample sets as they are."""
     model, pairs = data.get("model"), data.get("pairs")
     if (
         isinstance(model, dict)
@@ -209,7 +209,7 @@ def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> Non
 def _absolute(name: str, base: Path, recipe: Path) -> str:
     try:
         return str((base / Path(name).expanduser()).resolve())
-    except (RuntimeError, ValueError, OSError) as error:  # nobody's home, a null byte, a loop of links
+    except (RuntimeError, ValueError, OSError) as error:  # unknown ~user, null byte, symlink loop
         raise RecipeError(f"{recipe}: {name!r} is no path: {error}") from None
 
 
@@ -249,7 +249,7 @@ def _finding(path: Path, lines: _Lines, problem: object) -> str:
 
 
 def _fields_at(loc: _Loc) -> tuple[str, ...]:
-    """Name the keys that may stand where `loc` points."""
+    """Return the keys that may stand where `loc` points."""
     parts: dict[str, type[Part]] = {
         "model": Model,
         "pairs": Pairs,
