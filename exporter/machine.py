@@ -12,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from exporter import __version__
+
 Isa = Literal["avx2", "avx512", "avx512_vnni", "arm64"]
 
-# What changes scores or speed; the rest of the environment is in requirements.lock.
+# What changes scores or speed, beside this package; the rest of the environment is in requirements.lock.
 _PACKAGES = (
-    "exporter",
     "torch",
     "transformers",
     "sentence-transformers",
@@ -68,7 +69,10 @@ def this_machine() -> Machine:
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        packages=tuple((name, version) for name in _PACKAGES if (version := package_version(name))),
+        packages=(
+            ("exporter", __version__),
+            *((name, version) for name in _PACKAGES if (version := package_version(name))),
+        ),
     )
 
 
