@@ -141,7 +141,7 @@ def test_another_process_was_faster() -> None:
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$EXPORTER_CACHE first, then $XDG_CACHE_HOME/exporter, then ~/.cache/exporter; naming it makes nothing."""
+    """$EXPORTER_CACHE before $XDG_CACHE_HOME/exporter before ~/.cache/exporter; naming it makes nothing."""
     assert Cache.of_user().root == tmp_path / "cache"
     monkeypatch.setenv("EXPORTER_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

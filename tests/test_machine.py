@@ -55,7 +55,7 @@ def test_isa_of(flags: str, architecture: str, isa: str) -> None:
     ],
 )
 def test_quota_of_cgroup_v2(tmp_path: Path, cpu_max: str, cores: int) -> None:
-    """The cgroup's quota lowers the cores, rounded down and never below one; an unreadable one is no quota."""
+    """The cgroup's quota lowers the cores, rounded down, to one at least; an unreadable one is no quota."""
     (tmp_path / "cpu.max").write_text(cpu_max + "\n", encoding="utf-8")
     assert cores_allowed(tmp_path) == cores
 
@@ -93,7 +93,7 @@ def test_no_cgroup(tmp_path: Path) -> None:
 def test_siblings_share_the_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cores: int
 ) -> None:
-    """A worker among others takes its share only: what it was told, else the cores over the number of workers."""
+    """A worker among others takes its share only: what it was told, else cores over workers."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cores_allowed(tmp_path) == cores

@@ -1,4 +1,4 @@
-"""Reproducing: the comparison without a build, what is looked for and where, and the tiny model built again for real."""
+"""Reproducing: the comparison without a build, where inputs are found, and the tiny model built again."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_shared_file_that_differs_counts(tmp_path: Path) -> None:
 
 
 def test_published_names_are_seen_through(tmp_path: Path) -> None:
-    """A copy may call a variant's file otherwise, hold it twice, add a card with plots, and leave a tokenizer file out."""
+    """A copy may rename a variant's file or hold it twice, add a card with plots, drop a tokenizer file."""
     built = an_artifact(tmp_path)
     (tmp_path / "onnx/model.onnx").rename(tmp_path / "model_O3.onnx")
     shutil.copyfile(tmp_path / MODELS["onnx-int8"], tmp_path / "onnx/model_quantized.onnx")
@@ -166,7 +166,7 @@ def described(model: Path) -> SourceEntry:
 
 
 def made_elsewhere(folder: Path, source: SourceEntry, pairs: Path, **changes: object) -> Manifest:
-    """Give a manifest whose recipe names a model and these pairs, in places of a machine that is not this one."""
+    """Return a manifest whose recipe names a model and these pairs, in places of another machine."""
     manifest = a_manifest(folder)
     recipe = json.loads(manifest.recipe) | {
         "model": {"source": "/elsewhere/model", "revision": None, "max_length": 64},
@@ -178,7 +178,7 @@ def made_elsewhere(folder: Path, source: SourceEntry, pairs: Path, **changes: ob
 
 
 def test_what_is_elsewhere_is_asked_for(tmp_path: Path, model: Path, described: SourceEntry) -> None:
-    """A model or pair set of another machine is named, with its digest and the option that gives it, one after the other."""
+    """A model or pair set of another machine is named, with its digest and the option that passes it."""
     pairs = write_pairs(tmp_path / "mine.jsonl")
     digest = load_pairs(str(pairs)).digest
     manifest = made_elsewhere(tmp_path, described, pairs)
@@ -231,7 +231,8 @@ def test_calibration_pairs_are_asked_for_only_by_those_calibrated(
     manifest = dataclasses.replace(manifest, pairs=used)
     with pytest.raises(
         RecipeError,
-        match="calibrate pairs 555555555555 in /elsewhere/calibrate.jsonl, which is not here; pass --calibrate-pairs",
+        match="calibrate pairs 555555555555 in /elsewhere/calibrate.jsonl, which is not here; "
+        "pass --calibrate-pairs",
     ):
         find_inputs(manifest, tmp_path, Cache.of_user(), model=str(model), verify_pairs=pairs)
 
@@ -248,7 +249,7 @@ def test_recipe_that_is_none(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clone(tiny: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny artifact as somebody else has it: its ONNX kinds, with model and pairs in other places than it says."""
+    """The tiny artifact as somebody else has it: its ONNX kinds, with model and pairs in other places."""
     there = tmp_path_factory.mktemp("clone")
     shutil.copytree(tiny / "model", there / "model")
     for name in ("pairs.jsonl", "calibrate.jsonl"):
@@ -275,7 +276,7 @@ def reproduced(clone: Path, artifact: Path, progress: Progress | None = None) ->
 
 
 def test_tiny_model_gives_the_same_files(clone: Path) -> None:
-    """Built again elsewhere, from nothing but the manifest and what it names, every file is the same, byte by byte."""
+    """Built again elsewhere, from the manifest and what it names alone, every file has the same bytes."""
     found = reproduced(clone, clone / "tiny")
     assert [file.path for file in found.files if file.kind] == [
         "onnx/model.onnx",
@@ -288,7 +289,7 @@ def test_tiny_model_gives_the_same_files(clone: Path) -> None:
 
 
 def test_changed_weight_is_found_and_measured(clone: Path, tmp_path: Path) -> None:
-    """A model whose weight was changed, and whose manifest was made to fit, is named, with how far its scores are off."""
+    """A model with a changed weight, and a manifest that fits it, is named with the difference in scores."""
     import onnx
     from onnx import numpy_helper
 

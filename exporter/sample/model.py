@@ -93,7 +93,7 @@ def merge(
     return merged
 
 
-def write_sample_model(into: Path) -> None:
+def write_sample_model(into: Path, difference: Path = DIFFERENCE) -> None:
     """Write the sample's weights and config as a one-label `BertForSequenceClassification` with raw logits.
 
     Written without transformers, so that the files, and what is built from them, are the same under any
@@ -104,9 +104,9 @@ def write_sample_model(into: Path) -> None:
         IntegrityError: the backbone or the difference is not the published one.
     """
     folder = backbone_dir()
-    check_sha256(DIFFERENCE, DIFFERENCE_SHA256)
+    check_sha256(difference, DIFFERENCE_SHA256)
     bare = {f"bert.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
-    merged = merge(bare, load_file(DIFFERENCE))
+    merged = merge(bare, load_file(difference))
     merged.pop("bert.embeddings.position_ids", None)
     save_file(merged, into / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

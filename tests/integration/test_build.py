@@ -1,4 +1,4 @@
-"""Real builds of the tiny model: what the files are, who else loads them, and what happens when a build is cut off."""
+"""Real builds of the tiny model: what the files are, who else loads them, and builds that are cut off."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_scores_are_the_references(built: Path, tiny: Path, reference: np.ndarra
 def test_sentence_transformers_loads_the_artifact(
     artifact: Path, tiny: Path, backend: str, file_name: str, kind: str
 ) -> None:
-    """The folder is a drop-in: `CrossEncoder(folder, backend=...)` gives the runtime's scores, activation included."""
+    """The folder is a drop-in: `CrossEncoder(folder, backend=...)` scores as the runtime does, raw."""
     from sentence_transformers import CrossEncoder
 
     arguments = {"file_name": file_name}
@@ -128,7 +128,7 @@ def test_unchanged_recipe_is_reused_and_a_changed_one_refused(tiny: Path, built:
 
 
 def test_other_pairs_under_the_same_name_are_refused(tiny: Path, tmp_path: Path) -> None:
-    """Ranges come from the pairs: an artifact is not reused when their file says something else than it did."""
+    """Ranges come from the pairs: an artifact is not reused when the content of their file has changed."""
     shutil.copytree(tiny / "model", tmp_path / "model")
     for name, seed in (("pairs.jsonl", 1), ("calibrate.jsonl", 5)):
         write_pairs(tmp_path / name, seed=seed)
@@ -209,7 +209,7 @@ def test_keep_fp32_leaves_a_product_alone_and_must_name_one(tiny: Path, tmp_path
 
 @pytest.mark.parametrize("file_name", ["model_qint8_avx2.onnx", "model_qint8_static_avx2.onnx"])
 def test_int8_file_holds_what_its_kind_says(built: Path, file_name: str) -> None:
-    """Every encoder product and table is int8, pooler and classifier are fp32, and 7-bit weights keep to 64 of 127."""
+    """Encoder products and tables are int8, pooler and classifier fp32; 7-bit weights keep to 64."""
     import onnx
     from onnx import numpy_helper
 
@@ -219,7 +219,8 @@ def test_int8_file_holds_what_its_kind_says(built: Path, file_name: str) -> None
     fp32 = [name for name, value in matrices.items() if value.dtype == np.float32]
     assert all("pooler" in name or "classifier" in name for name in fp32)
     assert sum("pooler" in name for name in fp32) == 1
-    # 2 layers x (QKV, attention output, 2 x FFN) and 3 embedding tables, of which token types are too small to count
+    # 2 layers x (QKV, attention output, 2 x FFN) and 3 embedding tables, of which token types are too small
+    # to count
     signed = [value for value in matrices.values() if value.dtype == np.int8]
     assert len(signed) >= 8
     products = [
@@ -229,7 +230,7 @@ def test_int8_file_holds_what_its_kind_says(built: Path, file_name: str) -> None
 
 
 def test_static_ranges_keep_pairs_apart(built: Path, tiny: Path) -> None:
-    """With ranges measured before, a pair's batch mates change its score by rounding only; with a batch's own, by much more."""
+    """With measured ranges a batch moves a pair's score by rounding only; with its own ranges, by more."""
     pairs = load_pairs(str(tiny / "pairs.jsonl")).pairs
     moved = {}
     for kind in ("onnx-int8", "onnx-int8-static"):
@@ -253,7 +254,7 @@ def test_plan_does_not_change_fp32_scores(built: Path, tiny: Path) -> None:
 def test_cut_off_in_the_middle_leaves_nothing_and_runs_again(
     tiny: Path, tmp_path: Path, stage: str, how: signal.Signals
 ) -> None:
-    """Killed or interrupted in any stage, no artifact is there; the next run builds it whole and clears the rest."""
+    """Killed or interrupted in any stage, no artifact is there; the next run builds and clears up."""
     path = write_recipe(tiny, "onnx-int8", file="cut.yaml")
     out = tmp_path / "artifacts"
     script = f"""
@@ -300,7 +301,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tiny: Path, tmp_path: Path) 
 
 
 def test_models_that_are_no_reranker_are_refused(tiny: Path, tmp_path: Path) -> None:
-    """Several labels, no weights, pickled weights, foreign code, no model at all: each one line that says so."""
+    """Several labels, no weights, pickled weights, foreign code, no model at all: one line each."""
     from exporter.export.source import find_source
     from exporter.recipe.schema import Model
 
@@ -351,13 +352,15 @@ def test_hub_model_comes_from_a_local_cache_with_its_commit(
 
 
 def test_hub_model_is_fetched_over_http(tiny: Path, tmp_path: Path) -> None:
-    """A stand-in of the Hub's HTTP interface serves the files; nothing but a reranker's files is asked for."""
+    """Of the files on a stand-in of the Hub, only a reranker's are asked for."""
     from tests.hub_stand_in import serve
 
     with serve(tiny / "model", "org/tiny") as hub:
         script = (
-            "from exporter.export.source import find_source; from exporter.cache import Cache; from exporter.recipe.schema import Model\n"
-            "source = find_source(Model(source='org/tiny', revision='main', max_length=64), Cache.of_user())\n"
+            "from exporter.cache import Cache; from exporter.recipe.schema import Model\n"
+            "from exporter.export.source import find_source\n"
+            "model = Model(source='org/tiny', revision='main', max_length=64)\n"
+            "source = find_source(model, Cache.of_user())\n"
             "print(source.revision, sorted(p.name for p in source.folder.iterdir()))"
         )
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}

@@ -32,7 +32,7 @@ def written(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("bad-*.yaml")), ids=lambda path: path.stem)
 def test_bad_recipe_says_what_is_wrong(path: Path) -> None:
-    """Each bad recipe is refused with the findings its first lines expect, all of them, and with no others."""
+    """Each bad recipe is refused with exactly the findings that its first lines expect."""
     lines = path.read_text(encoding="utf-8").splitlines()
     expected = [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
     with pytest.raises(RecipeError) as caught:

@@ -17,7 +17,7 @@ from exporter.sample import model as sample
 
 
 def test_pairs_are_enough_labelled_and_disjoint() -> None:
-    """300 held-out questions of at least 12 candidates decide a 99 % bar; calibration shares no pair, query or passage."""
+    """300 held-out questions of 12 candidates decide a 99 % bar; calibration shares no text with them."""
     verify, calibrate = load_pairs("sample/verify"), load_pairs("sample/calibrate")
     assert len(verify.query_ids) == 300
     assert np.bincount(verify.query_of).min() >= 12
@@ -61,20 +61,19 @@ def test_merge_adds_low_rank_and_replaces_whole() -> None:
     assert all(value.dtype == np.float32 for value in merged.values())
 
 
-def test_a_changed_difference_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_difference_is_refused(tmp_path: Path) -> None:
     """One flipped byte in the shipped weights is caught before they are read."""
     data = bytearray(sample.DIFFERENCE.read_bytes())
     data[-1] ^= 1
     (tmp_path / "difference.safetensors").write_bytes(data)
-    monkeypatch.setattr(sample, "DIFFERENCE", tmp_path / "difference.safetensors")
     with pytest.raises(IntegrityError, match="sha256 is"):
-        sample.write_sample_model(tmp_path)
+        sample.write_sample_model(tmp_path, tmp_path / "difference.safetensors")
     with pytest.raises(IntegrityError, match="no file"):
         sample.check_sha256(tmp_path / "nowhere", "0" * 64)
 
 
 def test_sample_is_a_plain_cross_encoder_that_ranks() -> None:
-    """`source: sample` is an ordinary folder; sentence-transformers loads it and puts the relevant passage first."""
+    """`source: sample` is an ordinary folder; sentence-transformers loads it, and it ranks."""
     from sentence_transformers import CrossEncoder
     from transformers import BertForSequenceClassification
 

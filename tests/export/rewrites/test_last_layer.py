@@ -106,7 +106,7 @@ def rows_of_products(path: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "electra", "distilbert"])
 def test_first_token_only_is_exact_and_narrows_the_last_layer(tmp_path: Path, kind: str) -> None:
-    """Same scores for any batch, length and padding; six of the last layer's eight products are made for one position."""
+    """Same scores for any batch, length and padding; six of the last layer's products are of one position."""
     plain, path = exported(tmp_path, kind), tmp_path / "rewritten.onnx"
     fact = first_token_only(plain, path)
     assert fact.startswith("first token only: 6 of ")
@@ -134,7 +134,7 @@ def test_model_that_reads_every_token_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_rewrite_that_moves_a_score_is_taken_back(tmp_path: Path) -> None:
-    """A rewritten graph that scores otherwise is replaced by the exported one, and the fact says by how much it was off."""
+    """A rewritten graph that scores otherwise is replaced by the exported one; the fact says how far off."""
     plain, path = exported(tmp_path, "bert"), tmp_path / "rewritten.onnx"
     fact = first_token_only(plain, path)
     feeds = [{name: np.ones((2, 5), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}]
@@ -204,7 +204,7 @@ def test_keys_and_values_absorbed_is_exact(tmp_path: Path, kind: str) -> None:
 
 
 def test_keys_and_values_of_many_queries_are_left_alone(tmp_path: Path) -> None:
-    """Where every position asks, absorbing would cost more; where attention is not recognized, nothing changes either."""
+    """Where every position asks, or attention is not recognized, nothing changes."""
     for kind in ("bert", "modernbert"):
         plain, path = exported(tmp_path / kind, kind), tmp_path / "absorbed.onnx"
         said = "keys and values absorbed: does not apply, no attention of the known form has one query"
@@ -214,7 +214,7 @@ def test_keys_and_values_of_many_queries_are_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "electra"])
 def test_attention_without_a_mask_where_no_row_is_padded(tmp_path: Path, kind: str) -> None:
-    """Same scores for any batch; one fused attention a layer where nothing is padded, the exported operators where a token is."""
+    """Same scores for any batch; one fused attention a layer where nothing is padded, else as exported."""
     narrowed, path = tmp_path / "narrowed.onnx", tmp_path / "unmasked.onnx"
     first_token_only(exported(tmp_path, kind), narrowed)
     assert (
@@ -264,7 +264,8 @@ def test_what_a_subgraph_reads_stays_whole(tmp_path: Path, inner: str, expected:
     """
     plain = tmp_path / "plain.onnx"
     onnx.save(onnx.parser.parse_model(text), plain)
-    # The inference trips over this graph's branches: unknown shapes change nothing, and hand-written ones stand in for it here.
+    # The inference trips over this graph's branches: unknown shapes change nothing, and hand-written ones
+    # stand in for it here.
     assert "shapes cannot be inferred" in first_token_only(plain, tmp_path / "rewritten.onnx")
     whole = dict.fromkeys(("x", "other", "hidden", "branch"), ("b", "s", 4))
     shapes = {**whole, "w": (4, 4), "zero": (), "logits": ("b", 4), "c": (1,)}
