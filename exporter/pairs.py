@@ -28,6 +28,8 @@ Pair: TypeAlias = tuple[str, str]
 _SAMPLE_DIR = Path(__file__).parent / "sample"
 _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
 _MAX_LINE = 1 << 24  # characters of a pair; far more than any model reads
+# Pairs that speed is measured on: real lengths, few enough that a run takes seconds.
+N_TIMED_PAIRS = 48
 _COLUMNS = ("query", "passage", "label", "query_id", "passage_id")
 
 
@@ -99,6 +101,7 @@ def load_pairs(name: str) -> PairSet:
         raise RecipeError(f"pairs {name}: no such file; write one, or one of {', '.join(known)}")
     if path.suffix not in (".jsonl", ".tsv"):
         raise RecipeError(f"pairs {name}: wanted a .jsonl or .tsv file, found {path.suffix or 'no suffix'}")
+
     try:
         rows = list(_read_jsonl(path) if path.suffix == ".jsonl" else _read_tsv(path))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -124,6 +127,7 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
             f"pairs {verify.name}: {n_ranked} query with more than one passage{without}; "
             "ranking is judged over queries, give at least two with two passages each"
         )
+
     if verify.labels is None and any(variant.bars.min_ndcg_retained for variant in recipe.variants):
         raise RecipeError(
             f"pairs {verify.name}: no labels, which bar min_ndcg_retained needs; "
@@ -134,6 +138,7 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
             f"pairs {verify.name}: {n_judged} queries have a passage labelled above 0; "
             "nDCG's interval is over queries, give two"
         )
+
     calibrate = load_pairs(recipe.pairs.calibrate) if recipe.pairs.calibrate else None
     if calibrate and (shared := set(calibrate.pairs) & set(verify.pairs)):
         raise RecipeError(
@@ -225,10 +230,6 @@ def _label(value: object, where: str) -> int:
     if not 0 <= number <= _MAX_LABEL or not number.is_integer():
         raise RecipeError(f"{where}: label {value!r}, wanted a whole number from 0 to {_MAX_LABEL}")
     return int(number)
-
-
-# Real lengths, few enough that a run takes seconds.
-N_TIMED_PAIRS = 48
 
 
 def spread_out(pair_set: PairSet, n: int) -> tuple[Pair, ...]:

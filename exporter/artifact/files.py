@@ -142,6 +142,7 @@ def plain_file(folder: Path, name: str) -> Path:
         raise IntegrityError(f"{path}: missing") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte
         raise IntegrityError(f"{str(path)!a}: cannot be read: {error}") from None
+
     above = (folder / parent for parent in Path(name).parents[:-1])
     if not stat.S_ISREG(found.st_mode) or any(parent.is_symlink() for parent in above):
         raise IntegrityError(

@@ -221,6 +221,7 @@ def check_files(manifest: Manifest, folder: Path) -> None:
             f"{folder} is not what its manifest says: {text}; "
             "build it again with --replace, or fetch it again"
         )
+
     for name in {"config.json", "tokenizer_config.json"} & {file.path for file in manifest.files}:
         config = read_json_object(folder / name)
         if key := foreign_key(config) or ("chat_template" if "chat_template" in config else None):
@@ -277,6 +278,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise RecipeError(f"{folder}: no such artifact folder; build it with `exporter export RECIPE`")
     if not os.path.lexists(folder / MANIFEST):
         raise RecipeError(f"{folder}: no artifact, it has no {MANIFEST}")
+
     content = read_sealed(folder / MANIFEST)
     if content.get("schema") != MANIFEST_SCHEMA:
         raise IntegrityError(
@@ -300,6 +302,7 @@ def _odd_files(manifest: Manifest) -> Iterator[str]:
     """Return findings about the files a manifest names that no artifact has."""
     if not is_name(manifest.name) or "/" in manifest.name:
         yield f"name: {manifest.name[:MAX_NAME]!a} is no name of an artifact"
+
     names = [file.path for file in manifest.files]
     needed = {name for entry in manifest.variants for name in (entry.model, *entry.files)}
     for name in (*names, *needed):
@@ -314,6 +317,7 @@ def _odd_files(manifest: Manifest) -> Iterator[str]:
                 f"{name} is no file an artifact needs: it runs code, or hides what it holds, "
                 "when another tool opens it"
             )
+
     folded = Counter(name.casefold() for name in (*names, *UNLISTED))
     if twice := [name for name, n in folded.items() if n > 1]:
         yield f"{twice[0]} is listed twice, or in upper case and lower case"

@@ -117,15 +117,18 @@ def quantize_by_ranges(
     if options.embeddings:
         _quantize_dynamic(graph, path, ("Gather",), options, kept)
     model = ir.load(path if options.embeddings else graph)
+
     by_input: dict[ir.Value, list[ir.Node]] = {}
     for node in model.graph:
         if node.op_type == "MatMul" and node.name in names and node.name not in kept:
             by_input.setdefault(_input(node, 0), []).append(node)
+
     ranges = _channel_ranges(graph, [value.name or "" for value in by_input], feeds)
     for value, nodes in by_input.items():
         _quantize_products(
             model.graph, value, nodes, ranges[value.name or ""], _LARGEST_WEIGHT[options.weight_bits]
         )
+
     model.graph.opset_imports["com.microsoft"] = 1
     RemoveUnusedNodesPass()(model)
     ir.save(model, path)
@@ -141,6 +144,7 @@ def _products(graph: Path, options: Options) -> tuple[list[str], list[str]]:
     names = [
         n.name for n in model.graph.node if n.op_type in ("MatMul", _GEMM) and _has_weight(n, initializers)
     ]
+
     for pattern in options.keep_fp32:
         if not any(fnmatch(name, pattern) for name in names):
             raise RecipeError(f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}")
@@ -197,6 +201,7 @@ def _channel_ranges(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
     )
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
     ranges: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     for feed in feeds:
         for name, found in zip(names, session.run(names, dict(feed)), strict=True):
@@ -237,6 +242,7 @@ def _quantize_products(
     )
     quantized = ir.node("QuantizeLinear", [smoothed.outputs[0], scale_value, zero_value])
     graph.insert_before(nodes[0], [smoothed, quantized])
+
     for node, weight in zip(nodes, weights, strict=True):
         smoothed_weight = weight * divisor[:, None]
         scales = (np.maximum(np.abs(smoothed_weight).max(axis=0), _SMALLEST) / largest_weight).astype(

@@ -52,6 +52,7 @@ def export_plain(source: Source, opset: int, path: Path) -> None:
         use_safetensors=True,
         local_files_only=True,
     ).eval()
+
     try:
         make_config = TasksManager.get_exporter_config_constructor(
             "onnx", model, task="text-classification", library_name="transformers"
@@ -61,6 +62,7 @@ def export_plain(source: Source, opset: int, path: Path) -> None:
         raise BackendError(
             f"Optimum cannot export {model.config.model_type}: {str(error).splitlines()[0]}"
         ) from error
+
     graph = onnx.load(path, load_external_data=False).graph
     inputs = {value.name for value in graph.input}
     if lost := set(source.inputs) - inputs:

@@ -87,6 +87,7 @@ def quantize(
         kept = [
             name for name in names if any(fnmatch(name, pattern) for pattern in (*ALWAYS_FP32, *keep_fp32))
         ]
+
         quantized = nncf.quantize(
             model,
             nncf.Dataset(feeds),

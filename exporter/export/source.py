@@ -124,6 +124,7 @@ def _checked(model: Model, folder: Path, revision: str | None, cache: Cache) -> 
             f"found {', '.join(pickled)}, which can run code when opened" if pickled else "found no weights"
         )
         raise RecipeError(f"{where}: wanted {WEIGHTS}, {found}; save it with safe_serialization=True")
+
     files, config = _files(where, folder)
     architectures = config.get("architectures")
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"

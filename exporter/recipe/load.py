@@ -53,6 +53,7 @@ def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
         raise RecipeError(
             f"{path}: a recipe is a mapping with name, model and variants; found {_kind_of(data)}"
         )
+
     _make_paths_absolute(data, path.parent, path)
     if model is not None:
         old = data.get("model")
@@ -63,6 +64,7 @@ def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
     for change in changes:
         _set(data, change, path)
     _make_paths_absolute(data, Path.cwd(), path)
+
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -118,6 +120,7 @@ def _read_yaml(path: Path) -> tuple[Yaml, _Lines]:
         raise RecipeError(f"{path}: no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text: {error}") from None
+
     try:
         yaml = YAML(typ="safe", pure=True)
         yaml.Constructor = _Constructor
@@ -172,6 +175,7 @@ def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
         value = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError):
         raise RecipeError(f"--set {change!r}: {text!r} is not a YAML value") from None
+
     *parents, last = where.split(".")
     node: Yaml = data
     for step in parents:
@@ -224,6 +228,7 @@ def _finding(path: Path, lines: _Lines, problem: object) -> str:
     line = next((lines[steps[:end]] for end in range(len(steps), 0, -1) if steps[:end] in lines), None)
     place = f"{path}:{line}" if line else str(path)
     where = ".".join(str(step) for step in plain)
+
     found = problem.get("input")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":

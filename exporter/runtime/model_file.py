@@ -102,6 +102,7 @@ def check_model(manifest: Manifest, entry: VariantEntry, folder: Path) -> None:
         )
     if path.suffix != wanted:
         raise IntegrityError(f"{path}: no file for {entry.traits.engine}, which is given {wanted} files")
+
     sizes = {file.path: file.size_bytes for file in manifest.files if file.path in entry.files}
     if wanted == ".onnx":
         _check_onnx(path, entry.model, sizes)

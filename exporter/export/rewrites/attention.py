@@ -77,6 +77,7 @@ def absorb_kv_projections(graph: Path, path: Path) -> str:
     except UnknownShapes as why:
         shutil.copyfile(graph, path)
         return f"keys and values absorbed: does not apply, {why}"
+
     model = ir.load(graph)
     found = 0
     for node in [node for node in model.graph if node.op_type == "Softmax"]:
@@ -87,6 +88,7 @@ def absorb_kv_projections(graph: Path, path: Path) -> str:
         if keys is not None and values is not None:
             _absorb(model.graph, one, keys, values, found)
             found += 1
+
     if not found:
         shutil.copyfile(graph, path)
         return "keys and values absorbed: does not apply, no attention of the known form has one query"
@@ -134,6 +136,7 @@ def _absorb(graph: ir.Graph, one: _Attention, keys: _Projection, values: _Projec
         return node.outputs[0]
 
     _, n_heads, size = keys.weight.shape
+
     asked = made(one.scored, "Reshape", one.query, int64_constant(graph, (-1, n_heads, 1, size)))
     asked = made(
         one.scored, "MatMul", asked, weight("keys", keys.weight.transpose(1, 2, 0))
@@ -182,6 +185,7 @@ def add_unpadded_fast_path(graph: Path, path: Path) -> str:
     if mask is None or not found:
         shutil.copyfile(graph, path)
         return "attention without a mask: does not apply, no attention of the known form"
+
     least = ir.node("ReduceMin", [mask], {"keepdims": 0})
     unpadded = ir.Value(
         name="no_padding_one", const_value=ir.tensor(np.array(1, np.int64), name="no_padding_one")
@@ -189,6 +193,7 @@ def add_unpadded_fast_path(graph: Path, path: Path) -> str:
     model.graph.register_initializer(unpadded)
     full = ir.node("Equal", [least.outputs[0], unpadded])
     model.graph.insert_before(model.graph[0], [least, full])
+
     for number, attention in enumerate(found):
         _choose(model.graph, attention, full.outputs[0], number)
     model.graph.opset_imports["com.microsoft"] = 1
@@ -210,12 +215,14 @@ def _choose(graph: ir.Graph, attention: _Attention, full: ir.Value, number: int)
     )
     fused.outputs[0].name, fused.outputs[0].type = f"unmasked_attention_{number}_out", float32
     attention.output.type = float32
+
     last = attention.output.producer()
     assert last is not None
     chosen = ir.Value(name=f"attention_{number}_out", type=float32)
     attention.output.replace_all_uses_with(chosen)
     node = ir.Node("", "If", [full], [], outputs=[chosen], name=f"attention_{number}")
     graph.insert_after(last, node)
+
     graph.remove(attention.nodes)
     then = ir.Graph([], [fused.outputs[0]], nodes=[fused], name=f"unmasked_{number}")
     other = ir.Graph([], [attention.output], nodes=attention.nodes, name=f"masked_{number}")
@@ -298,6 +305,7 @@ def _between(starts: set[ir.Value], last: ir.Node) -> tuple[ir.Node, ...] | None
             continue
         behind.add(node)
         front += [use.node for value in node.outputs for use in value.uses()]
+
     inside, front = {last}, [last]
     while front:
         for value in front.pop().inputs:
@@ -305,6 +313,7 @@ def _between(starts: set[ir.Value], last: ir.Node) -> tuple[ir.Node, ...] | None
             if producer is not None and producer in behind and producer not in inside:
                 inside.add(producer)
                 front.append(producer)
+
     for node in inside - {last}:
         if any(use.node not in inside for value in node.outputs for use in value.uses()):
             return None

@@ -34,6 +34,7 @@ def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
         inferred = SymbolicShapeInference.infer_shapes(onnx.load(plain), auto_merge=True)
     except Exception as error:  # it raises Exception itself, and whatever it trips over
         raise UnknownShapes(f"shapes cannot be inferred: {str(error).splitlines()[0]}") from error
+
     shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         if value.type.tensor_type.HasField("shape"):

@@ -90,6 +90,7 @@ def first_token_only(plain: Path, path: Path, shapes: Shapes | None = None) -> s
     except UnknownShapes as why:
         shutil.copyfile(plain, path)
         return f"first token only: does not apply, {why}"
+
     model = ir.load(plain)
     plan = _plan(model.graph, shapes)
     n_products = sum(node.op_type == "MatMul" for node in plan)
@@ -119,6 +120,7 @@ def _plan(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, _Push]:
     for value in (*graph.outputs, *inner):  # what a subgraph reads, it reads whole
         if value is not None:
             wanted[value].add(None)
+
     plan: dict[ir.Node, _Push] = {}
     for node in reversed(graph):
         axes = set().union(*(wanted[value] for value in node.outputs))
