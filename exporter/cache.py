@@ -1,8 +1,8 @@
 """Keep finished build steps, each named by everything that it was made from.
 
 A cached folder carries the hashes of its files; one that does not match (a full disk, a killed run, a flipped
-byte) is made again, never used. Deleting a cache costs time only. Where it lies is a value that is handed
-down, so that two builds can have one each.
+byte) is made again, never used. Deleting a cache costs time only. A cache is a value that is handed down, so
+that two builds can have one each.
 """
 
 from __future__ import annotations

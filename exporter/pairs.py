@@ -76,7 +76,7 @@ def whole_queries(pair_set: PairSet, n_queries: int) -> list[int]:
     for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
         lengths[query] += len(passage)
     order = np.argsort(lengths, kind="stable")
-    # The middles of as many equal parts: the shortest and the longest query of all stand for nobody.
+    # The middles of as many equal parts: the shortest and the longest query are not picked.
     n_queries = min(n_queries, len(order))
     picked = {int(order[int((i + 0.5) * len(order) / n_queries)]) for i in range(n_queries)}
     return sorted(

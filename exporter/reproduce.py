@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from exporter.pairs import Pair, PairSet
 
 
-# Pairs of all lengths on which builds whose bytes differ are compared: seconds; a changed weight shows on most.
+# Pairs of all lengths on which builds that differ are compared: seconds, and a changed weight shows on most.
 N_PAIRS = 200
 
 # `only recorded`: in the manifest, and not built here. `only rebuilt`: the other way round, as with tokenizer

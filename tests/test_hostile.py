@@ -341,7 +341,7 @@ FILES = [
     ),
     attack(
         "an infinite number",
-        in_manifest('"pairs_per_s": 40.0', '"pairs_per_s": 1e999'),
+        in_manifest('"pad_id": 0', '"pad_id": 1e999'),
         "manifest.json: changed",
     ),
     attack(

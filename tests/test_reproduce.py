@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact.files import FileEntry, list_files
+from exporter.artifact.files import PLANS, FileEntry, list_files
 from exporter.artifact.manifest import Manifest, PairsEntry, SourceEntry, read_manifest, write_manifest
 from exporter.cache import Cache
 from exporter.context import Context
@@ -40,7 +40,7 @@ def outcomes(found: Reproduction) -> dict[str, str]:
 
 
 def rebuilt_as(manifest: Manifest, **others: str) -> tuple[FileEntry, ...]:
-    """Give the files of a second build: the manifest's, but for those with another hash."""
+    """Return the files of a second build: the manifest's, but for those with another hash."""
     return tuple(
         dataclasses.replace(file, sha256=others.get(file.path, file.sha256)) for file in manifest.files
     )
@@ -254,7 +254,7 @@ def clone(tiny: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     shutil.copytree(tiny / "model", there / "model")
     for name in ("pairs.jsonl", "calibrate.jsonl"):
         shutil.copyfile(tiny / name, there / name)
-    artifact = Path(shutil.copytree(built, there / "tiny", ignore=shutil.ignore_patterns("openvino")))
+    artifact = Path(shutil.copytree(built, there / "tiny", ignore=shutil.ignore_patterns("openvino", PLANS)))
     manifest = read_manifest(artifact)
     recipe = manifest.recipe.replace(str(tiny), "/elsewhere")
     variants = tuple(entry for entry in manifest.variants if entry.traits.engine == "onnxruntime")

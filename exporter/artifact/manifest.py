@@ -1,6 +1,6 @@
 """The manifest of an artifact: what it holds, what it was built from, and whether its files are intact.
 
-Knows files and hashes; does not know what a model is. The folder may come from a stranger: names, numbers and
+Knows files and hashes; does not know what a model is. The folder may be untrusted input: names, numbers and
 sizes are checked before a file is opened. A file swapped between its check and its use is not noticed: who
 can write to the folder then could as well have written another manifest.
 """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
-# ONNX's own operators, under both its names, and onnxruntime's; others come in a library, which nobody loads.
+# ONNX's own operators, under both its names, and onnxruntime's; others come in a library, never loaded.
 # Source: https://github.com/onnx/onnx/blob/main/docs/IR.md (operator sets)
 # Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 DOMAINS = frozenset(("", "ai.onnx", "com.microsoft"))

@@ -225,7 +225,7 @@ class Reranker:
 
 
 def _is_hub_id(name: str) -> bool:
-    """Tell `org/name` from a folder: neither it nor the folder it would lie in exists here."""
+    """Return whether a name is a Hub id: `org/name`, where neither it nor the folder `org` exists here."""
     return (
         bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name))
         and not Path(name).exists()

@@ -226,7 +226,7 @@ def test_another_schema(folder: Path, schema: object) -> None:
 
 @pytest.mark.parametrize("changes", [{"files": 3}, {"variants": [{}]}, {"name": None}, {"source": {}}])
 def test_manifest_of_another_shape(folder: Path, changes: dict[str, object]) -> None:
-    """A sealed manifest whose content is none names the part that is wrong."""
+    """A sealed manifest of another shape is refused; the error names the part that is wrong."""
     reseal(folder, **changes)
     with pytest.raises(IntegrityError, match=next(iter(changes))):
         read_manifest(folder)

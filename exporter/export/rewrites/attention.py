@@ -98,7 +98,7 @@ def absorb_kv_projections(graph: Path, path: Path) -> str:
 
 
 def _projection(value: ir.Value, n_heads: int) -> _Projection | None:
-    """Recognize X W + b, the bias on either side or missing; None where anything is not as expected."""
+    """Match X W + b, the bias on either side or missing; None where anything is not as expected."""
     node, bias = _producer(value), None
     if node is not None and node.op_type == "Add":
         constants = [_constant(side) for side in node.inputs]
@@ -231,7 +231,7 @@ def _choose(graph: ir.Graph, attention: _Attention, full: ir.Value, number: int)
 
 
 def _attention(softmax: ir.Node) -> _Attention | None:
-    """Recognize Softmax(Q K^T scale + mask) V around a Softmax; None where anything is not as expected."""
+    """Match Softmax(Q K^T scale + mask) V around a Softmax; None where anything is not as expected."""
     scored = _producer(softmax.inputs[0])
     product = _only_user(softmax.outputs[0])
     if scored is None or scored.op_type != "Add" or product is None or product.op_type != "MatMul":
