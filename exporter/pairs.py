@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Recipe
 
 
+Pair: TypeAlias = tuple[str, str]  # query and passage
 _SAMPLE_DIR = Path(__file__).parent / "sample"
 _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
 _MAX_LINE = 1 << 24  # characters of a pair; far more than any model reads
@@ -218,10 +219,6 @@ def _label(value: object, where: str) -> int:
     if not 0 <= number <= _MAX_LABEL or not number.is_integer():
         raise RecipeError(f"{where}: label {value!r}, wanted a whole number from 0 to {_MAX_LABEL}")
     return int(number)
-
-
-# Real lengths, few enough that a run takes seconds.
-N_TIMED_PAIRS = 48
 
 
 def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:

@@ -242,8 +242,8 @@ def bench(
         from pydantic import TypeAdapter
 
         from exporter.bench.measure import Bench
-        from exporter.bench.measure import bench as run_bench
         from exporter.bench.report import FILES, markdown, write_bench
+        from exporter.bench.run import bench as run_bench
 
         with watched() as context:
             found = run_bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact.manifest import Manifest
 from exporter.pairs import PairSet
 from exporter.runtime import Reranker
 
@@ -17,16 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-
-def positions_by_length(folder: Path, manifest: Manifest, pair_set: PairSet) -> dict[str, list[int]]:
-    """Sort the pairs' positions by token length, shortest bucket first."""
-    lengths = token_counts(folder, manifest.variants[0].kind, pair_set.pairs, manifest.max_length)
-    names = bucket_names(lengths, manifest.max_length)
-    buckets: dict[str, list[int]] = {}
-    for i in np.argsort(lengths, kind="stable").tolist():
-        buckets.setdefault(names[i], []).append(i)
-    return buckets
 
 
 SHOWN_CHARACTERS = 400
@@ -104,13 +93,13 @@ def by_length(
                     p99_abs_diff=float(np.percentile(diff[rows], 99)),
                     max_abs_diff=float(diff[rows].max()),
                     relative_rms=float(np.sqrt((diff[rows] ** 2).mean())) / spread,
-                    worst=pair(int(rows[diff[rows].argmax()]), reference, candidate, lengths, pair_set),
+                    worst=pair_score(int(rows[diff[rows].argmax()]), reference, candidate, lengths, pair_set),
                 )
             )
     return tuple(found)
 
 
-def pair(
+def pair_score(
     i: int,
     reference: NDArray[np.float32],
     candidate: NDArray[np.float32],
@@ -134,3 +123,17 @@ def pair(
 def number(score: np.float32) -> float | None:
     """Give a score as JSON has it: NaN and infinity are no numbers there."""
     return float(score) if np.isfinite(score) else None
+
+
+def positions_by_length(lengths: NDArray[np.int64], max_length: int) -> dict[str, list[int]]:
+    """Return the pairs' positions by bucket, the shortest bucket and in it the shortest pair first.
+
+    Args:
+        lengths: int64[n_pairs], see `token_counts`.
+        max_length: tokens of a pair that the model reads.
+    """
+    names = bucket_names(lengths, max_length)
+    buckets: dict[str, list[int]] = {}
+    for i in np.argsort(lengths, kind="stable").tolist():
+        buckets.setdefault(names[i], []).append(i)
+    return buckets

@@ -11,8 +11,9 @@ from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.errors import BackendError
 from exporter.machine import this_isa
+from exporter.measure.settings import MeasureSettings
 from exporter.measure.workspace import recipe_of
-from exporter.pairs import N_TIMED_PAIRS, load_pair_sets, spread_out
+from exporter.pairs import load_pair_sets, spread_out
 from exporter.runtime import Plan, Reranker, choose_plan
 from exporter.runtime.model_file import check_artifact
 
@@ -93,4 +94,4 @@ def profile(folder: Path, kind: str | None = None) -> Profile:
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
     pair_set, _ = load_pair_sets(recipe_of(manifest, folder))
-    return profile_variant(folder, kind, spread_out(pair_set, N_TIMED_PAIRS))
+    return profile_variant(folder, kind, spread_out(pair_set, MeasureSettings().n_timed_pairs))

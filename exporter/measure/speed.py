@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+# Which of the measured peaks a variant's products are held against, by their precision.
+_PEAK_OF: dict[str, Dtype] = {"fp32": "float32", "int8": "int8"}
 # The fewest values whose extremes hold their median with 95 %: 1 - 2 / 2^6 = 97 %, with five 94 %.
 MIN_ROUNDS = 6
 
@@ -182,8 +184,10 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 def utilization(
     traits: Traits, flop_count: FlopCount, runs: Sequence[Run], peaks: Mapping[Dtype, Sequence[Run]]
-) -> Utilization:
-    """Hold a variant's arithmetic against the machine's peak, both the medians of their runs.
+) -> Utilization | None:
+    """Compare a variant's arithmetic with the machine's peak, both the medians of their runs.
+
+    Returns None for a precision whose peak is not measured.
 
     Args:
         traits: the variant's; the precision of its products decides which peak.
@@ -191,7 +195,9 @@ def utilization(
         runs: the variant's.
         peaks: the runs of `PeakSpec` by dtype.
     """
-    dtype: Dtype = "int8" if traits.activations == "int8" else "float32"
+    dtype = _PEAK_OF.get(traits.activations)
+    if dtype is None:
+        return None
     per_run = [
         flop_count.flops(run.n_pairs, run.n_tokens, run.n_tokens_squared) / statistics.fmean(run.seconds)
         for run in runs

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from exporter.artifact.files import PLANS, REPORT, read_sealed
-from exporter.artifact.manifest import Manifest
+from exporter.artifact.manifest import Manifest, Traits
 from exporter.artifact.plans import PlanEntry, plans_sha256
 from exporter.errors import IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from exporter.measure.run import Measurements
+    from exporter.measure.workspace import Workspace
     from exporter.recipe.schema import Bars
 
 
@@ -76,7 +78,7 @@ class VariantReport:
     fidelity: Fidelity
     plan: PlanEntry
     throughput: Throughput
-    utilization: Utilization
+    utilization: Utilization | None
     speedup_tuned: Ratio
     speedup_default: Ratio
     latency: tuple[Latency, ...]
@@ -89,6 +91,15 @@ class VariantReport:
     def outcome(self) -> Outcome:
         """The verdict, under the name `gate.outcome` reduces."""
         return self.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class NotJudged:
+    """A variant that the machine of this report cannot run: built, and neither measured nor judged here."""
+
+    kind: str
+    traits: Traits
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,69 @@ class Report:
     pairs: PairSetInfo
     reference: ReferenceReport
     variants: tuple[VariantReport, ...]
+    not_judged: tuple[NotJudged, ...]
     verdict: Outcome
+
+
+def assemble(
+    workspace: Workspace,
+    measured: Measurements,
+    checks: Mapping[str, tuple[Check, ...]],
+    started_at: str,
+) -> Report:
+    """Build the report of an artifact from what was measured and how it was judged.
+
+    Args:
+        workspace: the artifact.
+        measured: all that was measured of it.
+        checks: of every measured variant, by kind.
+        started_at: ISO 8601, UTC.
+    """
+    manifest, source, reference = workspace.manifest, workspace.source, measured.reference
+    rows = tuple(
+        VariantReport(
+            kind=one.kind,
+            facts=one.entry.facts,
+            fidelity=one.fidelity,
+            plan=one.plan,
+            throughput=one.throughput,
+            utilization=one.utilization,
+            speedup_tuned=one.speedup_tuned,
+            speedup_default=one.speedup_default,
+            latency=one.latency,
+            length_speeds=one.length_speeds,
+            engine_default=one.engine_default,
+            checks=checks[one.kind],
+            verdict=outcome(checks[one.kind]),
+        )
+        for one in measured.variants
+    )
+    return Report(
+        schema=REPORT_SCHEMA,
+        name=manifest.name,
+        manifest_root=manifest.root,
+        plans_sha256=plans_sha256(workspace.folder),
+        recipe_digest=manifest.recipe_digest,
+        started_at=started_at,
+        machine=workspace.machine,
+        pairs=pairs_info(workspace.pair_set),
+        reference=ReferenceReport(
+            source=source.name,
+            revision=source.revision,
+            device=reference.device,
+            weights_bytes=source.weights_bytes,
+            default=reference.default,
+            tuned=reference.tuned,
+            latency=reference.latency,
+            scores=tuple(map(float, reference.scores.scores)),
+        ),
+        variants=rows,
+        not_judged=tuple(
+            NotJudged(entry.kind, entry.traits, f"needs a CPU with {' or '.join(entry.traits.cpu_features)}")
+            for entry in workspace.not_runnable
+        ),
+        verdict=outcome(rows),
+    )
 
 
 def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
@@ -189,6 +262,7 @@ def json_schema() -> dict[str, object]:
 
 
 def pairs_info(pair_set: PairSet) -> PairSetInfo:
+    """Return what a report says of a pair set."""
     return PairSetInfo(
         name=pair_set.name,
         digest=pair_set.digest,

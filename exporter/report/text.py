@@ -78,7 +78,7 @@ def sections(report: Report) -> list[tuple[str, list[Part]]]:
     return [
         ("Checks", [checks(report)]),
         ("Intervals (95 %)", [_intervals(report)]),
-        ("Speed and memory", [_speeds(report), _latencies(report), _ARITHMETIC, _arithmetics(report)]),
+        ("Speed and memory", [_speeds(report), _latencies(report), _ARITHMETIC, _utilizations(report)]),
         ("Parity", [_parity(report), _PARITY, _lengths(report), _BUCKETS, *_own_precisions(report)]),
         ("Files", [_files(report), *_sums(report)]),
         ("Worst query, worst pairs", [*_worst(report)]),
@@ -215,20 +215,15 @@ def _latencies(report: Report) -> Table:
     )
 
 
-def _arithmetics(report: Report) -> Table:
-    return Table(
-        ("variant", "GFLOP/s", "peak GFLOP/s", "of", "share"),
-        [
-            (
-                row.kind,
-                f"{row.utilization.flops_per_s / 1e9:.0f}",
-                f"{row.utilization.peak_flops_per_s / 1e9:.0f}",
-                row.utilization.peak_dtype,
-                f"{row.utilization.share_of_peak:.0%}",
-            )
-            for row in report.variants
-        ],
-    )
+def _utilizations(report: Report) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for row in report.variants:
+        if (found := row.utilization) is None:
+            rows.append((row.kind, "", "", "not measured in its precision", ""))
+            continue
+        rates = (f"{rate / 1e9:.0f}" for rate in (found.flops_per_s, found.peak_flops_per_s))
+        rows.append((row.kind, *rates, found.peak_dtype, f"{found.share_of_peak:.0%}"))
+    return Table(("variant", "GFLOP/s", "peak GFLOP/s", "of", "utilisation"), rows)
 
 
 def _parity(report: Report) -> Table:

@@ -97,12 +97,12 @@ def test_plans_are_measured_once_for_a_class_of_machines(
     assert set(plans.plans) == {entry.kind for entry in manifest.variants}
     assert all(len(measured) == 1 and measured[0].sweep for measured in plans.plans.values())
     monkeypatch.setattr(tune, "tune_artifact", lambda *_where: pytest.fail("measured again"))
-    assert with_plans(manifest, plans, copy, pair_set, Silent()) == plans
+    assert with_plans(manifest, plans, copy, pair_set, machine=Silent()) == plans
     elsewhere = replace(plans.of(manifest.variants[0].kind)[0], isa="arm64")
     other = replace(plans, plans=dict.fromkeys(plans.plans, (elsewhere,)))
     here = replace(elsewhere, isa="avx2")
     monkeypatch.setattr(tune, "tune_artifact", lambda *_where: here)
-    found = with_plans(manifest, other, copy, pair_set, Silent())
+    found = with_plans(manifest, other, copy, pair_set, machine=Silent())
     assert set(found.plans.values()) == {(elsewhere, here)}
 
 
