@@ -77,7 +77,7 @@ def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[int] | None = Non
 def a_machine(**changes: object) -> Machine:
     """Give a machine with AVX2 and two cores."""
     return _changed(
-        Machine("Some CPU", "avx2", 2, 8, "Linux x86_64", "3.11.0", (("numpy", "2.0.0"),)), changes
+        Machine("Some CPU", "avx2", (), 2, 8, "Linux x86_64", "3.11.0", (("numpy", "2.0.0"),)), changes
     )
 
 
@@ -94,7 +94,6 @@ def a_run(**changes: object) -> Run:
         cpu_contention=0.02,
         steal=0.01,
         clock=20_000.0,
-        device_s=0.0,
         peak_rss_bytes=200_000_000,
     )
     return _changed(run, changes)
@@ -283,6 +282,7 @@ def a_report(**changes: object) -> Report:
         ),
         reference=reference,
         variants=tuple(a_variant_report(kind) for kind in MODELS),
+        not_judged=(),
         verdict="pass",
     )
     return _changed(report, changes)
