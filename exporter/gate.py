@@ -228,7 +228,7 @@ def _soundness(found: Fidelity) -> list[Check]:
 
 
 def _quality(found: Quality | None, bar: float) -> Check:
-    """Check the interval against the bar; invalid where only the estimate clears it: more queries could tell."""
+    """Check nDCG's interval against the bar; invalid where only the estimate clears it."""
     name, wanted = "min_ndcg_retained", f"≥ {bar:g}"
     if found is None:
         return Check(name, 0.0, wanted, "invalid", "the pairs have no labels")
