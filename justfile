@@ -5,6 +5,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 python := quote(env("PYTHON", "python3"))
 just := quote(just_executable())
 transformers_js := "4.3.1"
+failed := '{ echo "error: pip failed, see above; run this again" >&2; exit 3; }'
 
 # List the recipes
 default:
@@ -83,12 +84,12 @@ _install:
     @./just _venv
     @echo "setting up .venv from requirements.lock, once: two to three minutes" >&2
     @rm -f .venv/requirements.lock
-    @.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
-    @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+    @.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock || {{ failed }}
+    @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e . || {{ failed }}
     @cp requirements.lock .venv/requirements.lock
 
 _peers:
     @cmp -s requirements-peers.lock .venv/peers.lock || { \
-        .venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock; \
+        .venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock || {{ failed }}; \
         cp requirements-peers.lock .venv/peers.lock; \
     }
