@@ -1,4 +1,4 @@
-"""Nobody is sent to a package index for this package: `exporter` there is somebody else's, and ours is not on it."""
+"""Nobody is sent to an index for this package: the name `exporter` there is somebody else's, ours is on none."""
 
 from __future__ import annotations
 
