@@ -1,4 +1,4 @@
-"""Nobody is sent to an index for this package: the name `exporter` there is somebody else's, ours is on none."""
+"""Nobody is sent to an index for this package: the name `exporter` there is somebody else's."""
 
 from __future__ import annotations
 
