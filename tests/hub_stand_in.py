@@ -47,7 +47,7 @@ class Repository:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
-        """Give the files of a branch or commit."""
+        """Return the files of a branch or commit."""
         return self.commits[self.branches.get(revision, revision)]
 
     def commit(self, parent: str, files: dict[str, bytes], title: str) -> str:
@@ -74,7 +74,7 @@ class Hub:
 
 
 def hub_settings(url: str, cache: str) -> dict[str, object]:
-    """Return the values of names in huggingface_hub, which read the environment on import, for the stand-in."""
+    """Return the values by which huggingface_hub, whose names were set on import, asks the stand-in."""
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     return {
         "huggingface_hub.constants.ENDPOINT": url,

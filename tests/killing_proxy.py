@@ -70,7 +70,7 @@ class Proxy:
         os.kill(self.victim, signal.SIGKILL)
 
     def run(self, folder: Path, address: str, *, kill_at: int = 0, when: When = "before") -> int:
-        """Send an artifact in a process of its own, which may be killed, and return its exit code, -9 if so."""
+        """Send an artifact in a process of its own, and return its exit code, -9 where it was killed."""
         self.forget()
         self._known.clear()
         self.kill_at, self.when = kill_at, when
@@ -85,7 +85,7 @@ class Proxy:
     def kill_and_repeat(
         self, old: Path, new: Path, address: Callable[[str], str], pull: Callable[[str], dict[str, bytes]]
     ) -> int:
-        """Kill a send over another artifact at many of its requests; check what is there, before and after a repeat.
+        """Kill a send at many of its requests, and check what is there then and after a repeat.
 
         Args:
             old: the artifact that is there.
