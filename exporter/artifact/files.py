@@ -14,16 +14,18 @@ import re
 import shutil
 import stat
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from exporter.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_T = TypeVar("_T")
 
 MANIFEST = "manifest.json"
 # How each variant is best run on machines it was measured on.
@@ -37,6 +39,15 @@ REPORT_XML = "report.xml"
 # Source: https://github.com/sigstore/model-transparency/blob/main/README.md#model-signing-cli
 ATTESTATION = "attestation.intoto.jsonl"
 SIGNATURE = "model.sig"
+CARD = "README.md"
+PLOTS = "plots"
+# What transformers.js opens for its dtype q8, and infinity on a CPU.
+# Source: https://github.com/huggingface/transformers.js/blob/main/packages/transformers/src/utils/dtypes.js
+# Source: https://github.com/michaelfeil/infinity/blob/main/libs/infinity_emb/infinity_emb/transformer/utils_optimum.py
+QUANTIZED = "onnx/model_quantized.onnx"
+# What text-embeddings-inference opens.
+# Source: https://github.com/huggingface/text-embeddings-inference/blob/main/backends/ort/src/lib.rs
+FLAT = "onnx/model.onnx"
 # Written after the files are hashed, and sealed (or derived) themselves; everything else must stand in the manifest.
 UNLISTED = frozenset((MANIFEST, PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
 
@@ -58,10 +69,19 @@ TEXT = frozenset((".json", ".xml", ".txt", ".md"))
 # Keys of config.json and tokenizer_config.json by which a model brings code of its own, or takes files from elsewhere: a
 # `vocab_file` of another folder would be copied into the artifact.
 # Source: https://huggingface.co/docs/transformers/custom_models (auto_map), PreTrainedTokenizerBase._from_pretrained (the rest)
-# fmt: off
 _FOREIGN = (
-    "auto_map", "custom_pipelines", "trust_remote_code", "transformers_weights", "init_inputs", "vocab_file", "merges_file",
-    "tokenizer_file", "spm_file", "source_spm", "target_spm", "chat_template_file",
+    "auto_map",
+    "custom_pipelines",
+    "trust_remote_code",
+    "transformers_weights",
+    "init_inputs",
+    "vocab_file",
+    "merges_file",
+    "tokenizer_file",
+    "spm_file",
+    "source_spm",
+    "target_spm",
+    "chat_template_file",
 )
 # Types of what a manifest or its plans say, held against them when they are read. A line is shown on terminals: no
 # control characters, none that turn the direction of text.
@@ -93,7 +113,9 @@ def sha256_file(path: Path) -> str:
 
 def is_name(text: str) -> bool:
     """Tell whether an artifact may hold a file of this name: relative, with forward slashes, plain ASCII, not too long."""
-    return len(text) <= MAX_NAME and all(_PART.fullmatch(part) and part.strip(".") for part in text.split("/"))
+    return len(text) <= MAX_NAME and all(
+        _PART.fullmatch(part) and part.strip(".") for part in text.split("/")
+    )
 
 
 def plain_file(folder: Path, name: str) -> Path:
@@ -118,7 +140,9 @@ def plain_file(folder: Path, name: str) -> Path:
         raise IntegrityError(f"{str(path)!a}: cannot be read: {error}") from None
     above = (folder / parent for parent in Path(name).parents[:-1])
     if not stat.S_ISREG(found.st_mode) or any(parent.is_symlink() for parent in above):
-        raise IntegrityError(f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only")
+        raise IntegrityError(
+            f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only"
+        )
     return path
 
 
@@ -129,7 +153,9 @@ def list_files(folder: Path) -> tuple[FileEntry, ...]:
         IntegrityError: something in it is a link or no plain file; an artifact brings all it needs itself.
     """
     names = sorted(listed(folder))
-    return tuple(FileEntry(name, (folder / name).stat().st_size, sha256_file(folder / name)) for name in names)
+    return tuple(
+        FileEntry(name, (folder / name).stat().st_size, sha256_file(folder / name)) for name in names
+    )
 
 
 def listed(folder: Path) -> Iterator[str]:
@@ -202,7 +228,7 @@ def _int64(digits: str) -> int:
     return value
 
 
-def write_sealed(path: Path, content: dict[str, object]) -> None:
+def write_sealed(path: Path, content: Mapping[str, object]) -> None:
     """Write JSON with its own sha256 in it, beside and renamed, so that it is whole, and a changed byte shows.
 
     Raises:
@@ -237,17 +263,57 @@ def read_sealed(path: Path) -> dict[str, object]:
     return content
 
 
-def _canonical(content: dict[str, object]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
-CARD = "README.md"
-PLOTS = "plots"
-# What transformers.js opens for its dtype q8, and infinity on a CPU.
-# Source: https://github.com/huggingface/transformers.js/blob/main/packages/transformers/src/utils/dtypes.js
-# Source: https://github.com/michaelfeil/infinity/blob/main/libs/infinity_emb/infinity_emb/transformer/utils_optimum.py
-QUANTIZED = "onnx/model_quantized.onnx"
-# What text-embeddings-inference opens.
-# Source: https://github.com/huggingface/text-embeddings-inference/blob/main/backends/ort/src/lib.rs
-FLAT = "onnx/model.onnx"
+def _canonical(content: Mapping[str, object]) -> bytes:
+    return (
+        json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
+    ).encode()
+
+
+# pydantic takes milliseconds to build a type's schema, and advises to do it once.
+# Source: https://docs.pydantic.dev/latest/concepts/performance/ (TypeAdapter instantiated once)
+_adapters = cache(TypeAdapter)
+
+
+def _adapter(cls: object) -> TypeAdapter[object]:
+    return _adapters(cls)
+
+
+def to_json(value: object, *, indent: int | None = None) -> bytes:
+    """Return a dataclass, or a tuple or list of them, as JSON; NaN and infinity become null."""
+    return _adapter(type(value)).dump_json(value, indent=indent)
+
+
+def to_python(value: object) -> dict[str, object]:
+    """Return a dataclass as a dict of what JSON can hold: dicts, lists, texts, numbers, None."""
+    return cast("dict[str, object]", _adapter(type(value)).dump_python(value, mode="json"))
+
+
+def from_json(cls: type[_T], raw: bytes | str) -> _T:
+    """Read a value of a type from JSON.
+
+    Raises:
+        pydantic.ValidationError: it is no JSON, or not what the type's annotations ask for.
+    """
+    return cast("_T", _adapter(cls).validate_json(raw))
+
+
+def from_python(cls: type[_T], plain: object) -> _T:
+    """Read a value of a type from what `to_python` returns.
+
+    Raises:
+        pydantic.ValidationError: it is not what the type's annotations ask for.
+    """
+    return cast("_T", _adapter(cls).validate_python(plain))
+
+
+def sealed_schema(cls: type[object]) -> dict[str, object]:
+    """Return the JSON schema of a file that `write_sealed` writes of a type, its sha256 included."""
+    schema = _adapter(cls).json_schema()
+    schema["properties"] = {
+        "sha256": {"type": "string", "title": "Sha256 of the canonical JSON of the rest"},
+        **schema["properties"],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def link_or_copy(first: Path, second: Path) -> None:

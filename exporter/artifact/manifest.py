@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from exporter.artifact.files import (
     MANIFEST,
@@ -33,6 +33,7 @@ from exporter.artifact.files import (
     Sha256,
     Tokens,
     foreign_key,
+    from_python,
     is_name,
     listed,
     plain_file,
@@ -40,6 +41,8 @@ from exporter.artifact.files import (
     read_sealed,
     sha256_file,
     shown,
+    to_json,
+    to_python,
     write_sealed,
 )
 from exporter.errors import IntegrityError, RecipeError
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
 # 1: first version. 2: plans per CPU class with their sweeps, and the work of a pair. 3: a sweep's rows as numbers.
 # 4: the pair sets by digest, and the platform. 5: a kind's traits; plans have a file of their own.
 MANIFEST_SCHEMA = 5
-# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +240,12 @@ def _listing(names: tuple[str, ...]) -> str:
 
 def manifest_json(manifest: Manifest) -> bytes:
     """Give a manifest as JSON, for machines."""
-    return TypeAdapter(Manifest).dump_json(manifest)
+    return to_json(manifest)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write manifest.json into a folder."""
-    write_sealed(folder / MANIFEST, TypeAdapter(Manifest).dump_python(manifest, mode="json"))
+    write_sealed(folder / MANIFEST, to_python(manifest))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -263,7 +265,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder / MANIFEST}: schema {content.get('schema')}, this exporter reads {MANIFEST_SCHEMA}; build it with --replace"
         )
     try:
-        manifest = TypeAdapter(Manifest).validate_python(content)
+        manifest = from_python(Manifest, content)
     except ValidationError as error:
         first = error.errors()[0]
         found = "" if isinstance(first["input"], dict | list) else f", found {str(first['input'])[:80]!a}"

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from exporter.artifact.files import (
     PLANS,
@@ -20,8 +20,10 @@ from exporter.artifact.files import (
     Rate,
     Sha256,
     Tokens,
+    from_python,
     read_sealed,
     sha256_file,
+    to_python,
     write_sealed,
 )
 from exporter.errors import IntegrityError
@@ -73,9 +75,6 @@ class Plans:
         return self.plans.get(kind, ())
 
 
-_PLANS = TypeAdapter(Plans)
-
-
 def no_plans(manifest: Manifest) -> Plans:
     """Return the plans of an artifact that was not measured yet."""
     return Plans(PLANS_SCHEMA, manifest.root, {})
@@ -87,7 +86,7 @@ def write_plans(plans: Plans, folder: Path) -> None:
     Raises:
         BackendError: the disk refuses.
     """
-    write_sealed(folder / PLANS, _PLANS.dump_python(plans, mode="json"))
+    write_sealed(folder / PLANS, to_python(plans))
 
 
 def read_plans(folder: Path, manifest: Manifest) -> Plans:
@@ -105,7 +104,7 @@ def read_plans(folder: Path, manifest: Manifest) -> Plans:
     if content.get("schema") != PLANS_SCHEMA:
         raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {PLANS_SCHEMA}")
     try:
-        plans = _PLANS.validate_python(content)
+        plans = from_python(Plans, content)
     except ValidationError as error:
         first = error.errors()[0]
         raise IntegrityError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
