@@ -60,7 +60,7 @@ def export(
     *,
     replace_old: bool = False,
 ) -> Report:
-    """Do the main job: build a recipe's artifact, verify it, judge it. What is there already and unchanged is reused.
+    """Build a recipe's artifact, verify it and judge it: the main job. What is unchanged is reused.
 
     Args:
         recipe: what to build.
@@ -159,7 +159,7 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
 
 
 def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
-    """Judge an artifact's stored report again, against its recipe's bars or others; no model is run, nothing is written.
+    """Judge an artifact's stored report again, against its recipe's bars or others; no model is run.
 
     Raises:
         RecipeError: the folder is no artifact, was not verified, or the bars are for none of its variants.
@@ -185,7 +185,7 @@ def publish(
     pull_request: bool = False,
     replace_there: bool = False,
 ) -> Published:
-    """Lay out what passed with its card and its proof, sign it, and deliver it; nothing is seen there before it is whole.
+    """Lay out what passed with its card and proof, sign it, and deliver it whole or not at all.
 
     Args:
         folder: the artifact.
@@ -201,7 +201,8 @@ def publish(
         replace_there: over another artifact.
 
     Raises:
-        GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores wrongly.
+        GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores
+            wrongly.
         RecipeError: the address is none, another artifact is there, or the recipe demands a signature.
         IntegrityError: files, manifest or report are not what they were.
         BackendError, BackendMissing: the place, the disk or a library failed.

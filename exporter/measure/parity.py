@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 class Parity:
     """Differences of scores and of order on the same pairs.
 
-    Score differences are in logits and, like the rankings, over the pairs finite on both sides; `n_nonfinite` counts the
-    candidate's others. Order is compared within each query that has two passages the reference tells apart. The root mean
-    square of the differences is relative to the standard deviation of the reference's scores, of all pairs and of one query's,
-    the farthest's: what is on another scale than the reference, or has another query's scores, is 1 or more.
+    Score differences are in logits and, like the rankings, over the pairs finite on both sides; `n_nonfinite`
+    counts the candidate's others. Order is compared within each query that has two passages the reference
+    tells apart. The root mean square of the differences is relative to the standard deviation of the
+    reference's scores, of all pairs and of one query's, the farthest's: what is on another scale than the
+    reference, or has another query's scores, is 1 or more.
     """
 
     n_pairs: int
@@ -73,7 +74,8 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         ours, theirs = lowest_if_not_finite(candidate[rows]), reference[rows]
         # A constant candidate has no order at all: tau-b is undefined, agreement is none.
         tau = float(kendalltau(theirs, ours).statistic) if np.ptp(ours) > 0 else 0.0
-        # A tie the candidate makes is broken against it: else a constant model would keep whatever order the file has.
+        # A tie the candidate makes is broken against it: else a constant model would keep whatever order the
+        # file has.
         best = np.argsort(-theirs, kind="stable"), np.lexsort((theirs, -ours))
         names.append(pair_set.query_ids[query])
         taus.append(tau)

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 
-from exporter.measure import batch_invariance as fidelity
-from exporter.measure.batch_invariance import batch_invariance
-from exporter.measure.lengths import bucket_names, by_length
-from exporter.worker.job import ArtifactSpec
+from exporter.measure.lengths import bucket_names, by_length, positions_by_length
 from tests.factories import a_pair_set
-
-if TYPE_CHECKING:
-    from exporter.worker.job import Job
-
-SPEC = ArtifactSpec("artifact", "onnx-int8", workers=2, threads=1, token_budget=512)
 
 
 @pytest.mark.parametrize(
@@ -59,36 +49,8 @@ def test_lengths_leave_out_what_is_not_finite() -> None:
     assert [bucket.name for bucket in found] == ["1 to 64"]
 
 
-def scored_by(monkeypatch: pytest.MonkeyPatch, company: float) -> list[Job]:
-    """Replace the worker by one whose score is the passage's length, and in company so much more for every other pair."""
-    jobs: list[Job] = []
-
-    def run_job(job: Job, _progress: object = None) -> tuple[tuple[object, ...], np.ndarray]:
-        jobs.append(job)
-        groups = [call.positions for call in job.calls] or [(i,) for i in range(len(job.pairs))]
-        lengths = [
-            len(job.pairs[i][1]) + company * (len(group) - 1) * (i % 2) for group in groups for i in group
-        ]
-        return (), np.array(lengths, np.float32)
-
-    monkeypatch.setattr(fidelity, "run_job", run_job)
-    return jobs
-
-
-def test_company_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pair that scores the same in every company has no difference and turns no order round."""
-    jobs = scored_by(monkeypatch, 0.0)
-    found = batch_invariance(SPEC, a_pair_set((3, 2)))
-    assert (found.n_pairs, found.p99_delta, found.max_delta, found.n_inversions) == (5, 0.0, 0.0, 0)
-    assert found.n_pairs_ordered == 3 * (3 + 1)  # three companies; three orders of three passages, one of two
-    alone, together = jobs
-    assert alone.specs[0].token_budget == 1  # type: ignore[union-attr] # an artifact's
-    assert {i for call in together.calls for i in call.positions} == set(range(5))
-
-
-def test_company_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five pairs in a batch move every second pair by four steps of company; an order of neighbours turns round."""
-    scored_by(monkeypatch, 1.0)
-    found = batch_invariance(SPEC, a_pair_set((3, 2)))
-    assert found.max_delta >= 4.0
-    assert found.n_inversions > 0
+def test_positions_by_length_by_hand() -> None:
+    """The shortest bucket first, in it the shortest pair; equals keep their order."""
+    found = positions_by_length(np.array([513, 70, 10, 10, 65]), 512)
+    assert found == {"1 to 64": [2, 3], "65 to 128": [4, 1], "truncated": [0]}
+    assert list(found) == ["1 to 64", "65 to 128", "truncated"]

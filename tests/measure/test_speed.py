@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,20 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.artifact.manifest import FlopCount
-from exporter.measure import rounds as throughput
-from exporter.measure.rounds import measure
-from exporter.measure.speed import MIN_ROUNDS, pool, speedup, utilization
+from exporter.measure.speed import pool, speedup, utilization
 from exporter.measure.tune import default_torch
-from exporter.pairs import spread_out
-from exporter.progress import Silent
+from exporter.recipe.kinds import KINDS
 from exporter.worker.job import ArtifactSpec, TorchSpec, peak_flops
-from exporter.worker.timing import _cpu_contention
-from tests.factories import a_pair_set, a_run
+from tests.factories import a_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from exporter.worker.job import Run, Spec
+    from exporter.worker.job import Run
 
 SECONDS = st.floats(0.01, 100)
 TORCH = TorchSpec("model", 512, "cpu", batch_size=8, workers=2, threads=1)
@@ -89,41 +83,22 @@ def test_pool_refuses(mixed: list[Run]) -> None:
         pool("onnx", "", mixed)
 
 
-# --- cpu_contention ---
-
-
-@pytest.mark.parametrize(
-    ("others", "cores", "of_machine", "cpu_contention"),
-    [
-        (0.0, 2, 2, 0.0),
-        (1.0, 2, 2, 0.5),  # one of our two cores is gone
-        (1.0, 1, 2, 0.0),  # we want one, and there is another
-        (30.0, 2, 64, 0.0),  # a neighbour on a large machine
-        (63.0, 2, 64, 0.5),
-        (9.0, 2, 2, 1.0),
-        (-0.01, 2, 2, 0.0),  # clocks of different grain
-    ],
-)
-def test_crowding_by_hand(others: float, cores: int, of_machine: int, cpu_contention: float) -> None:
-    """What others took counts where it left us less than we were to use."""
-    assert _cpu_contention(others, cores, of_machine) == cpu_contention
-
-
-def test_speedup_has_the_crowding_of_the_worse_side() -> None:
+def test_speedup_has_the_contention_of_the_worse_side() -> None:
     """In each round the side that suffered more counts, over rounds the median."""
     ours = [a_run(cpu_contention=c) for c in (0.0, 0.3, 0.0)]
     theirs = [a_run(cpu_contention=c) for c in (0.1, 0.0, 0.2)]
     assert speedup(ours, theirs).cpu_contention == 0.2
 
 
-# --- arithmetic ---
+# --- utilisation ---
 
 
-def test_arithmetic_by_hand() -> None:
+def test_utilization_by_hand() -> None:
     """100 pairs of 1000 tokens and 11,000 of their squares: 3 * 100 + 2 * 1000 + 1 * 11,000 = 13,300 in 1 s, in 2 s the half."""
     work = FlopCount(per_pair=3, per_token=2, per_token_squared=1)
     peaks = {"float32": [a_run(n_pairs=10, seconds=(2.0,))], "int8": [a_run(n_pairs=10, seconds=(0.5, 1.5))]}
-    found = utilization("onnx", work, runs(1, 2, 4), peaks)
+    found = utilization(KINDS["onnx"].traits, work, runs(1, 2, 4), peaks)
+    assert found is not None
     assert (found.flops_per_s, found.peak_dtype) == (6650, "float32")
     assert found.peak_flops_per_s == 5 * peak_flops("float32")
     assert found.share_of_peak == 6650 / (5 * peak_flops("float32"))
@@ -135,7 +110,15 @@ def test_arithmetic_by_hand() -> None:
 def test_int8_kinds_are_held_against_the_int8_peak(kind: str, dtype: str) -> None:
     """An int8 kind against the int8 peak; fp16 is the file's, the arithmetic is float32."""
     peaks = {"float32": [a_run(seconds=(1.0,))], "int8": [a_run(seconds=(0.25,))]}
-    assert utilization(kind, FlopCount(1, 1, 1), runs(1), peaks).peak_dtype == dtype
+    found = utilization(KINDS[kind].traits, FlopCount(1, 1, 1), runs(1), peaks)
+    assert found is not None
+    assert found.peak_dtype == dtype
+
+
+def test_no_peak_for_a_precision_that_is_not_measured() -> None:
+    """Products in a precision whose peak nobody measured are held against none."""
+    traits = replace(KINDS["openvino"].traits, activations="fp8")
+    assert utilization(traits, FlopCount(1, 1, 1), runs(1), {"float32": runs(1), "int8": runs(1)}) is None
 
 
 def test_peak_flops_by_hand() -> None:
@@ -219,37 +202,11 @@ def test_rounds_of_one_side_only_are_left_out() -> None:
     assert (ratio.value, ratio.high, ratio.n_rounds) == (pytest.approx(2), pytest.approx(2), 2)
 
 
-# --- spread_out ---
-
-
-def test_spread_out_by_hand() -> None:
-    """Of passages 1 to 9 letters long, three are the shortest, the middle one and the longest."""
-    picked = spread_out(a_pair_set((9,)), 3)
-    assert [len(passage) for _, passage in picked] == [1, 5, 9]
-
-
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(1, 40))
-def test_spread_out_laws(sizes: list[int], n: int) -> None:
-    """As many as asked for if there are, each once, in the set's order, and the same every time."""
-    pair_set = a_pair_set(sizes)
-    picked = spread_out(pair_set, n)
-    assert len(picked) == min(n, len(pair_set.pairs))
-    places = [pair_set.pairs.index(pair) for pair in picked]
-    assert places == sorted(set(places))
-    assert spread_out(pair_set, n) == picked
-
-
-def test_spread_out_of_fewer() -> None:
-    """A set with fewer pairs is taken whole."""
-    pair_set = a_pair_set((2, 2))
-    assert spread_out(pair_set, 100) == pair_set.pairs
-
-
 # --- the reference's plans ---
 
 
 def test_default_torch() -> None:
-    """The reference as it comes runs batches of 32 on one worker with all cores."""
+    """The reference with default arguments runs batches of 32 on one worker with all cores."""
     default = default_torch(TORCH, 4)
     assert (default.batch_size, default.workers, default.threads) == (32, 1, 4)
     assert (default.folder, default.max_length, default.device) == ("model", 512, "cpu")
@@ -266,101 +223,3 @@ def test_default_torch() -> None:
 def test_specs_as_people_write_them(spec: object, text: str) -> None:
     """A plan prints as workers x threads and size of a batch, with the device if it is not the CPU."""
     assert str(spec) == text
-
-
-# --- rounds ---
-
-
-def recorded(monkeypatch: pytest.MonkeyPatch, *, pass_s: dict[str, float] | None = None) -> list[str]:
-    """Replace the workers by ones that note whose turn it is and how many passes; a pass takes a second, or as long as said."""
-    turns: list[str] = []
-
-    class Noted(AbstractContextManager["Noted"]):
-        def __init__(self, spec: Spec, _pairs: object) -> None:
-            self.name = spec.kind if isinstance(spec, ArtifactSpec) else "torch"
-            self.warm_s = (pass_s or {}).get(self.name, 1.0)
-
-        def __exit__(self, *_: object) -> None:
-            """Leave nothing."""
-
-        def passes(self, n: int) -> None:
-            turns.append(f"{self.name} {n}" if n > 1 else self.name)
-
-        def end(self) -> Run:
-            return a_run()
-
-    monkeypatch.setattr(throughput, "TimedWorker", Noted)
-    monkeypatch.setattr(throughput, "MIN_RUN_S", 1.0)
-    monkeypatch.setattr(throughput, "_REST_S", 0.0)
-    return turns
-
-
-def measured(
-    sides: dict[str, Spec],
-    unsettled: Callable[[dict[str, list[Run]]], frozenset[str]],
-    *,
-    baselines: frozenset[str] = frozenset(),
-    budget_s: float = 100.0,
-) -> dict[str, list[Run]]:
-    """Measure sides on three pairs."""
-    return measure(
-        sides, a_pair_set((3,)).pairs, Silent(), baselines=baselines, budget_s=budget_s, unsettled=unsettled
-    )
-
-
-def test_sides_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every side has its turn in every round, there and back, for as many rounds as the gate asks at least."""
-    order = recorded(monkeypatch)
-    found = measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset())
-    assert order == ["torch", "onnx", "onnx", "torch"] * (MIN_ROUNDS // 2)
-    assert {side: len(of_side) for side, of_side in found.items()} == {
-        "torch": MIN_ROUNDS,
-        "onnx": MIN_ROUNDS,
-    }
-
-
-def test_turns_are_as_long_as_the_slowest_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six seconds in turns of two: three turns there, back and there; the side that is four times as fast passes four times."""
-    turns = recorded(monkeypatch, pass_s={"torch": 2.0, "onnx": 0.5})
-    monkeypatch.setattr(throughput, "MIN_RUN_S", 6.0)
-    monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
-    measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset())
-    assert turns == ["torch", "onnx 4", "onnx 4", "torch", "torch", "onnx 4"]
-
-
-def test_slow_seldom_side_has_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A side nobody gates on does not make the turns of the others longer."""
-    turns = recorded(monkeypatch, pass_s={"torch": 9.0, "onnx": 0.5})
-    monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
-    measured({"torch": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), baselines=frozenset({"torch"}))
-    assert turns == ["torch", "onnx", "onnx"]
-
-
-def test_seldom_sides_are_run_in_the_first_rounds_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A side nobody gates on does not cost every round."""
-    recorded(monkeypatch)
-    found = measured(
-        {"default": TORCH, "onnx": ONNX}, lambda _runs: frozenset(), baselines=frozenset({"default"})
-    )
-    assert (len(found["default"]), len(found["onnx"])) == (3, MIN_ROUNDS)
-
-
-def test_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers that never settle are given up when the time is up, but not before the rounds that the gate asks at least."""
-    order = recorded(monkeypatch)
-    measured({"torch": TORCH, "onnx": ONNX}, frozenset, budget_s=0.0)
-    assert len(order) == 2 * MIN_ROUNDS
-
-
-def test_only_what_has_not_settled_is_measured_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A side that is known well enough does not pay for one that is not."""
-    recorded(monkeypatch)
-
-    def unsettled(runs: dict[str, list[Run]]) -> frozenset[str]:
-        return frozenset({"torch"}) if len(runs["torch"]) <= MIN_ROUNDS else frozenset()
-
-    found = measured({"torch": TORCH, "onnx": ONNX}, unsettled)
-    assert {side: len(of_side) for side, of_side in found.items()} == {
-        "torch": MIN_ROUNDS + 1,
-        "onnx": MIN_ROUNDS,
-    }
