@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from exporter import pipeline
+from exporter.artifact.files import to_json
 from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.artifact.plans import Plans, read_plans, write_plans
 from exporter.context import Context
@@ -33,7 +34,7 @@ from exporter.publish.folder import Publication
 from exporter.publish.signature import KeySigner, KeyVerifier, check_signature
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Bars, Recipe
-from exporter.report.report import read_report, to_json
+from exporter.report.report import read_report
 from exporter.runtime import Reranker
 from tests.conftest import STARTED_AT
 
