@@ -174,8 +174,8 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
         plans = read_plans(folder, manifest)
         report = pipeline.gate(folder) if (folder / REPORT).is_file() else None
         if as_json:
+            from exporter.artifact.files import to_json
             from exporter.artifact.manifest import manifest_json
-            from exporter.report.report import to_json
 
             judged = json.loads(to_json(report)) if report else None
             typer.echo(
