@@ -31,17 +31,23 @@ _PACKAGES = (
     "numpy",
 )
 
+# What some kinds need of a CPU and others do not, by the kernel's names.
+# Source: https://docs.kernel.org/arch/x86/cpuinfo.html
+_FEATURES = frozenset(("avx512_bf16", "amx_bf16"))
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Where a measurement was made. Two measurements compare only if this is equal.
 
     `isa` is the widest instruction set that matters for int8: `avx2`, `avx512`, `avx512_vnni`, `avx_vnni`,
-    `arm64`, or `other`. `n_cores` counts the cores this process may use, not those of the box.
+    `arm64`, or `other`. `cpu_features` are those of the CPU's other features that a kind may need. `n_cores`
+    counts the cores this process may use, not those of the box.
     """
 
     cpu: str
     isa: str
+    cpu_features: tuple[str, ...]
     n_cores: int
     memory_gb: int
     system: str
@@ -50,7 +56,7 @@ class Machine:
 
     def differences(self, other: Machine) -> tuple[str, ...]:
         """Return the fields in which two machines differ; empty when measurements of both may be mixed."""
-        fields = ("cpu", "isa", "n_cores", "memory_gb", "system", "python", "packages")
+        fields = ("cpu", "isa", "cpu_features", "n_cores", "memory_gb", "system", "python", "packages")
         return tuple(name for name in fields if getattr(self, name) != getattr(other, name))
 
 
@@ -61,10 +67,11 @@ def this_platform() -> str:
 
 def this_machine() -> Machine:
     """Return the machine this process runs on."""
-    model, _ = _cpu()
+    model, flags = _cpu()
     return Machine(
         cpu=model,
-        isa=this_isa(),
+        isa=isa_of(flags, platform.machine()),
+        cpu_features=tuple(sorted(flags & _FEATURES)),
         n_cores=cores_allowed(),
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",

@@ -174,8 +174,8 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
         plans = read_plans(folder, manifest)
         report = pipeline.gate(folder) if (folder / REPORT).is_file() else None
         if as_json:
+            from exporter.artifact.files import to_json
             from exporter.artifact.manifest import manifest_json
-            from exporter.report.report import to_json
 
             judged = json.loads(to_json(report)) if report else None
             typer.echo(
@@ -242,8 +242,8 @@ def bench(
         from pydantic import TypeAdapter
 
         from exporter.bench.measure import Bench
-        from exporter.bench.measure import bench as run_bench
         from exporter.bench.report import FILES, markdown, write_bench
+        from exporter.bench.run import bench as run_bench
 
         with watched() as context:
             found = run_bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
@@ -378,21 +378,20 @@ def publish(
         folder = folder_of(target, out)
         signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
         from exporter import pipeline
+        from exporter.publish.folder import Publication
 
+        options = Publication(
+            kinds=tuple(variant or ()),
+            layout=layout_of(profile),
+            signer=signer,
+            builder=builder,
+            consumers=consumers,
+            pull_request=pull_request,
+            replace=replace,
+            ask=ask_password,
+        )
         with watched() as context:
-            done = pipeline.publish(
-                folder,
-                to,
-                context,
-                kinds=variant or (),
-                layout=layout_of(profile),
-                signer=signer,
-                ask=ask_password,
-                builder=builder,
-                with_consumers=consumers,
-                pull_request=pull_request,
-                replace_there=replace,
-            )
+            done = pipeline.publish(folder, to, context, options)
         typer.echo(done.sent.reference)
         say(str(done.sent))
         if done.left:
@@ -418,7 +417,7 @@ def pull(
     identity: Identity = None,
     issuer: Issuer = None,
 ) -> None:
-    """Fetch a published artifact, check every file, and its signature if told whose; what is wrong never appears."""
+    """Fetch a published artifact; check every file, and its signature if told whose, before it appears."""
     with exit_codes():
         verifier = verifier_of(key, root or [], identity, issuer)
         from exporter.publish.signature import check_signature as run_check_signature

@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from exporter import __version__
-from exporter.artifact.files import from_json, to_json
-from exporter.artifact.manifest import FlopCount, PairsEntry, VariantEntry, read_manifest
+from exporter.artifact.files import from_json, list_files, to_json
+from exporter.artifact.manifest import (
+    MANIFEST_SCHEMA,
+    FlopCount,
+    Manifest,
+    PairsEntry,
+    SourceEntry,
+    VariantEntry,
+    read_manifest,
+    write_manifest,
+)
 from exporter.errors import BackendMissing, RecipeError
+from exporter.export.folder import write_config_and_tokenizer
 from exporter.export.onnx import DEFAULT_OPSET
-from exporter.machine import package_version
-from exporter.pairs import Pair, PairSet
+from exporter.machine import package_version, this_platform
+from exporter.pairs import Pair, PairSet, spread_out
 from exporter.progress import quiet
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoInt8
@@ -69,6 +79,55 @@ def tools() -> tuple[tuple[str, str], ...]:
         ("exporter", __version__),
         *((name, version) for name in _TOOLS if (version := package_version(name))),
     )
+
+
+def build_artifact(
+    recipe: Recipe,
+    source: Source,
+    verify_set: PairSet,
+    calibrate_set: PairSet | None,
+    *,
+    into: Path,
+    context: Context,
+) -> Manifest:
+    """Build all files of a recipe's artifact into an empty folder, and its manifest.
+
+    Args:
+        recipe: what to build.
+        source: its model.
+        verify_set: pairs on which rewritten graphs must score as the exported one.
+        calibrate_set: pairs for static int8.
+        into: the folder.
+        context: told the name of each step; its cache keeps finished ones.
+
+    Raises:
+        BackendError, BackendMissing, RecipeError: see `build_variants`.
+    """
+    variants = build_variants(
+        recipe,
+        source,
+        calibrate=calibrate_set.pairs if calibrate_set else (),
+        proof=spread_out(verify_set, N_PROOF_PAIRS),
+        into=into,
+        context=context,
+    )
+    write_config_and_tokenizer(source, recipe.model.max_length, into)
+    manifest = Manifest(
+        schema=MANIFEST_SCHEMA,
+        name=recipe.name,
+        recipe_digest=recipe.digest,
+        recipe=recipe.model_dump_json(),
+        source=SourceEntry(source.name, source.revision, source.digest, source.weights_bytes),
+        pairs=pair_entries(verify_set, calibrate_set),
+        platform=this_platform(),
+        max_length=recipe.model.max_length,
+        pad_id=source.pad_id,
+        tools=tools(),
+        variants=variants,
+        files=list_files(into),
+    )
+    write_manifest(manifest, into)
+    return manifest
 
 
 def pair_entries(verify_set: PairSet, calibrate_set: PairSet | None) -> tuple[PairsEntry, ...]:

@@ -27,7 +27,7 @@ from exporter.artifact.files import (
 )
 from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
-from exporter.remote.hub import fetch
+from exporter.remote.hub import fetch_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def find_source(model: Model, cache: Cache) -> Source:
         folder, revision = Path(model.source), None
     else:
         ways_on = "use `--model sample`, or `--model ./FOLDER` with a copy of it"
-        folder, revision = fetch(model.source, model.revision, _SOURCE_FILES, instead=ways_on)
+        folder, revision = fetch_snapshot(model.source, model.revision, _SOURCE_FILES, instead=ways_on)
     return _checked(model, folder, revision, cache)
 
 

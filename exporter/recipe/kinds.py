@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.artifact.manifest import Traits
-from exporter.machine import package_version
+from exporter.machine import Machine, package_version
 
 # What the common ancestor of all kinds, the plain ONNX graph, is made and checked with.
 _EXPORT = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime")
@@ -81,3 +81,8 @@ def saturates(isa: str) -> bool:
         isa: as in `Machine.isa`, or a recipe's `isa`.
     """
     return isa not in ("avx512_vnni", "avx_vnni", "arm64")
+
+
+def runs_on(traits: Traits, machine: Machine) -> bool:
+    """Tell whether a machine's CPU has what a kind needs; most kinds need nothing."""
+    return not traits.cpu_features or bool(set(traits.cpu_features) & set(machine.cpu_features))
