@@ -249,7 +249,7 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
 
 
 def publish(folder: Path, address: str, context: Context, options: Publication = Publication()) -> Published:
-    """Lay out what passed with its card and its proof, sign it, and deliver it; readers see all of it or nothing.
+    """Lay out what passed with its card and proof, sign and deliver it; readers see all of it or nothing.
 
     Args:
         folder: the artifact.
@@ -258,8 +258,10 @@ def publish(folder: Path, address: str, context: Context, options: Publication =
         options: which variants, in which form, signed by whom.
 
     Raises:
-        GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores wrongly.
-        RecipeError: the address cannot be parsed, it holds another artifact, or the recipe demands a signature.
+        GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores
+            wrongly.
+        RecipeError: the address cannot be parsed, it holds another artifact, or the recipe demands a
+            signature.
         IntegrityError: files, manifest or report are not what they were.
         BackendError, BackendMissing: the place, the disk or a library failed.
     """
@@ -277,7 +279,7 @@ def publish(folder: Path, address: str, context: Context, options: Publication =
     kinds = passed_kinds(folder, report, options.kinds)
 
     repo_id = place.where if place.kind == "hf" else None
-    with staged_publication(folder, report, kinds, options, context, repo_id) as staged_copy:
+    with staged_publication(folder, report, kinds, options, context, repo_id=repo_id) as staged_copy:
         if options.signer:
             sign(staged_copy, options.signer, ask=options.ask)
         sent = send(

@@ -190,10 +190,6 @@ def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> _Object:
         raise RecipeError(
             f"builder {builder!r} is no URI; wanted for example https://github.com/ORG/REPO/actions"
         )
-    versions = dict(manifest.tools)
-    packages: list[JsonValue] = [
-        {"uri": _purl("pypi", name, version)} for name, version in manifest.tools if name != "exporter"
-    ]
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
@@ -201,11 +197,14 @@ def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> _Object:
             "resolvedDependencies": [
                 _model(manifest),
                 *(_pairs(used.role, used.digest) for used in manifest.pairs),
-                *packages,
+                *({"uri": _purl("pypi", name, at)} for name, at in manifest.tools if name != "exporter"),
             ],
         },
         "runDetails": {
-            "builder": {"id": builder, "version": {"exporter": versions.get("exporter", "unknown")}},
+            "builder": {
+                "id": builder,
+                "version": {"exporter": dict(manifest.tools).get("exporter", "unknown")},
+            },
         },
     }
 
@@ -274,8 +273,7 @@ def read_statements(folder: Path) -> tuple[Statement, ...]:
         held = ", ".join(statement.predicate_type for statement in found) or "neither"
         raise IntegrityError(f"{path}: wanted one test result and one provenance, found {held}")
 
-    names = sorted({MANIFEST, *(file.path for file in manifest.files)})
-    on_disk = {name: _hash(folder, name) for name in names}
+    on_disk = {name: _hash(folder, name) for name in (MANIFEST, *(file.path for file in manifest.files))}
     for statement in found:
         _check_subjects(path, statement, on_disk)
     result = next(s.predicate for s in found if s.predicate_type == TEST_RESULT)
