@@ -133,14 +133,8 @@ class Statement:
         about: list[JsonValue] = [
             {"name": one.name, "digest": {"sha256": one.sha256}} for one in self.subjects
         ]
-        return canonical_json(
-            {
-                "_type": STATEMENT,
-                "subject": about,
-                "predicateType": self.predicate_type,
-                "predicate": self.predicate,
-            }
-        )
+        content: _Object = {"_type": STATEMENT, "subject": about, "predicateType": self.predicate_type}
+        return canonical_json(content | {"predicate": self.predicate})
 
 
 def subjects(manifest: Manifest, manifest_sha256: str) -> tuple[Subject, ...]:
@@ -197,7 +191,7 @@ def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> _Object:
             "resolvedDependencies": [
                 _model(manifest),
                 *(_pairs(used.role, used.digest) for used in manifest.pairs),
-                *({"uri": _purl("pypi", name, at)} for name, at in manifest.tools if name != "exporter"),
+                *(_package(name, at) for name, at in manifest.tools if name != "exporter"),
             ],
         },
         "runDetails": {
@@ -344,11 +338,7 @@ def _verdict(report: Report, report_sha256: str) -> _Object:
         "result": "PASSED" if report.verdict == "pass" else "FAILED",
         "passedTests": _tests(report, "pass"),
         "failedTests": [*_tests(report, "fail"), *_tests(report, "invalid")],
-        "exporter_report": {
-            "name": REPORT,
-            "digest": {"sha256": report_sha256},
-            "mediaType": "application/json",
-        },
+        "exporter_report": _file(REPORT, report_sha256),
     }
 
 
@@ -363,8 +353,11 @@ def _tests(report: Report, outcome: str) -> list[JsonValue]:
 
 
 def _recipe(manifest: Manifest) -> _Object:
-    sha256 = hashlib.sha256(manifest.recipe.encode()).hexdigest()
-    return {"name": "recipe", "digest": {"sha256": sha256}, "mediaType": "application/json"}
+    return _file("recipe", hashlib.sha256(manifest.recipe.encode()).hexdigest())
+
+
+def _file(name: str, sha256: str) -> _Object:
+    return {"name": name, "digest": {"sha256": sha256}, "mediaType": "application/json"}
 
 
 def _pairs(role: str, digest: str) -> _Object:
@@ -390,6 +383,10 @@ def _model(manifest: Manifest) -> _Object:
         if _COMMIT.fullmatch(source.revision):
             digest["gitCommit"] = source.revision
     return model
+
+
+def _package(name: str, version: str) -> _Object:
+    return {"uri": _purl("pypi", name, version)}
 
 
 def _purl(kind: str, name: str, version: str) -> str:

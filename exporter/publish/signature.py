@@ -39,7 +39,7 @@ from exporter.publish.keys import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from cryptography.x509 import Certificate
