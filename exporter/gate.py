@@ -1,4 +1,4 @@
-"""Hold measurements against bars. Pure: the same report and bars give the same verdict, without a model, file or clock."""
+"""Hold measurements against bars. Pure: the same report and bars give the same verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exporter.recipe.kinds import saturates
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exporter.measure.fidelity import Fidelity
     from exporter.measure.quality import Quality
@@ -21,32 +21,36 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Bars
 
 
-Outcome = Literal["pass", "fail", "invalid"]
+Outcome = Literal["pass", "fail", "invalid", "not judged here"]
 
-# Standard deviation of the rounds' speed-ups over their mean. Source: pyperf calls a benchmark unstable from 10 % up.
+# Standard deviation of the rounds' speed-ups over their mean. Source: pyperf calls a benchmark unstable from
+# 10 % up.
 # Source: https://pyperf.readthedocs.io/en/latest/run_benchmark.html#stdev
 MAX_SPREAD = 0.10
-# How much of the cores others may have while speed is measured. A steady load spreads nothing and still moves the ratio: with
-# both of two cores busy elsewhere an int8 variant read as 6.1 times tuned PyTorch instead of 3.6.
+# Share of the cores that others may have while speed is measured. A steady load spreads nothing and still
+# moves the ratio: with both of two cores busy elsewhere an int8 variant read as 6.1 times tuned PyTorch
+# instead of 3.6.
 MAX_CPU_CONTENTION = 0.05
-# By how much the speed-up may differ between the first and the second half of the rounds, and the clock between two runs.
+# By how much the speed-up may differ between the first and the second half of the rounds, and the clock
+# between runs.
 MAX_DRIFT = 0.10
 MAX_CLOCK_CHANGE = 0.15
-# Root mean square of the differences from the reference over the standard deviation of its scores: of all pairs, of those of one
-# length, of the same pairs alone and in company; and of one query. int8 of the sample has FILLS; a query with another's scores,
-# or scores behind a sigmoid, have about 1.
+# Root mean square of the differences from the reference over the standard deviation of its scores: of all
+# pairs, of those of one length, of the same pairs alone and batched; and of one query. int8 of the sample has
+# 0.044, 0.051, 0.044 and 0.12 (Intel Xeon 6/207 with VNNI); a query with another's scores, or scores behind a
+# sigmoid, have about 1.
 MAX_RELATIVE_RMS = 0.25
 MAX_QUERY_RELATIVE_RMS = 0.5
 # Between two processes at one plan nothing is left to chance; engines sum in a fixed order.
 MAX_REPEAT_DIFF = 1e-6
-# Share of the matrix products' weights. A recipe may keep some of an int8 variant's in fp32, not most; biases of products are
-# none.
+# Share of the matrix products' weights that has to be in the precision a kind promises. A recipe may keep
+# some of an int8 variant's in fp32, not most; biases of products do not count.
 MIN_PROMISED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One bar held against one measurement; `why` says what makes it invalid, or where it failed, else it is empty."""
+    """One bar held against one measurement; `why` says what makes it invalid or where it failed."""
 
     name: str
     observed: float
@@ -55,11 +59,36 @@ class Check:
     why: str = ""
 
 
-def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ...]:
-    """Hold one variant against its bars; every check runs, the first failure hides none.
+class Measured(Protocol):
+    """What was measured of one variant, as far as a verdict asks."""
 
-    Before the bars come checks that no recipe can switch off: scores are finite and on the reference's scale for every length and
-    query, the files hold what the kind says, sums cannot saturate, and the same pairs score the same twice.
+    @property
+    def kind(self) -> str:
+        """The variant's kind."""
+        ...
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """Everything but speed."""
+        ...
+
+    @property
+    def speedup_tuned(self) -> Ratio:
+        """The speed-up over tuned PyTorch."""
+        ...
+
+
+def judge_all(bars: Mapping[str, Bars], measured: Iterable[Measured]) -> dict[str, tuple[Check, ...]]:
+    """Return the checks of every measured variant by kind."""
+    return {one.kind: judge(bars[one.kind], one.fidelity, one.speedup_tuned) for one in measured}
+
+
+def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ...]:
+    """Check one variant against its bars; every check runs, the first failure hides none.
+
+    Before the bars come checks that no recipe can switch off: scores are finite and on the reference's scale
+    for every length and query, the files hold what the kind promises, sums cannot saturate, and the same
+    pairs score the same twice.
 
     Args:
         bars: the limits; one that is None is not checked.
@@ -89,7 +118,7 @@ def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ..
 
 
 def validity_problems(ratio: Ratio) -> tuple[str, ...]:
-    """Say what speaks against trusting a speed-up, with what was found and what is allowed; empty where nothing does."""
+    """Return the reasons why a speed-up is invalid, each with what was found and what is allowed."""
     found = []
     if ratio.n_rounds < MIN_ROUNDS:
         found.append(f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
@@ -109,7 +138,7 @@ def validity_problems(ratio: Ratio) -> tuple[str, ...]:
 
 
 def judge_speed(ratio: Ratio | None, bar: float) -> Check:
-    """Hold a speed-up against a bar: pass or fail only where nothing is doubtful and the whole interval lies on one side."""
+    """Check a speed-up: pass or fail only where it is valid and its interval lies on one side of the bar."""
     name, wanted = "min_speedup", f"≥ {bar:g}"
     if ratio is None:
         return Check(name, 0.0, wanted, "invalid", "speed was not measured")
@@ -123,23 +152,50 @@ def judge_speed(ratio: Ratio | None, bar: float) -> Check:
     return Check(name, ratio.value, wanted, "invalid", why)
 
 
+def unsettled(
+    bars: Mapping[str, Bars],
+    precision: float,
+    runs: Mapping[str, Sequence[Run]],
+    tuned: Sequence[Run],
+) -> frozenset[str]:
+    """Return the kinds to measure on: those with a speed bar whose speed-up is not known well enough.
+
+    Args:
+        bars: the recipe's, by kind.
+        precision: half the width of the 95 % interval over the speed-up, at which it is known well enough.
+        runs: the candidates' so far, by kind.
+        tuned: those of PyTorch at its best plan.
+    """
+    going = set()
+    for kind, of_kind in runs.items():
+        if bars[kind].min_speedup is None:
+            continue
+        ratio = speedup(of_kind, tuned)
+        if validity_problems(ratio) or (ratio.high - ratio.low) / 2 > precision * ratio.value:
+            going.add(kind)
+    return frozenset(going)
+
+
 class Judged(Protocol):
     """Anything with an outcome: a check, a variant."""
 
     @property
     def outcome(self) -> Outcome:
-        """Pass, fail or invalid."""
+        """Pass, fail, invalid, or not judged here."""
         ...
 
 
 def outcome(judged: Iterable[Judged]) -> Outcome:
-    """Reduce checks, or outcomes of variants, to one: fail before invalid before pass. Noise cannot mend a wrong model."""
+    """Reduce checks, or outcomes of variants, to one: fail before invalid before pass.
+
+    Noise cannot mend a wrong model. What was not judged changes nothing, unless nothing was judged at all.
+    """
     found = {one.outcome for one in judged}
-    return "fail" if "fail" in found else "invalid" if "invalid" in found else "pass"
+    return next((word for word in ("fail", "invalid", "pass") if word in found), "not judged here")
 
 
 def _soundness(found: Fidelity) -> list[Check]:
-    """Give the checks that stand in no recipe, because nobody would want less."""
+    """Return the checks that stand in no recipe, because nobody would want less."""
     parity = found.parity
     checks = [
         _at_most("relative_rms", parity.relative_rms, MAX_RELATIVE_RMS),
@@ -172,13 +228,12 @@ def _soundness(found: Fidelity) -> list[Check]:
 
 
 def _quality(found: Quality | None, bar: float) -> Check:
-    """Pass where the whole interval clears the bar; where only the estimate does, more queries could show it: no verdict."""
+    """Check nDCG's interval against the bar; invalid where only the estimate clears it."""
     name, wanted = "min_ndcg_retained", f"≥ {bar:g}"
     if found is None:
         return Check(name, 0.0, wanted, "invalid", "the pairs have no labels")
-    if (
-        not found.ndcg_retained_low < bar or not found.ndcg_retained > bar
-    ):  # NaN is no matter of too few queries
+    # NaN is no matter of too few queries.
+    if not found.ndcg_retained_low < bar or not found.ndcg_retained > bar:
         return _at_least(name, found.ndcg_retained_low, bar)
     # An interval narrows with the square root of the number of queries.
     reach = (found.ndcg_retained - found.ndcg_retained_low) / (found.ndcg_retained - bar)
@@ -194,13 +249,3 @@ def _at_most(name: str, observed: float, bar: float, where: str = "") -> Check:
 
 def _at_least(name: str, observed: float, bar: float) -> Check:
     return Check(name, observed, f"≥ {bar:g}", "pass" if observed >= bar else "fail")
-
-
-def unsettled(runs: dict[str, list[Run]], bars: Mapping[str, Bars], precision: float) -> frozenset[str]:
-    """Name the sides to measure on: variants with a speed bar whose speed-up is not known well enough, and what it is over."""
-    going = set()
-    for kind in (kind for kind, of_kind in bars.items() if of_kind.min_speedup is not None):
-        ratio = speedup(runs[kind], runs["torch tuned"])
-        if validity_problems(ratio) or (ratio.high - ratio.low) / 2 > precision * ratio.value:
-            going |= {kind, "torch tuned"}
-    return frozenset(going)

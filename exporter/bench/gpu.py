@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from exporter import worker
 from exporter.errors import BackendError
 from exporter.export.source import find_source
 from exporter.machine import Machine, this_machine
 from exporter.measure.parity import Parity, compare
 from exporter.measure.quality import Quality, quality
 from exporter.measure.reference import device_for, reference_scores, tuned_reference
+from exporter.measure.settings import MeasureSettings
 from exporter.pairs import load_pair_sets, spread_out
 from exporter.recipe.schema import Recipe
 from exporter.report.table import md_table
-from exporter.worker.job import Call, Job, TorchDtype, TorchSpec
-from exporter.worker.process import run_job
+from exporter.worker.job import Call, TimeJob, TorchDtype, TorchSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,23 +34,28 @@ if TYPE_CHECKING:
     from exporter.progress import Progress
 
 
-GPU_SCHEMA = 1
+# 1: first version. 2: without the GPU's own events.
+GPU_SCHEMA = 2
 DTYPES: tuple[TorchDtype, ...] = ("float32", "float16", "bfloat16")
-_BATCH_SIZES = (16, 32, 64, 128, 256, 512)
-# Enough for the largest batch; a pass takes a good part of a second.
-_N_PAIRS = 1024
-_N_PASSES = 5
 # float32 sums in another order; TF32, which must be off, would be off by 1e-2. Source: https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html
 MAX_FLOAT32_DIFF = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
+class GpuSettings:
+    """The circumstances of a check; `n_pairs` is enough for the largest batch: a pass takes a good part of a second."""
+
+    batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    n_pairs: int = 1024
+    n_passes: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class BatchRow:
-    """Pairs per second at one batch size, by the clock around synchronised passes and by the GPU's own events."""
+    """Pairs per second at one batch size, by the clock around synchronised passes."""
 
     batch_size: int
     pairs_per_s: float
-    event_pairs_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,11 @@ class GpuReport:
 
 
 def measure_types(
-    reference: NDArray[np.float32], spec: TorchSpec, pair_set: PairSet, progress: Progress
+    reference: NDArray[np.float32],
+    spec: TorchSpec,
+    pair_set: PairSet,
+    settings: GpuSettings,
+    progress: Progress,
 ) -> tuple[TypeRow, ...]:
     """Score all pairs in every type, and time every batch size.
 
@@ -104,28 +114,27 @@ def measure_types(
         reference: float32[n_pairs], raw logits of the model in float32 on the CPU.
         spec: the model, and the device.
         pair_set: what is scored.
+        settings: batch sizes and passes.
         progress: told the number of types done.
 
     Raises:
         BackendError: torch fails.
     """
-    pairs = spread_out(pair_set, _N_PAIRS)
-    call = Call(tuple(range(len(pairs))), _N_PASSES)
+    pairs = spread_out(pair_set, settings.n_pairs)
+    call = Call(tuple(range(len(pairs))), settings.n_passes)
     rows = []
     with progress.stage("types", len(DTYPES)) as step:
         for done, dtype in enumerate(DTYPES, 1):
             specs = [
                 TorchSpec(spec.folder, spec.max_length, spec.device, size, 1, spec.threads, dtype)
-                for size in _BATCH_SIZES
+                for size in settings.batch_sizes
             ]
-            _, scores = run_job(Job("score", (specs[-1],), pair_set.pairs))
-            assert scores is not None
-            runs, _ = run_job(Job("time", tuple(specs), pairs, (call,), n_warmup=len(pairs)))
+            scores = worker.score(specs[-1], pair_set.pairs)
+            runs = worker.time(TimeJob(pairs, tuple(specs), (call,), n_warmup=len(pairs)))
             batches = tuple(
                 BatchRow(
                     batch_size=of.batch_size,
                     pairs_per_s=run.n_pairs * len(run.seconds) / sum(run.seconds),
-                    event_pairs_per_s=run.n_pairs * len(run.seconds) / run.device_s if run.device_s else 0.0,
                 )
                 for of, run in zip(specs, runs, strict=True)
             )
@@ -149,14 +158,13 @@ def markdown(report: GpuReport) -> str:
             f"{row.parity.top1_agreement:.4f}",
             f"{row.quality.ndcg_retained:.2%}" if row.quality else "no labels",
             f"{row.best.pairs_per_s:.0f}",
-            f"{row.best.event_pairs_per_s:.0f}",
             str(row.best.batch_size),
         )
         for row in report.rows
     ]
     sizes = [str(batch.batch_size) for batch in report.rows[0].batches]
     swept = [(row.dtype, *(f"{batch.pairs_per_s:.0f}" for batch in row.batches)) for row in report.rows]
-    titles = ("type", "max diff", "tau-b", "top-1", "nDCG kept", "pairs/s", "by events", "batch")
+    titles = ("type", "max diff", "tau-b", "top-1", "nDCG kept", "pairs/s", "batch")
     lines = [
         f"# PyTorch on {report.device}",
         "",
@@ -196,12 +204,15 @@ def write_gpu_report(report: GpuReport, folder: Path) -> Path:
     return folder / f"{name}.md"
 
 
-def gpu_check(recipe: Recipe, context: Context, *, device: str = "cuda") -> GpuReport:
+def gpu_check(
+    recipe: Recipe, context: Context, settings: GpuSettings | None = None, *, device: str = "cuda"
+) -> GpuReport:
     """Score a recipe's pairs with PyTorch on a GPU in float32, float16 and bfloat16, against float32 on the CPU, and time them.
 
     Args:
         recipe: names model and pairs; nothing is built.
         context: told what goes on.
+        settings: batch sizes and passes.
         device: where; other than `cuda` it is for trying the command out.
 
     Raises:
@@ -216,7 +227,9 @@ def gpu_check(recipe: Recipe, context: Context, *, device: str = "cuda") -> GpuR
     with context.progress.stage("model"):
         source = find_source(recipe.model, context.cache)
     machine = this_machine()
-    tuned = tuned_reference(source, recipe.model.max_length, "cpu", pair_set, context)
+    tuned = tuned_reference(
+        source, recipe.model.max_length, "cpu", pair_set, settings=MeasureSettings(), context=context
+    )
     scores = reference_scores(source, tuned, pair_set, context)
     spec = TorchSpec(str(source.folder), recipe.model.max_length, found, 1, 1, machine.n_cores)
     return GpuReport(
@@ -225,5 +238,5 @@ def gpu_check(recipe: Recipe, context: Context, *, device: str = "cuda") -> GpuR
         started_at=context.started_at,
         machine=machine,
         pairs=f"{len(pair_set.pairs)} pairs of {pair_set.name}",
-        rows=measure_types(scores, spec, pair_set, context.progress),
+        rows=measure_types(scores, spec, pair_set, settings or GpuSettings(), context.progress),
     )

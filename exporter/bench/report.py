@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from exporter.bench.measure import ScalingRow
+    from exporter.bench.scaling import ScalingRow
 
 
 FILES = ("bench.json", "bench.md", "bench.png", "bench.svg", "scaling.png", "scaling.svg")

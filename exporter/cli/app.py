@@ -174,8 +174,8 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
         plans = read_plans(folder, manifest)
         report = pipeline.gate(folder) if (folder / REPORT).is_file() else None
         if as_json:
+            from exporter.artifact.files import to_json
             from exporter.artifact.manifest import manifest_json
-            from exporter.report.report import to_json
 
             judged = json.loads(to_json(report)) if report else None
             typer.echo(
@@ -242,8 +242,8 @@ def bench(
         from pydantic import TypeAdapter
 
         from exporter.bench.measure import Bench
-        from exporter.bench.measure import bench as run_bench
         from exporter.bench.report import FILES, markdown, write_bench
+        from exporter.bench.run import bench as run_bench
 
         with watched() as context:
             found = run_bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
@@ -523,17 +523,23 @@ def reference(
 
 @app.command()
 def schema(
-    *, report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False
+    *,
+    report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help="Of manifest.json instead.")] = False,
+    plans: Annotated[bool, typer.Option("--plans", help="Of plans.json instead.")] = False,
 ) -> None:
-    """Print the JSON schema of recipes, for editors, or of reports, for those who read them."""
-    if report:
-        from exporter.report.report import json_schema
-
-        typer.echo(json.dumps(json_schema(), indent=2))
-        return
+    """Print the JSON schema of recipes, for editors, or of a file of an artifact, for those who read it."""
+    from exporter.artifact.files import sealed_schema
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.plans import Plans
     from exporter.recipe.schema import Recipe
+    from exporter.report.report import Report
 
-    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    chosen = [cls for cls, asked in ((Report, report), (Manifest, manifest), (Plans, plans)) if asked]
+    if len(chosen) > 1:
+        raise typer.BadParameter("one of --report, --manifest and --plans")
+    found = sealed_schema(chosen[0]) if chosen else Recipe.model_json_schema()
+    typer.echo(json.dumps(found, indent=2))
 
 
 @app.command()

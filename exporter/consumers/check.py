@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from exporter import worker
 from exporter.artifact.files import FLAT, REPORT, list_files
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.consumers.diagnose import Bound, Scores, bound_of, losses, undo_activation
@@ -38,9 +39,9 @@ from exporter.pairs import load_pair_sets
 from exporter.recipe.schema import Recipe
 from exporter.report.report import Report, read_report
 from exporter.report.table import Table, md_table
+from exporter.runtime import PairTokenizer
 from exporter.runtime.model_file import check_artifact
-from exporter.worker.job import ArtifactSpec, Job
-from exporter.worker.process import run_job
+from exporter.worker.job import ArtifactSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -129,7 +130,8 @@ def check_consumers(
     """
     if unknown := [name for name in only if name not in CONSUMERS]:
         raise RecipeError(f"{unknown[0]!r} is no consumer; they are {', '.join(CONSUMERS)}")
-    probe = pick_pairs(pair_set, folder, manifest.max_length)
+    count = PairTokenizer.load(folder, manifest).count_untruncated
+    probe = pick_pairs(pair_set, count, manifest.max_length)
     rows: list[ConsumerRow] = []
     with (
         progress.stage("consumers", len(only or CONSUMERS)) as step,
@@ -259,8 +261,7 @@ class _Ours:
             # A budget of one token: every pair is a batch of its own.
             n_cores = this_machine().n_cores
             spec = ArtifactSpec(str(self._folders[typeless]), kind, 1, n_cores, 1, numerics=numerics)
-            _, scores = run_job(Job("score", (spec,), self.probe.pairs))
-            assert scores is not None
+            scores = worker.score(spec, self.probe.pairs)
             self._known[key] = scores.astype(np.float64)
         return self._known[key]
 

@@ -1,34 +1,40 @@
-"""Does a pair's score change with the batch it is scored in?"""
+"""How far a pair's score changes with the batch it is scored in. Pure; `scores.py` asks for the scores.
+
+Each pair is scored alone, and in three batch compositions of mixed lengths: whatever plan a user runs lies
+between.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from exporter.pairs import PairSet
-from exporter.worker.job import ArtifactSpec, Call, Job
-from exporter.worker.process import score_job
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-# Whole queries whose pairs are scored in other company too.
-N_COMPANY_QUERIES = 12
-# Pairs a batch there: a padded batch of 512 tokens then takes tens of megabytes.
-COMPANY_PAIRS = 16
-# More than any batch has: nothing is split off.
-_ONE_BATCH = 1 << 30
+    from numpy.typing import NDArray
+
+    from exporter.pairs import PairSet
+
 _SEED = 20_241
 # Of scores; a constant model has none to divide by.
 _SMALLEST_SPREAD = 1e-12
 
+# Batches of positions; a pair may be in several, and the last of its scores counts.
+Composition: TypeAlias = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class BatchInvariance:
-    """What plan and company do to a pair's score, in logits: |difference| of a pair alone and in batches of mixed lengths.
+    """How a pair's score changes with the batch it is scored in: |difference| of alone and batched, logits.
 
-    Each pair is scored alone with all threads in one worker, and under the plan that ships among mixed lengths, in the same
-    company the other way round, and beside the longest pair: whatever plan a user runs lies between. `relative_rms` is the
-    root mean square of the differences over the spread of the scores, as in `LengthBucket`. Of `n_pairs_ordered` orders of two passages
-    of one query that are told apart alone, `n_inversions` turned round in company.
+    Each pair is scored alone with all threads in one worker, and under the plan that ships in three batch
+    compositions: among mixed lengths, in the same batches the other way round, and beside the longest pair.
+    `relative_rms` is the root mean square of the differences over the standard deviation of the scores alone.
+    `n_pairs_ordered` passage pairs of one query are ranked strictly when scored alone, counted once a
+    composition; `n_inversions` of them are reversed or tied when batched.
     """
 
     n_pairs: int
@@ -39,32 +45,38 @@ class BatchInvariance:
     n_inversions: int
 
 
-def batch_invariance(spec: ArtifactSpec, pair_set: PairSet) -> BatchInvariance:
-    """Score pairs alone and in three kinds of company, and compare.
+def compositions(pair_set: PairSet, n_batch: int) -> tuple[Composition, ...]:
+    """Return the batch compositions: mixed lengths, the same reversed, and beside the longest pair.
 
     Args:
-        spec: how the variant is run; its token budget is not kept to, and pairs alone have one worker of all its threads.
         pair_set: whole queries.
+        n_batch: pairs a batch.
     """
     n = len(pair_set.pairs)
     shuffled = np.random.default_rng(_SEED).permutation(n)
-    groups = [shuffled[start : start + COMPANY_PAIRS].tolist() for start in range(0, n, COMPANY_PAIRS)]
+    mixed = [shuffled[start : start + n_batch].tolist() for start in range(0, n, n_batch)]
     longest = max(range(n), key=lambda i: len(pair_set.pairs[i][1]))
-    companies = [
-        groups,
-        [group[::-1] for group in groups],
-        [[*group[:-1], longest, group[-1]] for group in groups],
-    ]
-    calls = tuple(Call(tuple(group), 1) for company in companies for group in company)
-    one_worker = replace(spec, token_budget=1, workers=1, threads=spec.workers * spec.threads)
-    alone = score_job(Job("score", (one_worker,), pair_set.pairs))
-    together = score_job(Job("score", (replace(spec, token_budget=_ONE_BATCH),), pair_set.pairs, calls))
-    start, deltas, n_pairs_ordered, n_inversions = 0, [], 0, 0
-    for company in companies:
-        positions = [i for group in company for i in group]
+    reverse = [batch[::-1] for batch in mixed]
+    beside_longest = [[*batch[:-1], longest, batch[-1]] for batch in mixed]
+    return tuple(tuple(map(tuple, batches)) for batches in (mixed, reverse, beside_longest))
+
+
+def batch_invariance(
+    alone: NDArray[np.float32],
+    batched: Sequence[tuple[Composition, NDArray[np.float32]]],
+    pair_set: PairSet,
+) -> BatchInvariance:
+    """Compare the scores of pairs alone with those in batches; what is not finite is counted elsewhere.
+
+    Args:
+        alone: float32[n_pairs], raw logits of each pair alone.
+        batched: each composition with the scores of its batches, one after the other.
+        pair_set: whole queries.
+    """
+    deltas, n_pairs_ordered, n_inversions = [], 0, 0
+    for composition, in_order in batched:
         scores = alone.copy()
-        scores[positions] = together[start : start + len(positions)]
-        start += len(positions)
+        scores[[i for batch in composition for i in batch]] = in_order
         deltas.append(np.abs(scores - alone)[np.isfinite(scores) & np.isfinite(alone)])
         for rows in (np.flatnonzero(pair_set.query_of == query) for query in range(len(pair_set.query_ids))):
             first, second = np.triu_indices(len(rows), 1)
@@ -72,12 +84,14 @@ def batch_invariance(spec: ArtifactSpec, pair_set: PairSet) -> BatchInvariance:
             after = np.sign(scores[rows][first] - scores[rows][second])
             n_pairs_ordered += int((before != 0).sum())
             n_inversions += int(((before != after) & (before != 0)).sum())
+
     all_deltas = np.concatenate([*deltas, np.zeros(1)])
+    spread = max(float(np.nanstd(alone)), _SMALLEST_SPREAD)
     return BatchInvariance(
-        n_pairs=n,
+        n_pairs=len(pair_set.pairs),
         p99_delta=float(np.percentile(all_deltas, 99)),
         max_delta=float(all_deltas.max()),
-        relative_rms=float(np.sqrt((all_deltas**2).mean()) / max(float(np.nanstd(alone)), _SMALLEST_SPREAD)),
+        relative_rms=float(np.sqrt((all_deltas**2).mean())) / spread,
         n_pairs_ordered=n_pairs_ordered,
         n_inversions=n_inversions,
     )

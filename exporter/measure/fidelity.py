@@ -1,25 +1,20 @@
-"""Does a variant score like its reference: everything about it but its speed, measured the one way `verify` and `selftest` share.
+"""Does a variant score like its reference? All about it but its speed, as `verify` and `selftest` share it.
 
-Averages hide what matters to one user: a pair that scores otherwise in another batch, a length that is cut off wrongly, one query
-that got another's scores. Each is measured here and judged in `gate.py`.
+Averages hide what matters to one user: a pair that scores otherwise in another batch, a length that is cut
+off wrongly, one query that got another's scores. Each is measured here and judged in `gate.py`.
 """
 
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.artifact.manifest import Traits
-from exporter.measure.batch_invariance import (
-    COMPANY_PAIRS,
-    N_COMPANY_QUERIES,
-    BatchInvariance,
-    batch_invariance,
-)
+from exporter.measure.batch_invariance import BatchInvariance, batch_invariance
 from exporter.measure.contents import Contents, read_contents
 from exporter.measure.lengths import (
     SHOWN_CHARACTERS,
@@ -27,15 +22,14 @@ from exporter.measure.lengths import (
     PairScore,
     by_length,
     number,
-    pair,
+    pair_score,
     token_counts,
 )
 from exporter.measure.parity import Parity, compare
 from exporter.measure.quality import Quality, quality
 from exporter.measure.saturation import Saturation, bound_sums
-from exporter.pairs import PairSet, whole_queries
-from exporter.worker.job import ArtifactSpec, Call, Job
-from exporter.worker.process import run_job, score_job
+from exporter.measure.scores import VariantScores, score_variant
+from exporter.pairs import PairSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,13 +37,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exporter.artifact.manifest import Manifest, VariantEntry
+    from exporter.measure.settings import MeasureSettings
+    from exporter.worker.job import ArtifactSpec
 
 _N_WORST_PAIRS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class EngineDefault:
-    """An engine at its own default precision instead of the stated one: parity, and pairs per second of both in one process."""
+    """Accuracy and speed at the engine's own default numerics, with the speed at the pinned ones.
+
+    Both speeds are of one process, one after the other.
+    """
 
     max_abs_diff: float
     kendall_tau: float
@@ -61,8 +60,9 @@ class EngineDefault:
 class Fidelity:
     """One candidate against the reference, but for speed.
 
-    `worst_query` is the text of the query that agrees least. `scores` are the raw logits, in the order of the pair set, None
-    where not finite. `repeat_diff` is the largest |difference|, in logits, between two processes at one plan.
+    `worst_query` is the text of the query that agrees least. `scores` are the raw logits, in the order of the
+    pair set, None where not finite. `repeat_diff` is the largest |difference|, in logits, between two
+    processes at one plan.
     """
 
     kind: str
@@ -84,14 +84,14 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceScores:
-    """What candidates are held against: the pairs, the reference's raw logits, float32[n_pairs], and its weights' bytes."""
+    """The reference's raw logits, float32[n_pairs], of these pairs, and the bytes of its weights."""
 
     pair_set: PairSet
     scores: NDArray[np.float32]
     weights_bytes: int
 
     def picked(self, positions: Sequence[int]) -> ReferenceScores:
-        """Give a part of it, in the order of `positions`."""
+        """Return the scores of a part of the pairs, in the order of `positions`."""
         return ReferenceScores(
             self.pair_set.picked(positions), self.scores[list(positions)], self.weights_bytes
         )
@@ -102,30 +102,64 @@ def measure_fidelity(
     entry: VariantEntry,
     spec: ArtifactSpec,
     expected: ReferenceScores,
+    *,
+    settings: MeasureSettings,
     progress: Callable[[int], None],
 ) -> Fidelity:
-    """Score every pair with a variant, some of them in other company, and compare with the reference.
+    """Score a variant in every way that is compared, and compare.
 
     Args:
         manifest: the artifact's.
         entry: the variant.
         spec: where the artifact is, and how the variant is run.
-        expected: the pairs and what the reference says of them.
+        expected: the pairs and the reference's scores of them.
+        settings: how much is measured.
         progress: called with the number of pairs scored so far.
 
     Raises:
-        BackendError: the engine fails.
+        BackendError: the engine fails, or the files cannot be read.
         ValueError: see `parity.compare`.
     """
-    pair_set, folder = expected.pair_set, Path(spec.folder)
-    scores = score_job(Job("score", (spec,), pair_set.pairs), progress)
-    few = pair_set.picked(whole_queries(pair_set, N_COMPANY_QUERIES))
-    once, again = (score_job(Job("score", (spec,), few.pairs)) for _ in range(2))
-    lengths = token_counts(folder, entry.kind, pair_set.pairs, manifest.max_length)
-    parity = compare(expected.scores, scores, pair_set)
+    folder = Path(spec.folder)
+    scores = score_variant(entry.traits, spec, expected.pair_set, settings, progress)
+    lengths = token_counts(folder, manifest, expected.pair_set.pairs)
+    return compare_scores(manifest, entry, folder, expected, scores=scores, lengths=lengths)
+
+
+def compare_scores(
+    manifest: Manifest,
+    entry: VariantEntry,
+    folder: Path,
+    expected: ReferenceScores,
+    *,
+    scores: VariantScores,
+    lengths: NDArray[np.int64],
+) -> Fidelity:
+    """Compare a variant's scores with the reference's, and read what its files hold.
+
+    Args:
+        manifest: the artifact's.
+        entry: the variant.
+        folder: the artifact.
+        expected: the pairs and the reference's scores of them.
+        scores: the variant's.
+        lengths: int64[n_pairs], see `lengths.token_counts`.
+
+    Raises:
+        BackendError: the files cannot be read.
+        ValueError: see `parity.compare`.
+    """
+    pair_set, theirs, ours = expected.pair_set, expected.scores, scores.every
+    parity = compare(theirs, ours, pair_set)
     worst = pair_set.query_of.tolist().index(pair_set.query_ids.index(parity.worst_query))
     size = manifest.size_bytes(entry)
     model = folder / entry.model
+    saturation = None
+    if entry.traits.weights == "int8":
+        unsaturated = scores.unsaturated
+        saturation = bound_sums(
+            model, None if unsaturated is None else largest_diff(scores.once, unsaturated)
+        )
     return Fidelity(
         kind=entry.kind,
         traits=entry.traits,
@@ -133,38 +167,35 @@ def measure_fidelity(
         size_bytes=size,
         size_ratio=size / expected.weights_bytes,
         contents=read_contents(model),
-        saturation=_saturation(model, spec, few, once) if entry.traits.weights == "int8" else None,
+        saturation=saturation,
         parity=parity,
-        quality=quality(expected.scores, scores, pair_set),
-        lengths=by_length(expected.scores, scores, lengths, manifest.max_length, pair_set),
-        batches=batch_invariance(spec, few),
-        repeat_diff=_largest_diff(once, again),
+        quality=quality(theirs, ours, pair_set),
+        lengths=by_length(theirs, ours, lengths, manifest.max_length, pair_set),
+        batches=batch_invariance(scores.alone, scores.batched, scores.few),
+        repeat_diff=largest_diff(scores.once, scores.again),
         worst_query=textwrap.shorten(pair_set.pairs[worst][0], SHOWN_CHARACTERS, placeholder=" …"),
-        worst_pairs=_worst_pairs(expected.scores, scores, lengths, pair_set),
-        scores=tuple(number(score) for score in scores),
+        worst_pairs=_worst_pairs(theirs, ours, lengths, pair_set),
+        scores=tuple(number(score) for score in ours),
     )
 
 
-def engine_default(spec: ArtifactSpec, expected: ReferenceScores) -> EngineDefault:
-    """Score some whole queries at the engine's own precision, and time it beside the stated one.
+def engine_default(
+    scores: VariantScores, expected: ReferenceScores, default_pairs_per_s: float, pinned_pairs_per_s: float
+) -> EngineDefault | None:
+    """Compare whole queries scored at the engine's own numerics with the reference; None where none were.
 
     Source: https://github.com/openvinotoolkit/openvino/issues/24501 (bf16 where the CPU has it)
+
+    Args:
+        scores: the variant's.
+        expected: the reference's scores of all pairs.
+        default_pairs_per_s: how fast the few were scored at the engine's own numerics.
+        pinned_pairs_per_s: and at the pinned ones, in the same process.
     """
-    positions = whole_queries(expected.pair_set, N_COMPANY_QUERIES)
-    few = expected.pair_set.picked(positions)
-    own = replace(spec, numerics="engine-default")
-    parity = compare(expected.scores[positions], score_job(Job("score", (own,), few.pairs)), few)
-    calls = (Call(tuple(range(len(few.pairs))), 1),)
-    (stated_run, own_run), _ = run_job(Job("time", (spec, own), few.pairs, calls, n_warmup=COMPANY_PAIRS))
-    rates = [len(few.pairs) / run.seconds[0] for run in (stated_run, own_run)]
-    return EngineDefault(parity.max_abs_diff, parity.kendall_tau, rates[1], rates[0])
-
-
-def _saturation(model: Path, spec: ArtifactSpec, few: PairSet, scores: NDArray[np.float32]) -> Saturation:
-    if model.suffix != ".onnx":
-        return bound_sums(model)
-    unsaturated = score_job(Job("score", (replace(spec, numerics="no-saturation"),), few.pairs))
-    return bound_sums(model, _largest_diff(scores, unsaturated))
+    if scores.engine_default is None:
+        return None
+    parity = compare(expected.scores[list(scores.positions)], scores.engine_default, scores.few)
+    return EngineDefault(parity.max_abs_diff, parity.kendall_tau, default_pairs_per_s, pinned_pairs_per_s)
 
 
 def _worst_pairs(
@@ -175,10 +206,10 @@ def _worst_pairs(
 ) -> tuple[PairScore, ...]:
     diff = np.abs(reference - candidate)
     order = np.argsort(-np.where(np.isfinite(diff), diff, np.inf), kind="stable")[:_N_WORST_PAIRS]
-    return tuple(pair(int(i), reference, candidate, lengths, pair_set) for i in order)
+    return tuple(pair_score(int(i), reference, candidate, lengths, pair_set) for i in order)
 
 
-def _largest_diff(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Give the largest |difference| of what is finite on both sides; the rest is counted elsewhere."""
+def largest_diff(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the largest |difference| of what is finite on both sides; the rest is counted elsewhere."""
     finite = np.isfinite(one) & np.isfinite(other)
     return float(np.abs(one[finite].astype(np.float64) - other[finite]).max(initial=0.0))

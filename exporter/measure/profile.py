@@ -11,9 +11,10 @@ from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.errors import BackendError
 from exporter.machine import this_isa
+from exporter.measure.settings import MeasureSettings
 from exporter.measure.workspace import recipe_of
-from exporter.pairs import N_TIMED_PAIRS, load_pair_sets, spread_out
-from exporter.runtime import Plan, Reranker, choose_plan
+from exporter.pairs import Pair, load_pair_sets, spread_out
+from exporter.runtime import PairTokenizer, Plan, Reranker, choose_plan
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """All runs of one operator type. `share` is of all operators' time; `flops` 0 where its products are not known."""
+    """All runs of one operator type; `share` is of all operators' time, `flops` 0 where unknown."""
 
     op: str
     n_runs: int
@@ -34,7 +35,7 @@ class OperatorTime:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Operators of a variant, the slowest first; `wall_s` is the time from text to scores, tokenizing and recording counted."""
+    """Operators of a variant, the slowest first; `wall_s` counts tokenizing and recording too."""
 
     kind: str
     plan: str
@@ -44,7 +45,7 @@ class Profile:
     operators: tuple[OperatorTime, ...]
 
 
-def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) -> Profile:
+def profile_variant(folder: Path, kind: str | None, pairs: Sequence[Pair]) -> Profile:
     """Score pairs with one worker of one thread and add up each operator's time.
 
     Args:
@@ -78,7 +79,7 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, s
                 op, len(of_op), seconds, seconds / total, sum(operation.flops for operation in of_op)
             )
         )
-    n_tokens = sum(len(encoding) for encoding in reranker.tokenize(pairs))
+    n_tokens = int(PairTokenizer.load(folder, manifest).count(pairs).sum())
     slowest_first = tuple(sorted(rows, key=lambda row: -row.seconds))
     return Profile(entry.kind, str(plan), len(pairs), n_tokens, wall_s, slowest_first)
 
@@ -93,4 +94,4 @@ def profile(folder: Path, kind: str | None = None) -> Profile:
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
     pair_set, _ = load_pair_sets(recipe_of(manifest, folder))
-    return profile_variant(folder, kind, spread_out(pair_set, N_TIMED_PAIRS))
+    return profile_variant(folder, kind, spread_out(pair_set, MeasureSettings().n_timed_pairs))

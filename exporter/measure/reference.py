@@ -1,4 +1,4 @@
-"""The PyTorch reference: where it runs, its scores and its best plan, kept so that a second recipe does not pay again."""
+"""The PyTorch reference: where it runs, its scores and its best plan, kept for the next recipe."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import TypeAdapter
 
+from exporter import worker
 from exporter.errors import BackendError, BackendMissing
 from exporter.machine import this_machine
 from exporter.measure.tune import tune_torch
-from exporter.worker.job import Job, TorchSpec
-from exporter.worker.process import run_job
+from exporter.worker.job import TorchSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
     from exporter.context import Context
     from exporter.export.source import Source
+    from exporter.measure.settings import MeasureSettings
     from exporter.pairs import PairSet
 
 
 def device_for(wanted: str) -> str:
-    """Turn `cpu`, `cuda` or `auto` into the device there is.
+    """Return the device that `cpu`, `cuda` or `auto` means here.
 
     Raises:
         BackendMissing: cuda is asked for and torch sees none.
@@ -39,15 +40,25 @@ def device_for(wanted: str) -> str:
     if wanted == "cuda":
         raise BackendMissing(
             f"reference.device is cuda, but torch {torch.__version__} sees no CUDA device; "
-            "use `--set reference.device=cpu`, or install a CUDA build of torch on a machine with an NVIDIA GPU"
+            "use `--set reference.device=cpu`, or a CUDA build of torch on a machine with an NVIDIA GPU"
         )
     return "cpu"
 
 
 def tuned_reference(
-    source: Source, max_length: int, device: str, pair_set: PairSet, context: Context
+    source: Source,
+    max_length: int,
+    device: str,
+    pair_set: PairSet,
+    *,
+    settings: MeasureSettings,
+    context: Context,
 ) -> TorchSpec:
-    """Give the reference at its own best plan on this machine, swept once and remembered."""
+    """Return the reference at its own best plan on this machine, swept once and remembered.
+
+    Raises:
+        BackendError: torch fails.
+    """
     machine = this_machine()
 
     def make(folder: Path) -> None:
@@ -57,6 +68,7 @@ def tuned_reference(
             device,
             pair_set,
             n_cores=machine.n_cores,
+            settings=settings,
             progress=context.progress,
         )
         (folder / "spec.json").write_bytes(TypeAdapter(TorchSpec).dump_json(spec))
@@ -64,6 +76,7 @@ def tuned_reference(
     key = {
         **_key(source, max_length, device, pair_set),
         "n_cores": machine.n_cores,
+        "tried": [settings.torch_batch_sizes, settings.gpu_batch_sizes, settings.n_sweep_pairs],
         "folder": str(source.folder),
     }
     folder, reused = context.cache.get("torch-plan", key, make)
@@ -76,7 +89,7 @@ def tuned_reference(
 def reference_scores(
     source: Source, spec: TorchSpec, pair_set: PairSet, context: Context
 ) -> NDArray[np.float32]:
-    """Give the reference's raw logits, float32[n_pairs], scored once and remembered.
+    """Return the reference's raw logits, float32[n_pairs], scored once and remembered.
 
     Raises:
         BackendError: the reference fails, or gives scores that are not finite.
@@ -84,8 +97,8 @@ def reference_scores(
 
     def make(folder: Path) -> None:
         with context.progress.stage("torch: reference scores", len(pair_set.pairs)) as step:
-            _, scores = run_job(Job("score", (spec,), pair_set.pairs), step)
-        if scores is None or not np.isfinite(scores).all():
+            scores = worker.score(spec, pair_set.pairs, step)
+        if not np.isfinite(scores).all():
             raise BackendError(f"{source.name}: the PyTorch reference gives scores that are not finite")
         buffer = io.BytesIO()  # of a full disk, numpy's own file writing raises an error without a number
         np.save(buffer, scores)

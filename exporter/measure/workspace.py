@@ -1,16 +1,19 @@
-"""Open an artifact for measuring: manifest, recipe, pairs and model, each checked against the others."""
+"""Open an artifact for measuring: manifest, plans, recipe, pairs and model, checked against each other."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from exporter.artifact.manifest import Manifest, VariantEntry, read_manifest
+from exporter.artifact.plans import Plans, read_plans
 from exporter.errors import IntegrityError
 from exporter.export.source import Source, find_source
-from exporter.machine import Machine
+from exporter.machine import Machine, this_machine
 from exporter.pairs import PairSet, load_pair_sets
+from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.runtime import choose_plan
 from exporter.runtime.model_file import check_artifact
@@ -19,33 +22,70 @@ from exporter.worker.job import ArtifactSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exporter.artifact.plans import Plans
     from exporter.context import Context
     from exporter.recipe.schema import Bars
 
 
-def open_artifact(folder: Path, context: Context) -> tuple[Manifest, Recipe, PairSet, Source]:
-    """Read an artifact, check its files, and find the pairs and the model it is measured against."""
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """An artifact, checked, with all that it is measured by."""
+
+    folder: Path
+    manifest: Manifest
+    plans: Plans
+    recipe: Recipe
+    pair_set: PairSet
+    source: Source
+    machine: Machine
+
+    @property
+    def runnable(self) -> tuple[VariantEntry, ...]:
+        """The variants that this CPU can run, in the manifest's order."""
+        return tuple(entry for entry in self.manifest.variants if runs_on(entry.traits, self.machine))
+
+    @property
+    def not_runnable(self) -> tuple[VariantEntry, ...]:
+        """The variants that this CPU cannot run."""
+        return tuple(entry for entry in self.manifest.variants if not runs_on(entry.traits, self.machine))
+
+    @property
+    def bars(self) -> dict[str, Bars]:
+        """The recipe's bars by kind."""
+        return bars_of(self.recipe)
+
+    def spec(self, entry: VariantEntry) -> ArtifactSpec:
+        """Return how a variant is run on this machine."""
+        plan = choose_plan(self.plans.of(entry.kind), self.machine.isa, self.machine.n_cores)
+        return ArtifactSpec(str(self.folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
+
+
+def open_artifact(folder: Path, context: Context) -> Workspace:
+    """Read an artifact, check its files, and find the pairs and the model that it is measured against.
+
+    Raises:
+        RecipeError: the folder is no artifact, or its model or pairs are gone.
+        IntegrityError: its files, or its model, are not what its manifest says.
+    """
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
+    plans = read_plans(folder, manifest)
     recipe = recipe_of(manifest, folder)
     pair_set, _ = load_pair_sets(recipe)
     with context.progress.stage("model"):
-        source = find_source(
-            recipe.model.model_copy(update={"revision": manifest.source.revision}), context.cache
-        )
+        model = recipe.model.model_copy(update={"revision": manifest.source.revision})
+        source = find_source(model, context.cache)
     if source.digest != manifest.source.digest:
         raise IntegrityError(
             f"{source.name} is not the model {folder} was built from; build it again with --replace"
         )
-    return manifest, recipe, pair_set, source
+    return Workspace(folder, manifest, plans, recipe, pair_set, source, this_machine())
 
 
 def recipe_of(manifest: Manifest, folder: Path) -> Recipe:
-    """Give the recipe an artifact was built from.
+    """Return the recipe an artifact was built from.
 
     Raises:
-        IntegrityError: it is none.
+        IntegrityError: the text in the manifest is no recipe.
     """
     try:
         return Recipe.model_validate_json(manifest.recipe)
@@ -53,11 +93,6 @@ def recipe_of(manifest: Manifest, folder: Path) -> Recipe:
         raise IntegrityError(f"{folder}: its manifest's recipe is none: {error.errors()[0]['msg']}") from None
 
 
-def spec_of(folder: Path, entry: VariantEntry, plans: Plans, machine: Machine) -> ArtifactSpec:
-    """Say how a variant is run on this machine."""
-    plan = choose_plan(plans.of(entry.kind), machine.isa, machine.n_cores)
-    return ArtifactSpec(str(folder), entry.kind, plan.workers, plan.threads, plan.token_budget)
-
-
 def bars_of(recipe: Recipe) -> dict[str, Bars]:
+    """Return a recipe's bars by kind."""
     return {variant.kind: variant.bars for variant in recipe.variants}

@@ -1,4 +1,4 @@
-"""The report: every measurement of an artifact with the checks it was held against, as data, JSON and Markdown."""
+"""The report as data, and report.json: every measurement of an artifact with the checks held against it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from exporter.artifact.files import PLANS, REPORT, read_sealed
-from exporter.artifact.manifest import Manifest
+from exporter.artifact.files import PLANS, REPORT, from_python, read_sealed, sealed_schema
+from exporter.artifact.manifest import Manifest, Traits
 from exporter.artifact.plans import PlanEntry, plans_sha256
 from exporter.errors import IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from exporter.measure.run import Measurements
+    from exporter.measure.workspace import Workspace
     from exporter.recipe.schema import Bars
 
 
-# 1: first version. 2: arithmetic against the machine's peak. 3: fidelity with raw scores, lengths, contents, saturation.
-# 4: the field's words, checks under their bars' keys, a kind's traits, the sha256 of plans.json.
+# 4: the field's words, checks under their bars' keys, a kind's traits, the sha256 of plans.json, variants
+# that this CPU cannot run. 3: fidelity with raw scores, lengths, contents, saturation. 2: arithmetic
+# against the machine's peak. 1: first version.
 REPORT_SCHEMA = 4
 
 
@@ -43,7 +46,7 @@ class PairSetInfo:
     labels: tuple[int, ...] | None
 
     def without_texts(self) -> PairSet:
-        """Give the set as far as rankings and labels go; the texts are empty."""
+        """Return the pair set as far as rankings and labels go, with empty texts."""
         labels = None if self.labels is None else np.array(self.labels, np.int64)
         return PairSet(
             self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids
@@ -52,7 +55,7 @@ class PairSetInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceReport:
-    """The PyTorch reference: its raw logits, how fast it is as it comes and at its own best plan, and its latency there."""
+    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there."""
 
     source: str
     revision: str | None
@@ -68,7 +71,8 @@ class ReferenceReport:
 class VariantReport:
     """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
 
-    `plan` is what it was run by; `engine_default` is the engine's, where that may differ from the stated one.
+    `plan` is what the variant was run by; `engine_default` is accuracy and speed at the engine's default
+    numerics, None where these are the pinned ones.
     """
 
     kind: str
@@ -76,7 +80,7 @@ class VariantReport:
     fidelity: Fidelity
     plan: PlanEntry
     throughput: Throughput
-    utilization: Utilization
+    utilization: Utilization | None
     speedup_tuned: Ratio
     speedup_default: Ratio
     latency: tuple[Latency, ...]
@@ -92,8 +96,17 @@ class VariantReport:
 
 
 @dataclass(frozen=True, slots=True)
+class NotJudged:
+    """A variant that the machine of this report cannot run: built, and neither measured nor judged here."""
+
+    kind: str
+    traits: Traits
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """All measurements of one artifact on one machine. A verdict holds for that machine's instruction set only."""
+    """All measurements of one artifact on one machine; a verdict holds for its instruction set only."""
 
     schema: int
     name: str
@@ -105,21 +118,84 @@ class Report:
     pairs: PairSetInfo
     reference: ReferenceReport
     variants: tuple[VariantReport, ...]
+    not_judged: tuple[NotJudged, ...]
     verdict: Outcome
+
+
+def assemble(
+    workspace: Workspace,
+    measured: Measurements,
+    checks: Mapping[str, tuple[Check, ...]],
+    started_at: str,
+) -> Report:
+    """Build the report of an artifact from what was measured and how it was judged.
+
+    Args:
+        workspace: the artifact.
+        measured: all that was measured of it.
+        checks: of every measured variant, by kind.
+        started_at: ISO 8601, UTC.
+    """
+    manifest, source, reference = workspace.manifest, workspace.source, measured.reference
+    rows = tuple(
+        VariantReport(
+            kind=one.kind,
+            facts=one.entry.facts,
+            fidelity=one.fidelity,
+            plan=one.plan,
+            throughput=one.throughput,
+            utilization=one.utilization,
+            speedup_tuned=one.speedup_tuned,
+            speedup_default=one.speedup_default,
+            latency=one.latency,
+            length_speeds=one.length_speeds,
+            engine_default=one.engine_default,
+            checks=checks[one.kind],
+            verdict=outcome(checks[one.kind]),
+        )
+        for one in measured.variants
+    )
+    return Report(
+        schema=REPORT_SCHEMA,
+        name=manifest.name,
+        manifest_root=manifest.root,
+        plans_sha256=plans_sha256(workspace.folder),
+        recipe_digest=manifest.recipe_digest,
+        started_at=started_at,
+        machine=workspace.machine,
+        pairs=pairs_info(workspace.pair_set),
+        reference=ReferenceReport(
+            source=source.name,
+            revision=source.revision,
+            device=reference.device,
+            weights_bytes=source.weights_bytes,
+            default=reference.default,
+            tuned=reference.tuned,
+            latency=reference.latency,
+            scores=tuple(map(float, reference.scores.scores)),
+        ),
+        variants=rows,
+        not_judged=tuple(
+            NotJudged(entry.kind, entry.traits, f"needs a CPU with {' or '.join(entry.traits.cpu_features)}")
+            for entry in workspace.not_runnable
+        ),
+        verdict=outcome(rows),
+    )
 
 
 def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     """Hold a report's measurements against bars again; a kind without bars of its own keeps its old checks.
 
-    The speed-up is taken from the recorded runs anew, so a report says the same as it did, or shows that the rule has changed.
+    The speed-up is computed from the recorded runs anew: a report judged again by the same rules is the
+    same report.
 
     Raises:
         RecipeError: none of the bars is for a variant of the report.
     """
-    if not set(bars) & {row.kind for row in report.variants}:
-        raise RecipeError(
-            f"bars for {', '.join(bars)}, but the report is of {', '.join(r.kind for r in report.variants)}"
-        )
+    kinds = [*(row.kind for row in report.variants), *(row.kind for row in report.not_judged)]
+    if not set(bars) & set(kinds):
+        raise RecipeError(f"bars for {', '.join(bars)}, but the report is of {', '.join(kinds)}")
+
     rows = []
     for row in report.variants:
         if row.kind in bars:
@@ -149,8 +225,8 @@ def read_report(folder: Path, manifest: Manifest) -> Report:
         )
     if report.plans_sha256 != plans_sha256(folder):
         raise IntegrityError(
-            f"{folder / REPORT} was measured with other plans than {folder / PLANS} has, and a plan moves the scores "
-            f"of dynamic int8; run `exporter verify {folder}`"
+            f"{folder / REPORT} was measured with other plans than {folder / PLANS} has, and a plan moves "
+            f"the scores of dynamic int8; run `exporter verify {folder}`"
         )
     return report
 
@@ -168,27 +244,18 @@ def read_report_file(path: Path) -> Report:
     if content.get("schema") != REPORT_SCHEMA:
         raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {REPORT_SCHEMA}")
     try:
-        return TypeAdapter(Report).validate_python(content)
+        return from_python(Report, content)
     except ValidationError as error:
         raise IntegrityError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
 
 
-def to_json(report: Report) -> bytes:
-    """Give the report as JSON, for machines."""
-    return TypeAdapter(Report).dump_json(report, indent=1)
-
-
 def json_schema() -> dict[str, object]:
-    """Give the JSON schema of report.json, its seal included."""
-    schema = TypeAdapter(Report).json_schema()
-    schema["properties"] = {
-        "sha256": {"type": "string", "title": "Sha256 of the canonical JSON of the rest"},
-        **schema["properties"],
-    }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    """Return the JSON schema of report.json, its seal included."""
+    return sealed_schema(Report)
 
 
 def pairs_info(pair_set: PairSet) -> PairSetInfo:
+    """Return what a report holds of a pair set."""
     return PairSetInfo(
         name=pair_set.name,
         digest=pair_set.digest,

@@ -6,14 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.plans import read_plans
 from exporter.errors import RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants
-from exporter.machine import this_machine
 from exporter.measure.fidelity import ReferenceScores, measure_fidelity
 from exporter.measure.lengths import token_counts
 from exporter.measure.reference import device_for, reference_scores, tuned_reference
-from exporter.measure.workspace import bars_of, open_artifact, spec_of
+from exporter.measure.settings import MeasureSettings
+from exporter.measure.workspace import open_artifact
 from exporter.pairs import spread_out, whole_queries
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import default_variant
@@ -28,12 +27,20 @@ if TYPE_CHECKING:
 N_MUTANT_QUERIES = 100
 
 
-def selftest(folder: Path, context: Context, *, kind: str | None = None, n_trials: int = 0) -> SelfTest:
+def selftest(
+    folder: Path,
+    context: Context,
+    settings: MeasureSettings | None = None,
+    *,
+    kind: str | None = None,
+    n_trials: int = 0,
+) -> SelfTest:
     """Try the gate on artifacts that are wrong on purpose, and measure how often it is wrong.
 
     Args:
         folder: a good artifact with an ONNX variant.
         context: told what goes on.
+        settings: how much is measured, and for how long.
         kind: the ONNX variant, by default the first.
         n_trials: of the artifact's speed against itself; 0 tries mutants only.
 
@@ -42,21 +49,22 @@ def selftest(folder: Path, context: Context, *, kind: str | None = None, n_trial
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
     """
-    manifest, recipe, pair_set, source = open_artifact(folder, context)
-    machine = this_machine()
+    settings = settings or MeasureSettings()
+    workspace = open_artifact(folder, context)
+    manifest, recipe, pair_set = workspace.manifest, workspace.recipe, workspace.pair_set
     kinds = [entry.kind for entry in manifest.variants if entry.traits.engine == "onnxruntime"]
     if not kinds or (kind and kind not in kinds):
         raise RecipeError(
             f"{folder} has no ONNX variant {kind or ''}; it has {', '.join(e.kind for e in manifest.variants)}"
         )
     entry = manifest.variant(kind or kinds[0])
-    spec, bars = spec_of(folder, entry, read_plans(folder, manifest), machine), bars_of(recipe)[entry.kind]
+    spec, bars = workspace.spec(entry), workspace.bars[entry.kind]
+    device, source = device_for(recipe.reference.device), workspace.source
     tuned = tuned_reference(
-        source, recipe.model.max_length, device_for(recipe.reference.device), pair_set, context
+        source, recipe.model.max_length, device, pair_set, settings=settings, context=context
     )
-    expected = ReferenceScores(
-        pair_set, reference_scores(source, tuned, pair_set, context), source.weights_bytes
-    )
+    scores = reference_scores(source, tuned, pair_set, context)
+    expected = ReferenceScores(pair_set, scores, source.weights_bytes)
 
     # A file of the other precision, from the same engine: what a mix-up of files would bring.
     other = next(
@@ -76,16 +84,16 @@ def selftest(folder: Path, context: Context, *, kind: str | None = None, n_trial
             context=context,
         )
         few = expected.picked(whole_queries(pair_set, N_MUTANT_QUERIES))
-        n_tokens = token_counts(folder, entry.kind, few.pair_set.pairs, manifest.max_length)
+        n_tokens = token_counts(folder, manifest, few.pair_set.pairs)
         original = Original(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
-        fails, mutants = try_mutants(original, spec, bars, few, context.progress)
+        fails, mutants = try_mutants(original, spec, bars, few, settings=settings, progress=context.progress)
     rates: tuple[Rate, ...] = ()
     rounds: tuple[tuple[Run, Run], ...] = ()
     if n_trials:
-        rates, rounds = try_speeds(spec, pair_set, n_trials, context.progress)
+        rates, rounds = try_speeds(spec, pair_set, n_trials, settings, context.progress)
         if pair_set.labels is not None:
             with context.progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
-                fidelity = measure_fidelity(manifest, entry, spec, expected, step)
+                fidelity = measure_fidelity(manifest, entry, spec, expected, settings=settings, progress=step)
             rates += try_qualities(original, spec, fidelity, expected, context.progress)
     return SelfTest(
         schema=SELFTEST_SCHEMA,
@@ -93,7 +101,7 @@ def selftest(folder: Path, context: Context, *, kind: str | None = None, n_trial
         kind=entry.kind,
         manifest_root=manifest.root,
         started_at=context.started_at,
-        machine=machine,
+        machine=workspace.machine,
         original_fails=fails,
         mutants=mutants,
         rates=rates,

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter import worker
 from exporter.gate import judge, judge_speed, validity_problems
 from exporter.machine import Machine
 from exporter.measure.fidelity import Fidelity, ReferenceScores, measure_fidelity
 from exporter.measure.quality import per_query, retained
-from exporter.measure.rounds import measure
+from exporter.measure.rounds import measure_rounds
 from exporter.measure.speed import MIN_ROUNDS, speedup
-from exporter.pairs import N_TIMED_PAIRS, spread_out
+from exporter.pairs import spread_out
 from exporter.recipe.schema import Bars
 from exporter.selftest.mutants import MUTANTS, NotApplicable, Original, copy_variant, mutate, weaken
-from exporter.worker.job import ArtifactSpec, Job, Run
-from exporter.worker.process import run_job
+from exporter.worker.job import ArtifactSpec, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exporter.gate import Check
+    from exporter.measure.settings import MeasureSettings
     from exporter.pairs import PairSet
     from exporter.progress import Progress
 
@@ -133,7 +134,13 @@ class SelfTest:
 
 
 def try_mutants(
-    original: Original, spec: ArtifactSpec, bars: Bars, expected: ReferenceScores, progress: Progress
+    original: Original,
+    spec: ArtifactSpec,
+    bars: Bars,
+    expected: ReferenceScores,
+    *,
+    settings: MeasureSettings,
+    progress: Progress,
 ) -> tuple[tuple[str, ...], tuple[MutantResult, ...]]:
     """Judge a copy of the artifact, and every mutant of it.
 
@@ -144,6 +151,7 @@ def try_mutants(
         spec: how the variant is run.
         bars: the recipe's.
         expected: the pairs, and what the reference says of them.
+        settings: how much is measured.
         progress: told the number of mutants done.
 
     Returns:
@@ -155,7 +163,12 @@ def try_mutants(
         with tempfile.TemporaryDirectory(prefix="exporter-mutant-") as scratch:
             manifest = copy_variant(original, Path(scratch))
             unchanged = measure_fidelity(
-                manifest, original.entry, replace(spec, folder=scratch), expected, lambda _n: None
+                manifest,
+                original.entry,
+                replace(spec, folder=scratch),
+                expected,
+                settings=settings,
+                progress=lambda _n: None,
             )
             fails = _failed(judge(bars, unchanged, None))
         step(1)
@@ -165,7 +178,12 @@ def try_mutants(
                     manifest, pairs = mutate(mutant, original, Path(scratch))
                     changed = replace(expected, pair_set=pairs)
                     found = measure_fidelity(
-                        manifest, original.entry, replace(spec, folder=scratch), changed, lambda _n: None
+                        manifest,
+                        original.entry,
+                        replace(spec, folder=scratch),
+                        changed,
+                        settings=settings,
+                        progress=lambda _n: None,
                     )
                     results.append(MutantResult(mutant.name, _failed(judge(bars, found, None)), ""))
                 except NotApplicable as why:
@@ -175,7 +193,7 @@ def try_mutants(
 
 
 def try_speeds(
-    spec: ArtifactSpec, pair_set: PairSet, n_trials: int, progress: Progress
+    spec: ArtifactSpec, pair_set: PairSet, n_trials: int, settings: MeasureSettings, progress: Progress
 ) -> tuple[tuple[Rate, ...], tuple[tuple[Run, Run], ...]]:
     """Judge the artifact's speed against itself, live, and now and then against itself slowed down; then replay the rounds.
 
@@ -183,12 +201,13 @@ def try_speeds(
         spec: how the variant is run.
         pair_set: what is scored.
         n_trials: of the artifact against itself.
+        settings: how long a round is.
         progress: told the rounds done.
 
     Returns:
         The rates, live and replayed, and the rounds of the artifact against itself.
     """
-    pairs = spread_out(pair_set, N_TIMED_PAIRS)
+    pairs = spread_out(pair_set, settings.n_timed_pairs)
     slow = {_slower(by): replace(spec, slowdown=by) for by in SLOWDOWNS}
     same: list[tuple[str, bool]] = []
     slowed: dict[str, list[tuple[str, bool]]] = {name: [] for name in slow}
@@ -203,7 +222,15 @@ def try_speeds(
             }
             return frozenset(going | {"reference"} if going else going)
 
-        runs = measure(sides, pairs, progress, baselines=frozenset(), budget_s=_BUDGET_S, unsettled=unsettled)
+        runs = measure_rounds(
+            sides,
+            pairs,
+            settings,
+            progress,
+            baselines=frozenset(),
+            budget_s=_BUDGET_S,
+            unsettled=unsettled,
+        )
         same.append(_verdict_and_alarm(runs["again"], runs["reference"]))
         rounds += zip(runs["reference"], runs["again"], strict=False)
         for name in slow if trial % _SLOW_EVERY == 0 else ():
@@ -241,10 +268,7 @@ def try_qualities(
             if noise not in measured:
                 with tempfile.TemporaryDirectory(prefix="exporter-weak-") as scratch:
                     weaken(original, Path(scratch), noise)
-                    _, scores = run_job(
-                        Job("score", (replace(spec, folder=scratch),), expected.pair_set.pairs)
-                    )
-                assert scores is not None
+                    scores = worker.score(replace(spec, folder=scratch), expected.pair_set.pairs)
                 measured[noise] = per_query(scores, expected.pair_set, labels)[:, 0]
                 step(len(measured) - 1)
             return 1 - float(measured[noise].mean() / theirs.mean())

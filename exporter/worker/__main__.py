@@ -1,7 +1,6 @@
-"""One measurement in a process of its own: `python -m exporter.worker JOB.json RUN.json PARENT_PID`.
+"""The child's side of a worker: `python -m exporter.worker JOB.json RUN.json PARENT_PID`.
 
-`run_job` is the parent's side: it starts the process with its threads pinned and sleeps until it ends. The rest runs in the
-worker. Results go to a file, because libraries print to stdout; stdout carries the number of pairs done.
+Reads a job, does it, and writes runs and scores beside RUN.json; stdout carries the number of pairs done.
 """
 
 from __future__ import annotations
@@ -19,68 +18,49 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.errors import ExporterError
-from exporter.worker.job import Job, PeerSpec, Run
-from exporter.worker.scorers import Scorer, make_scorer
-from exporter.worker.timing import Timed, Timing, run_of
+from exporter.worker.job import PeerSpec, Run, ScoreJob, Scoring, Spec, TimeJob, TurnsJob
+from exporter.worker.process import job_from_json
+from exporter.worker.scorers import Models, make_scorer
+from exporter.worker.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from exporter.pairs import Pair
+    from exporter.worker.job import Job
+    from exporter.worker.scorers import Scorer
+
 _CHUNK_PAIRS = 384  # progress is reported this often
 
 
 def _work(job: Job, folder: Path) -> list[Run]:
-    if job.task == "turns":
-        return _take_turns(job)
-    runs = []
-    models: dict[tuple[str, str], object] = {}
-    for spec in job.specs:
-        started = time.perf_counter()
-        scorer = make_scorer(spec, models)
-        load_s = time.perf_counter() - started
-        if job.task == "score":
-            as_given = isinstance(spec, PeerSpec)
-            parts = [[job.pairs[i] for i in call.positions] for call in job.calls]
-            scores = (
-                np.concatenate([scorer.score(p) for p in parts])
-                if parts
-                else _score_all(scorer, job.pairs, as_given=as_given)
-            )
-            np.save(folder / "scores.npy", scores)
-            runs.append(run_of(scorer, job.pairs, load_s, Timed((0.0,), 0.0, 0.0, 0.0, 0.0, 0.0)))
-            continue
-        scorer.score(job.pairs[: job.n_warmup])
-        for call in job.calls:
-            pairs = [job.pairs[i] for i in call.positions]
-            timing = Timing(scorer, pairs, spec)
-            timing.passes(call.n_passes, job.min_s)
-            runs.append(run_of(scorer, pairs, load_s, timing.finished()))
-    return runs
+    """Do a job; scores go to files in `folder`."""
+    match job:
+        case ScoreJob():
+            models = Models()
+            for i, scoring in enumerate(job.scorings):
+                np.save(folder / f"scores-{i}.npy", _scored(scoring, job.pairs, models))
+            return []
+        case TimeJob():
+            return _timed(job)
+        case TurnsJob():
+            return [_take_turns(job)]
 
 
-def _take_turns(job: Job) -> list[Run]:
-    """Load the one side, pass over the pairs once, then as often as each line on stdin says, until one says `end`."""
-    (spec,) = job.specs
-    started = time.perf_counter()
-    scorer = make_scorer(spec, {})
-    load_s = time.perf_counter() - started
-    started = time.perf_counter()
-    scorer.score(job.pairs)
-    print(f"ready {time.perf_counter() - started}", flush=True)
-    timing = Timing(scorer, job.pairs, spec)
-    while (line := sys.stdin.readline().strip()).isdecimal():
-        timing.passes(int(line))
-        print("passed", flush=True)
-    return [run_of(scorer, job.pairs, load_s, timing.finished())]
+def _scored(scoring: Scoring, pairs: Sequence[Pair], models: Models) -> NDArray[np.float32]:
+    scorer = make_scorer(scoring.spec, models)
+    if not scoring.groups:
+        return _score_all(scorer, pairs, as_given=isinstance(scoring.spec, PeerSpec))
+    return np.concatenate([scorer.score([pairs[i] for i in group]) for group in scoring.groups])
 
 
-def _score_all(scorer: Scorer, pairs: Sequence[tuple[str, str]], *, as_given: bool) -> NDArray[np.float32]:
-    """Score in chunks, of like length unless the order `as_given` matters, and print how far it is."""
-    order = (
-        list(range(len(pairs))) if as_given else sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
-    )
+def _score_all(scorer: Scorer, pairs: Sequence[Pair], *, as_given: bool) -> NDArray[np.float32]:
+    """Score in chunks, of like length unless the order matters, and print how many pairs are done."""
+    order = list(range(len(pairs)))
+    if not as_given:
+        order.sort(key=lambda i: -len(pairs[i][1]))
     scores = np.empty(len(pairs), np.float32)
     for start in range(0, len(order), _CHUNK_PAIRS):
         rows = order[start : start + _CHUNK_PAIRS]
@@ -89,20 +69,55 @@ def _score_all(scorer: Scorer, pairs: Sequence[tuple[str, str]], *, as_given: bo
     return scores
 
 
+def _timed(job: TimeJob) -> list[Run]:
+    runs = []
+    models = Models()
+    for spec in job.specs:
+        scorer, load_s = _loaded(spec, models)
+        scorer.score(job.pairs[: job.n_warmup])
+        for call in job.calls:
+            timing = Timing(scorer, [job.pairs[i] for i in call.positions], spec)
+            timing.passes(call.n_passes, job.min_s)
+            runs.append(timing.run(load_s))
+    return runs
+
+
+def _take_turns(job: TurnsJob) -> Run:
+    """Load the side, pass over the pairs once, then as often as each line on stdin says, until `end`."""
+    scorer, load_s = _loaded(job.spec, Models())
+    started = time.perf_counter()
+    scorer.score(job.pairs)
+    print(f"ready {time.perf_counter() - started}", flush=True)
+
+    timing = Timing(scorer, job.pairs, job.spec)
+    while (line := sys.stdin.readline().strip()).isdecimal():
+        timing.passes(int(line))
+        print("passed", flush=True)
+    return timing.run(load_s)
+
+
+def _loaded(spec: Spec, models: Models) -> tuple[Scorer, float]:
+    """Return a spec's scorer, and the seconds it took to load."""
+    started = time.perf_counter()
+    scorer = make_scorer(spec, models)
+    return scorer, time.perf_counter() - started
+
+
 def main() -> None:
     """Read a job, do it, write the runs."""
     if sys.platform == "linux":  # die with the parent, also when it is killed
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != int(sys.argv[3]):  # it was killed before this worker could ask for that
             return
+
     job_path, run_path = Path(sys.argv[1]), Path(sys.argv[2])
-    job = TypeAdapter(Job).validate_json(job_path.read_bytes())
+    job = job_from_json(job_path.read_bytes())
     try:
-        result: dict[str, object] = {
-            "runs": TypeAdapter(list[Run]).dump_python(_work(job, run_path.parent), mode="json")
-        }
+        runs = _work(job, run_path.parent)
+        result: dict[str, object] = {"runs": TypeAdapter(list[Run]).dump_python(runs, mode="json")}
     except ExporterError as error:
         result = {"error": type(error).__name__, "message": str(error)}
+
     scratch = run_path.with_suffix(".part")
     scratch.write_text(json.dumps(result), encoding="utf-8")
     scratch.replace(run_path)

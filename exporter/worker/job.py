@@ -1,11 +1,14 @@
-"""What a worker is asked and what it answers."""
+"""What a worker is asked and what it answers; values only, written to JSON and back."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
+from pydantic import Field
+
+from exporter.pairs import Pair
 from exporter.runtime.engine import Numerics
 
 Dtype = Literal["float32", "int8"]
@@ -28,7 +31,7 @@ class TorchSpec:
     dtype: TorchDtype = "float32"
 
     def __str__(self) -> str:
-        """Give the plan as people write it."""
+        """Format as `WORKERSxTHREADS, batch N`, after device and type where they are not the usual."""
         where = "" if self.device == "cpu" else f"{self.device}, "
         what = "" if self.dtype == "float32" else f"{self.dtype}, "
         return f"{where}{what}{self.workers}x{self.threads}, batch {self.batch_size}"
@@ -38,7 +41,8 @@ class TorchSpec:
 class ArtifactSpec:
     """A variant of an artifact under a plan, run through `runtime.Reranker`.
 
-    `precision` is the runtime's; `slowdown` is slept after each call, as a share of what it took: a slow-down of known size.
+    `numerics` is the runtime's; `slowdown` is slept after each call, as a share of the time that call took: a
+    slow-down of known size.
     """
 
     folder: str
@@ -50,15 +54,16 @@ class ArtifactSpec:
     slowdown: float = 0.0
 
     def __str__(self) -> str:
-        """Give the plan as people write it."""
+        """Format as `WORKERSxTHREADS, N tokens`."""
         return f"{self.workers}x{self.threads}, {self.token_budget} tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class PeakSpec:
-    """The engine's own matrix product, one for each pair, so large that nothing but arithmetic counts: what a machine can do.
+    """The engine's own matrix product, one for each pair, so large that nothing but arithmetic counts.
 
-    `dtype` is float32, or int8 for unsigned by signed bytes; `peak_flops` counts a product.
+    Measures what a machine can do. `dtype` is float32, or int8 for unsigned by signed bytes; `peak_flops`
+    counts one product.
     """
 
     dtype: Dtype
@@ -66,14 +71,14 @@ class PeakSpec:
     threads: int
 
     def __str__(self) -> str:
-        """Give it as people write it."""
+        """Format as `WORKERSxTHREADS, products of MxKxN`."""
         m, k, n = PEAK_SHAPES[self.dtype]
         return f"{self.workers}x{self.threads}, products of {m}x{k}x{n}"
 
 
 @dataclass(frozen=True, slots=True)
 class PeerSpec:
-    """Another library on the same weights, prepared in `folder`: `batch` pairs at a time, or all candidates of a query."""
+    """Another library on the same weights, prepared in `folder`; `batch` None: a query at a time."""
 
     peer: str
     folder: str
@@ -82,19 +87,45 @@ class PeerSpec:
     threads: int
 
     def __str__(self) -> str:
-        """Give the plan as people write it."""
+        """Format as `batch N`, or `a query a batch`."""
         return f"batch {self.batch}" if self.batch else "a query a batch"
 
 
-Spec = TorchSpec | ArtifactSpec | PeerSpec | PeakSpec
-# The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a quarter slower.
+Spec: TypeAlias = TorchSpec | ArtifactSpec | PeerSpec | PeakSpec
+# The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a
+# quarter slower.
 PEAK_SHAPES = {"float32": (256, 1536, 384), "int8": (128, 4096, 512)}
 PEAK_DTYPES: tuple[Dtype, ...] = ("float32", "int8")
 
 
 def peak_flops(dtype: Dtype) -> int:
-    """Count the multiplications and additions of one product of `PeakSpec`."""
+    """Return the multiplications and additions of one product of `PeakSpec`."""
     return 2 * math.prod(PEAK_SHAPES[dtype])
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Scores wanted of one spec: of groups of a job's pairs, by position, each given to the spec together.
+
+    Without groups all pairs are scored, in chunks of like length.
+    """
+
+    spec: Spec
+    groups: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """Score pairs, one scoring after the other in one process."""
+
+    pairs: tuple[Pair, ...]
+    scorings: tuple[Scoring, ...]
+    task: Literal["score"] = "score"
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """What is loaded, in order."""
+        return tuple(scoring.spec for scoring in self.scorings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,30 +137,44 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a worker does with each of `specs`.
+class TimeJob:
+    """Time each call with each spec, after a warm-up on `n_warmup` pairs, `min_s` seconds at least."""
 
-    `score`: give the scores of all pairs, or, where there are `calls`, of each call's, one call after the other. `time`: warm
-    up on the first `n_warmup` pairs, then time each of `calls`, whose passes go on until `min_s` seconds.
-    """
-
-    task: Literal["score", "time", "turns"]
+    pairs: tuple[Pair, ...]
     specs: tuple[Spec, ...]
-    pairs: tuple[tuple[str, str], ...]
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Call, ...]
     n_warmup: int = 0
     min_s: float = 0.0
+    task: Literal["time"] = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsJob:
+    """Time passes over all pairs with one spec, as many as each line on the worker's stdin asks for."""
+
+    pairs: tuple[Pair, ...]
+    spec: Spec
+    task: Literal["turns"] = "turns"
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """What is loaded."""
+        return (self.spec,)
+
+
+Job: TypeAlias = Annotated[ScoreJob | TimeJob | TurnsJob, Field(discriminator="task")]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """What one worker measured with one spec. Raw seconds, never averages.
 
-    `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the processor time
-    over wall time and cores of the timed passes, 0...1; `cpu_contention` how much of the cores it was to use others had meanwhile,
-    0...1: other processes, or the host of a virtual machine, `steal` the host's part of it; `clock` is how often a second a
-    fixed piece of arithmetic was done on one core before and after, the mean: it falls when the CPU gets slower; `tokenize_s`
-    is the tokenizer's part of one pass; `load_s` includes importing the engine.
+    `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the
+    processor time over wall time and cores of the timed passes, 0...1. `cpu_contention` is the share of the
+    cores it was to use that others had meanwhile, 0...1: other processes, or the host of a virtual machine;
+    `steal` is the host's part of it. `clock` is how often a second a fixed piece of arithmetic was done on
+    one core, the mean of before and after: it falls when the CPU gets slower. `tokenize_s` is the tokenizer's
+    part of one pass. `load_s` includes importing the engine and hashing the model's files.
     """
 
     n_pairs: int
@@ -142,5 +187,4 @@ class Run:
     cpu_contention: float
     steal: float
     clock: float
-    device_s: float
     peak_rss_bytes: int

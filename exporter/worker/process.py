@@ -1,4 +1,7 @@
-"""The parent's side: start a worker with its threads pinned, sleep until it ends, and read what it left."""
+"""The parent's side of a worker: start it with its threads pinned, sleep until it ends, read its results.
+
+Results go to files, because libraries print to stdout; the worker's stdout carries how far it is.
+"""
 
 from __future__ import annotations
 
@@ -17,75 +20,113 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, ExporterError
-from exporter.worker.job import Job, Run, Spec
+from exporter.worker.job import Job, Run, ScoreJob, Scoring, Spec, TimeJob, TurnsJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
+    from exporter.pairs import Pair
 
-def score_job(job: Job, progress: Callable[[int], None] = lambda _n: None) -> NDArray[np.float32]:
-    _, scores = run_job(job, progress)
-    assert scores is not None
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# How long a big model takes nobody knows, but a worker that works uses a processor: one that uses less than a
+# second of it in this time hangs, and is killed.
+_HUNG_S = 300.0
+_JOB: TypeAdapter[Job] = TypeAdapter(Job)
+_RUNS = TypeAdapter(tuple[Run, ...])
+
+
+def _unwatched(_n_done: int) -> None:
+    pass
+
+
+def score(
+    spec: Spec,
+    pairs: tuple[Pair, ...],
+    progress: Callable[[int], None] = _unwatched,
+    *,
+    hung_s: float = _HUNG_S,
+) -> NDArray[np.float32]:
+    """Score pairs in a new process.
+
+    Args:
+        spec: who scores, and how.
+        pairs: (query, passage) texts.
+        progress: called with the number of pairs scored so far.
+        hung_s: seconds without a second of processor time after which the worker is stopped.
+
+    Returns:
+        float32[n_pairs], in the order of the pairs.
+
+    Raises:
+        BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they
+            are.
+    """
+    (scores,) = score_each(ScoreJob(pairs, (Scoring(spec),)), progress, hung_s=hung_s)
     return scores
 
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# How long a big model takes nobody knows, but a worker that works uses a processor: one that uses less than a second of it in
-# so long hangs, and is killed.
-_HUNG_S = 300.0
-
-
-def run_job(
-    job: Job, progress: Callable[[int], None] = lambda _n: None
-) -> tuple[tuple[Run, ...], NDArray[np.float32] | None]:
-    """Run a job in a new process and sleep until it ends.
+def score_each(
+    job: ScoreJob, progress: Callable[[int], None] = _unwatched, *, hung_s: float = _HUNG_S
+) -> tuple[NDArray[np.float32], ...]:
+    """Score pairs in one new process, by each of a job's scorings in turn.
 
     Args:
-        job: what to do; all its specs ask for one number of threads.
-        progress: called with the number of pairs scored so far.
+        job: what to score; the process has the first spec's number of threads, which matters to torch only.
+        progress: called with the number of pairs scored so far by a scoring without groups.
+        hung_s: see `score`.
 
     Returns:
-        One run per spec and call, and, if the task is `score`, float32 of the last spec: of the pairs, or of its calls' pairs.
+        float32 for each scoring: of all pairs, or of its groups' pairs, one group after the other.
 
     Raises:
-        BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they are.
+        BackendError: see `score`.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix="exporter-job-") as scratch:
-            return _run_in(Path(scratch), job, progress)
-    except OSError as error:
-        raise _no_room(error) from error
-
-
-def _run_in(
-    scratch: Path, job: Job, progress: Callable[[int], None]
-) -> tuple[tuple[Run, ...], NDArray[np.float32] | None]:
-    with _Process(scratch, job) as process:
+    with _scratch() as scratch, _Process(scratch, job, hung_s) as process:
         while line := process.read_line():
             if line.startswith("done ") and line[5:].strip().isdecimal():
                 progress(int(line[5:]))
-        runs = process.result()
-    scores_path = scratch / "scores.npy"
-    return runs, np.load(scores_path, allow_pickle=False) if scores_path.is_file() else None
+        process.result()
+        return tuple(
+            np.load(scratch / f"scores-{i}.npy", allow_pickle=False) for i in range(len(job.scorings))
+        )
+
+
+def time(job: TimeJob, *, hung_s: float = _HUNG_S) -> tuple[Run, ...]:
+    """Time calls in a new process.
+
+    Args:
+        job: what to time; all its specs ask for one number of threads.
+        hung_s: see `score`.
+
+    Returns:
+        One run per spec and call, the calls of a spec one after the other.
+
+    Raises:
+        BackendError: see `score`.
+    """
+    with _scratch() as scratch, _Process(scratch, job, hung_s) as process:
+        while process.read_line():
+            pass
+        return process.result()
 
 
 class TimedWorker:
-    """A worker that times passes when it is told to, so that several can take turns; a context manager that ends it.
+    """A worker driven turn by turn, so that several can alternate; a context manager that ends the worker.
 
-    `warm_s` is what a first pass took, which is not counted.
+    `warm_s` is what a first pass took, in seconds; it is not counted.
     """
 
-    def __init__(self, spec: Spec, pairs: tuple[tuple[str, str], ...]) -> None:
-        """Start it, and wait until it has loaded its side and passed over the pairs once.
+    def __init__(self, spec: Spec, pairs: tuple[Pair, ...], *, hung_s: float = _HUNG_S) -> None:
+        """Start the worker, and wait until it has loaded its side and passed over the pairs once.
 
         Raises:
-            BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they are.
+            BackendError: see `score`.
         """
         try:
             self._scratch = tempfile.TemporaryDirectory(prefix="exporter-job-")
-            self._process = _Process(Path(self._scratch.name), Job("turns", (spec,), pairs))
+            self._process = _Process(Path(self._scratch.name), TurnsJob(pairs, spec), hung_s)
         except OSError as error:
             raise _no_room(error) from error
         try:
@@ -95,7 +136,7 @@ class TimedWorker:
             raise
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return the worker itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,19 +145,19 @@ class TimedWorker:
         self._scratch.cleanup()
 
     def passes(self, n: int) -> None:
-        """Let it pass over the pairs so often, and sleep until it has.
+        """Run `n` passes over the pairs and block until they finish.
 
         Raises:
-            BackendError: it failed, or hung.
+            BackendError: the worker failed, or hung.
         """
         self._process.write_line(str(n))
         self._answer("passed")
 
     def end(self) -> Run:
-        """Give what it measured; it ends.
+        """Return what the worker measured; the worker ends.
 
         Raises:
-            BackendError: it failed.
+            BackendError: the worker failed.
         """
         self._process.write_line("end")
         while self._process.read_line():
@@ -128,8 +169,22 @@ class TimedWorker:
         while line := self._process.read_line():
             if line.startswith(word):
                 return line.removeprefix(word).strip()
-        self._process.result()  # says what went wrong
+        self._process.result()  # raises what went wrong
         raise BackendError(f"a worker did not answer ({word})")
+
+
+def job_from_json(raw: bytes) -> Job:
+    """Read a job as the parent wrote it."""
+    return _JOB.validate_json(raw)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="exporter-job-") as scratch:
+            yield Path(scratch)
+    except OSError as error:
+        raise _no_room(error) from error
 
 
 def _no_room(error: OSError) -> BackendError:
@@ -139,11 +194,11 @@ def _no_room(error: OSError) -> BackendError:
 
 
 class _Process:
-    """A started worker: lines to it and from it, and its result. It is watched while it is waited for, and killed in the end."""
+    """A started worker: its lines and its result; watched while it is waited for, killed in the end."""
 
-    def __init__(self, scratch: Path, job: Job) -> None:
+    def __init__(self, scratch: Path, job: Job, hung_s: float) -> None:
         job_path, self._run_path, self._job = scratch / "job.json", scratch / "run.json", job
-        job_path.write_bytes(TypeAdapter(Job).dump_json(job))
+        job_path.write_bytes(_JOB.dump_json(job))
         command = [
             sys.executable,
             "-m",
@@ -156,12 +211,13 @@ class _Process:
             **os.environ,
             **dict.fromkeys(_THREAD_VARIABLES, str(job.specs[0].threads)),
             "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(scratch / "hf"),  # what a library keeps of one folder must not stand for another
             "TRANSFORMERS_VERBOSITY": "error",
             "TOKENIZERS_PARALLELISM": "true",
             "PYTHONUNBUFFERED": "1",
         }
         self._log = (scratch / "stderr").open("w+", encoding="utf-8")
-        self._hung = threading.Event()
+        self._hung, self._hung_s = threading.Event(), hung_s
         self._worker = subprocess.Popen(
             command,
             env=environment,
@@ -181,53 +237,58 @@ class _Process:
         self._log.close()
 
     def write_line(self, text: str) -> None:
-        """Tell it something; one that has died says so when it is asked for its answer."""
+        """Write a line to the worker; one that has died reports so when it is asked for its answer."""
         assert self._worker.stdin is not None
         with suppress(BrokenPipeError):
             self._worker.stdin.write(f"{text}\n")
             self._worker.stdin.flush()
 
     def read_line(self) -> str:
-        """Wait for its next line; empty when it has ended."""
+        """Wait for the worker's next line; empty when it has ended."""
         assert self._worker.stdout is not None
-        with _killed_when_hung(self._worker, self._hung):
+        with _killed_when_hung(self._worker, self._hung, self._hung_s):
             return self._worker.stdout.readline()
 
     def result(self) -> tuple[Run, ...]:
-        """Give what it left when it ended, or raise what went wrong."""
+        """Return the runs that the worker left when it ended, or raise what went wrong."""
         self._worker.wait()
         job = self._job
         self._log.seek(0)
         tail = self._log.read()[-4000:]
+        what = f"({job.task}, {job.specs[0]})"
         if self._hung.is_set():
-            raise BackendError(
-                f"a worker hung and was stopped ({job.task}, {job.specs[0]}); run the same command again:\n{tail}"
-            )
+            raise BackendError(f"a worker hung and was stopped {what}; run the same command again:\n{tail}")
         if not self._run_path.is_file():
-            raise BackendError(
-                f"a worker ended with {self._worker.returncode} ({job.task}, {job.specs[0]}):\n{tail}"
-            )
+            raise BackendError(f"a worker ended with {self._worker.returncode} {what}:\n{tail}")
+
         result = json.loads(self._run_path.read_text(encoding="utf-8"))
         if "error" in result:
             kind = next(k for k in _error_classes() if k.__name__ == result["error"])
             raise kind(result["message"])
-        return TypeAdapter(tuple[Run, ...]).validate_python(result["runs"])
+        return _RUNS.validate_python(result["runs"])
 
 
 @contextmanager
-def _killed_when_hung(worker: subprocess.Popen[str], hung: threading.Event) -> Iterator[None]:
-    """Look after a worker that is waited for; set an event, and kill it, when it hangs."""
+def _killed_when_hung(worker: subprocess.Popen[str], hung: threading.Event, hung_s: float) -> Iterator[None]:
+    """Watch a worker that is waited for; set an event, and kill it, when it hangs."""
     import psutil
 
     ended = threading.Event()
 
+    def used_s() -> float:
+        process = psutil.Process(worker.pid)
+        family = [process, *process.children(recursive=True)]  # a worker may wait for a program of its own
+        return float(sum(sum(one.cpu_times()[:2]) for one in family))
+
     def watch() -> None:
         used = -math.inf
-        while not ended.wait(_HUNG_S):
+        while not ended.wait(hung_s):
             try:
-                before, used = used, sum(psutil.Process(worker.pid).cpu_times()[:2])
+                before, used = used, used_s()
             except psutil.NoSuchProcess:
-                return
+                if worker.poll() is not None:
+                    return
+                continue
             if used - before < 1.0:
                 hung.set()
                 worker.kill()

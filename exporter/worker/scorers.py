@@ -1,8 +1,9 @@
-"""How each side scores pairs inside a worker."""
+"""How each side scores pairs inside a worker: one class a spec."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,17 +15,41 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from sentence_transformers import CrossEncoder
+
+    from exporter.libraries.peers import Score
+    from exporter.pairs import Pair
 
 
 class Scorer(Protocol):
-    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]: ...
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]: ...
+    """A loaded side."""
+
+    def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        """Return float32[n_pairs], in the order of the pairs."""
+        ...
+
+    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
+        """Return each pair's tokens, special ones counted; 0 where the side keeps them to itself."""
+        ...
 
 
-def make_scorer(spec: Spec, models: dict[tuple[str, str], object]) -> Scorer:
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What several specs of one job share, so that it is loaded once."""
+
+    torch: dict[tuple[str, str, str], CrossEncoder] = field(default_factory=dict)
+    peers: dict[tuple[str, str], Score] = field(default_factory=dict)
+
+
+def make_scorer(spec: Spec, models: Models) -> Scorer:
+    """Load the side that a spec describes.
+
+    Raises:
+        ExporterError: the side's own library cannot load it.
+    """
     match spec:
         case TorchSpec():
-            return Torch(spec, models)
+            return _Torch(spec, models)
         case ArtifactSpec():
             return _Artifact(spec)
         case PeerSpec():
@@ -34,6 +59,8 @@ def make_scorer(spec: Spec, models: dict[tuple[str, str], object]) -> Scorer:
 
 
 class _Artifact:
+    """A variant, through the runtime that a user runs."""
+
     def __init__(self, spec: ArtifactSpec) -> None:
         from exporter.runtime import Plan, Reranker
 
@@ -41,14 +68,14 @@ class _Artifact:
         self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan, numerics=spec.numerics)
         self.score = self._reranker.score
 
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
         return [len(encoding) for encoding in self._reranker.tokenize(pairs)]
 
 
-class Torch:
-    """`CrossEncoder.predict`, raw logits. `device_s` adds up what a GPU took, between events on its own stream."""
+class _Torch:
+    """`CrossEncoder.predict`, raw logits."""
 
-    def __init__(self, spec: TorchSpec, models: dict[tuple[str, str], object]) -> None:
+    def __init__(self, spec: TorchSpec, models: Models) -> None:
         import torch
         from sentence_transformers import CrossEncoder
 
@@ -57,9 +84,9 @@ class Torch:
         # Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        key = (spec.folder, f"{spec.device} {spec.dtype}")
-        if key not in models:
-            models[key] = CrossEncoder(
+        key = (spec.folder, spec.device, spec.dtype)
+        if key not in models.torch:
+            models.torch[key] = CrossEncoder(
                 spec.folder,
                 max_length=spec.max_length,
                 device=spec.device,
@@ -69,48 +96,44 @@ class Torch:
                 local_files_only=True,
                 trust_remote_code=False,
             )
-        model = models[key]
-        assert isinstance(model, CrossEncoder)
-        self._model, self._spec = model, spec
+        self._model, self._spec = models.torch[key], spec
         self._pool = ThreadPoolExecutor(spec.workers)
         self._on_gpu = spec.device.startswith("cuda")
-        self.device_s = 0.0
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+    def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
         if self._on_gpu:
             return self._synchronised(pairs)
         if self._spec.workers == 1:
             return self._predict(pairs)
+
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
         parts = [order[w :: self._spec.workers] for w in range(self._spec.workers)]
+        parts = [part for part in parts if part]
         scores = np.empty(len(pairs), np.float32)
-        done = self._pool.map(self._predict, ([pairs[i] for i in part] for part in parts if part))
-        for part, values in zip([part for part in parts if part], done, strict=True):
+        done = self._pool.map(self._predict, ([pairs[i] for i in part] for part in parts))
+        for part, values in zip(parts, done, strict=True):
             scores[part] = values
         return scores
 
-    def _synchronised(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Score with nothing left running on the GPU before or after, so that a clock around this tells the truth.
+    def _synchronised(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        """Score with nothing running on the GPU before or after, so that a clock around the call is right.
 
         Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#asynchronous-execution
         """
         import torch
 
-        started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
-        started.record()
         scores = self._predict(pairs)
-        ended.record()
         torch.cuda.synchronize()
-        self.device_s += started.elapsed_time(ended) / 1000
         return scores
 
-    def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+    def _predict(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
         texts = [list(pair) for pair in pairs]
         scores = self._model.predict(texts, batch_size=self._spec.batch_size, show_progress_bar=False)
         return np.asarray(scores, np.float32)
 
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
+        # The library's own tokenizer and not ours: the time that it takes is part of the side.
         encoded = self._model.tokenizer(
             [q for q, _ in pairs], [p for _, p in pairs], truncation=True, max_length=self._spec.max_length
         )
@@ -118,20 +141,21 @@ class Torch:
 
 
 class _Peer:
-    def __init__(self, spec: PeerSpec, models: dict[tuple[str, str], object]) -> None:
+    """Another library, as `libraries.peers` loads it."""
+
+    def __init__(self, spec: PeerSpec, models: Models) -> None:
         from exporter.libraries.peers import PEERS
 
         key = (spec.peer, spec.folder)
-        if key not in models:  # both settings of a peer run one model
-            models[key] = PEERS[spec.peer].load(Path(spec.folder))
-        self._score, self._spec = models[key], spec
+        if key not in models.peers:  # both settings of a peer run one model
+            models.peers[key] = PEERS[spec.peer].load(Path(spec.folder))
+        self._score, self._batch = models.peers[key], spec.batch
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        assert callable(self._score)
-        return np.asarray(self._score(pairs, self._spec.batch), np.float32)
+    def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        return np.asarray(self._score(pairs, self._batch), np.float32)
 
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        return [0] * len(pairs)  # its own affair; ours say how many there are
+    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
+        return [0] * len(pairs)  # peers tokenize internally; token counts come from our side
 
 
 class _Peak:
@@ -145,19 +169,14 @@ class _Peak:
         rng = np.random.default_rng(0)
         if spec.dtype == "int8":
             # Weights of 7 bits: where there is no VNNI, these are what an artifact has.
-            weights, op, kinds = (
-                rng.integers(-64, 64, (k, n), np.int8),
-                "MatMulInteger",
-                (TensorProto.UINT8, TensorProto.INT32),
-            )
+            weights, op = rng.integers(-64, 64, (k, n), np.int8), "MatMulInteger"
+            kinds = (TensorProto.UINT8, TensorProto.INT32)
             self._feed = {"a": rng.integers(0, 256, (m, k), np.uint8)}
         else:
-            weights, op, kinds = (
-                rng.random((k, n), np.float32),
-                "MatMul",
-                (TensorProto.FLOAT, TensorProto.FLOAT),
-            )
+            weights, op = rng.random((k, n), np.float32), "MatMul"
+            kinds = (TensorProto.FLOAT, TensorProto.FLOAT)
             self._feed = {"a": rng.random((m, k), np.float32)}
+
         graph = helper.make_graph(
             [helper.make_node(op, ["a", "b"], ["c"])],
             "peak",
@@ -173,9 +192,9 @@ class _Peak:
         )
         self._pool = ThreadPoolExecutor(spec.workers)
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+    def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
         list(self._pool.map(lambda _pair: self._session.run(None, self._feed), pairs))
         return np.zeros(len(pairs), np.float32)
 
-    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
         return [0] * len(pairs)

@@ -1,0 +1,289 @@
+"""Measure an artifact: from its files to every number of its report, without an opinion on any.
+
+Scores first, then speed in rounds of all sides together, then latency and speed by length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from exporter import worker
+from exporter.artifact.plans import PlanEntry, write_plans
+from exporter.measure.fidelity import (
+    EngineDefault,
+    Fidelity,
+    ReferenceScores,
+    compare_scores,
+    engine_default,
+)
+from exporter.measure.lengths import positions_by_length, token_counts
+from exporter.measure.reference import device_for, reference_scores, tuned_reference
+from exporter.measure.rounds import measure_latency, measure_lengths, measure_rounds
+from exporter.measure.scores import VariantScores, score_variant
+from exporter.measure.speed import (
+    Latency,
+    LengthSpeed,
+    Ratio,
+    Throughput,
+    Utilization,
+    pool,
+    speedup,
+    utilization,
+)
+from exporter.measure.tune import default_torch, with_plans
+from exporter.pairs import spread_out
+from exporter.worker.job import PEAK_DTYPES, ArtifactSpec, Call, PeakSpec, Run, Spec, TimeJob, TorchSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from exporter.artifact.manifest import VariantEntry
+    from exporter.context import Context
+    from exporter.measure.settings import MeasureSettings
+    from exporter.measure.workspace import Workspace
+
+    # Asked with the candidates' runs by kind and the tuned reference's; names the kinds to measure on.
+    Unsettled = Callable[[Mapping[str, Sequence[Run]], Sequence[Run]], frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of those timed beside each other: the reference in two ways, a variant, the machine's own peak."""
+
+    role: Literal["torch", "variant", "peak"]
+    name: str
+
+    def __str__(self) -> str:
+        """Format as reports name the side."""
+        return self.name if self.role == "variant" else f"{self.role} {self.name}"
+
+
+DEFAULT, TUNED = Side("torch", "default"), Side("torch", "tuned")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceMeasurement:
+    """The PyTorch reference: device, scores, and speed with default arguments and at its own best plan."""
+
+    device: str
+    scores: ReferenceScores
+    default: Throughput
+    tuned: Throughput
+    latency: tuple[Latency, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VariantMeasurement:
+    """Everything measured of one variant; `plan` is what it was run by."""
+
+    entry: VariantEntry
+    plan: PlanEntry
+    fidelity: Fidelity
+    throughput: Throughput
+    utilization: Utilization | None
+    speedup_tuned: Ratio
+    speedup_default: Ratio
+    latency: tuple[Latency, ...]
+    length_speeds: tuple[LengthSpeed, ...]
+    engine_default: EngineDefault | None
+
+    @property
+    def kind(self) -> str:
+        """The variant's kind."""
+        return self.entry.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Everything measured of an artifact on one machine."""
+
+    reference: ReferenceMeasurement
+    variants: tuple[VariantMeasurement, ...]
+
+
+def measure(
+    workspace: Workspace, settings: MeasureSettings, context: Context, unsettled: Unsettled
+) -> Measurements:
+    """Measure every variant of an artifact that this CPU can run against the PyTorch reference.
+
+    Plans that were not measured on a machine like this before are swept first, and kept in the artifact.
+
+    Args:
+        workspace: the artifact.
+        settings: how much is measured, and for how long.
+        context: told what goes on; its cache keeps what the reference scored.
+        unsettled: decides after each round which variants' speed-ups are not known well enough yet.
+
+    Raises:
+        BackendError, BackendMissing: the reference or an engine fails.
+    """
+    workspace = _planned(workspace, settings, context)
+    tuned, expected, device = _reference(workspace, settings, context)
+    specs = {entry.kind: workspace.spec(entry) for entry in workspace.runnable}
+    scores = _scores(workspace, specs, expected, settings, context)
+    runs = _rounds(workspace, specs, tuned, settings=settings, context=context, unsettled=unsettled)
+    n_tokens = token_counts(workspace.folder, workspace.manifest, workspace.pair_set.pairs)
+    buckets = positions_by_length(n_tokens, workspace.manifest.max_length)
+    latency, by_length = _calls(workspace, specs, tuned, buckets, settings=settings, context=context)
+    defaults = _engine_defaults(specs, scores, expected, settings)
+
+    peaks = {dtype: runs[Side("peak", dtype)] for dtype in PEAK_DTYPES}
+    variants = []
+    for entry in workspace.runnable:
+        kind, side = entry.kind, Side("variant", entry.kind)
+        variants.append(
+            VariantMeasurement(
+                entry=entry,
+                plan=_plan_here(workspace, kind),
+                fidelity=compare_scores(
+                    workspace.manifest,
+                    entry,
+                    workspace.folder,
+                    expected,
+                    scores=scores[kind],
+                    lengths=n_tokens,
+                ),
+                throughput=pool(kind, str(specs[kind]), runs[side]),
+                utilization=utilization(entry.traits, entry.flop_count, runs[side], peaks),
+                speedup_tuned=speedup(runs[side], runs[TUNED]),
+                speedup_default=speedup(runs[side], runs[DEFAULT]),
+                latency=latency[side],
+                length_speeds=tuple(
+                    LengthSpeed(name, len(buckets[name]), rate, rate / by_length[TUNED][name])
+                    for name, rate in by_length[side].items()
+                ),
+                engine_default=defaults.get(kind),
+            )
+        )
+    default = default_torch(tuned, workspace.machine.n_cores)
+    reference = ReferenceMeasurement(
+        device=device,
+        scores=expected,
+        default=pool(str(DEFAULT), str(default), runs[DEFAULT]),
+        tuned=pool(str(TUNED), str(tuned), runs[TUNED]),
+        latency=latency[TUNED],
+    )
+    return Measurements(reference, tuple(variants))
+
+
+def _planned(workspace: Workspace, settings: MeasureSettings, context: Context) -> Workspace:
+    """Sweep what was not swept on a machine like this, and keep the plans beside the manifest."""
+    plans = with_plans(
+        workspace.plans,
+        [entry.kind for entry in workspace.runnable],
+        workspace.folder,
+        workspace.pair_set,
+        machine=workspace.machine,
+        settings=settings,
+        progress=context.progress,
+    )
+    if plans != workspace.plans:
+        write_plans(plans, workspace.folder)
+    return replace(workspace, plans=plans)
+
+
+def _plan_here(workspace: Workspace, kind: str) -> PlanEntry:
+    here = (workspace.machine.isa, workspace.machine.n_cores)
+    return next(plan for plan in workspace.plans.of(kind) if (plan.isa, plan.n_cores) == here)
+
+
+def _reference(
+    workspace: Workspace, settings: MeasureSettings, context: Context
+) -> tuple[TorchSpec, ReferenceScores, str]:
+    recipe, source, pair_set = workspace.recipe, workspace.source, workspace.pair_set
+    device = device_for(recipe.reference.device)
+    tuned = tuned_reference(
+        source, recipe.model.max_length, device, pair_set, settings=settings, context=context
+    )
+    scores = reference_scores(source, tuned, pair_set, context)
+    return tuned, ReferenceScores(pair_set, scores, source.weights_bytes), device
+
+
+def _scores(
+    workspace: Workspace,
+    specs: Mapping[str, ArtifactSpec],
+    expected: ReferenceScores,
+    settings: MeasureSettings,
+    context: Context,
+) -> dict[str, VariantScores]:
+    found = {}
+    for entry in workspace.runnable:
+        with context.progress.stage(f"{entry.kind}: scores", len(expected.pair_set.pairs)) as step:
+            found[entry.kind] = score_variant(
+                entry.traits, specs[entry.kind], expected.pair_set, settings, step
+            )
+    return found
+
+
+def _rounds(
+    workspace: Workspace,
+    specs: Mapping[str, ArtifactSpec],
+    tuned: TorchSpec,
+    *,
+    settings: MeasureSettings,
+    context: Context,
+    unsettled: Unsettled,
+) -> dict[Side, list[Run]]:
+    """Time all sides in rounds; those without a speed bar in the first ones only."""
+    n_cores = workspace.machine.n_cores
+    variants = {Side("variant", kind): spec for kind, spec in specs.items()}
+    peaks = {Side("peak", dtype): PeakSpec(dtype, n_cores, 1) for dtype in PEAK_DTYPES}
+    sides: dict[Side, Spec] = {DEFAULT: default_torch(tuned, n_cores), TUNED: tuned, **variants, **peaks}
+    ungated = {side for side in variants if workspace.bars[side.name].min_speedup is None}
+
+    def going_on(runs: dict[Side, list[Run]]) -> frozenset[Side]:
+        kinds = unsettled({side.name: runs[side] for side in variants}, runs[TUNED])
+        return frozenset({Side("variant", kind) for kind in kinds} | ({TUNED} if kinds else set()))
+
+    return measure_rounds(
+        sides,
+        spread_out(workspace.pair_set, settings.n_timed_pairs),
+        settings,
+        context.progress,
+        baselines=frozenset({DEFAULT, *peaks, *ungated}),
+        budget_s=workspace.recipe.measure.budget_s,
+        unsettled=going_on,
+    )
+
+
+def _calls(
+    workspace: Workspace,
+    specs: Mapping[str, ArtifactSpec],
+    tuned: TorchSpec,
+    buckets: Mapping[str, Sequence[int]],
+    *,
+    settings: MeasureSettings,
+    context: Context,
+) -> tuple[dict[Side, tuple[Latency, ...]], dict[Side, dict[str, float]]]:
+    """Time single queries, and pairs of each length, with the tuned reference and every variant."""
+    sides: dict[Side, Spec] = {TUNED: tuned, **{Side("variant", kind): spec for kind, spec in specs.items()}}
+    latency, by_length = {}, {}
+    with context.progress.stage("latency and lengths", len(sides)) as step:
+        for done, (side, spec) in enumerate(sides.items(), 1):
+            latency[side] = measure_latency(str(side), spec, workspace.pair_set, settings)
+            by_length[side] = measure_lengths(spec, workspace.pair_set, buckets, settings)
+            step(done)
+    return latency, by_length
+
+
+def _engine_defaults(
+    specs: Mapping[str, ArtifactSpec],
+    scores: Mapping[str, VariantScores],
+    expected: ReferenceScores,
+    settings: MeasureSettings,
+) -> dict[str, EngineDefault | None]:
+    """Time a few whole queries at the pinned numerics, then at the engine's own, in one process."""
+    found = {}
+    for kind, of_kind in scores.items():
+        if of_kind.engine_default is None:
+            continue
+        pairs, pinned = of_kind.few.pairs, specs[kind]
+        calls = (Call(tuple(range(len(pairs))), 1),)
+        both = (pinned, replace(pinned, numerics="engine-default"))
+        rates = [
+            run.n_pairs / run.seconds[0]
+            for run in worker.time(TimeJob(pairs, both, calls, n_warmup=settings.n_mixed_batch))
+        ]
+        found[kind] = engine_default(of_kind, expected, rates[1], rates[0])
+    return found

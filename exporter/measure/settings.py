@@ -1,0 +1,44 @@
+"""How much is measured, and for how long: one value that is handed down, so that nothing else decides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSettings:
+    """The circumstances of a measurement; the defaults are what verdicts are made with.
+
+    Attributes:
+        min_rounds: rounds in any case. Six is the fewest values whose extremes hold their median with 95 %
+            (1 - 2 / 2^6 = 97 %; with five 94 %); a speed-up from fewer has no verdict.
+        n_baseline_rounds: rounds of sides that no speed bar is held against.
+        min_run_s: about how many seconds a side is timed in a round.
+        rest_s: seconds between turns; threads of the last engine may spin a little before they sleep.
+        n_timed_pairs: pairs of a pass: real lengths, few enough that a run takes seconds.
+        n_sweep_pairs: pairs that plans are tried on.
+        n_warmup_pairs: pairs scored before anything is timed.
+        n_length_pairs: pairs of one length bucket that speed by length is taken from.
+        latencies: (candidates of one query, calls).
+        torch_batch_sizes: batch sizes tried for PyTorch on a CPU: small ones win on some, and a reference
+            that is not at its best flatters us.
+        gpu_batch_sizes: and on a GPU.
+        token_budgets: padded tokens a batch that are tried for a variant.
+        n_invariance_queries: whole queries whose pairs are also scored alone and in mixed batches.
+        n_mixed_batch: pairs of such a batch: padded to 512 tokens it takes tens of megabytes.
+    """
+
+    min_rounds: int = 6
+    n_baseline_rounds: int = 3
+    min_run_s: float = 3.0
+    rest_s: float = 0.02
+    n_timed_pairs: int = 48
+    n_sweep_pairs: int = 32
+    n_warmup_pairs: int = 10
+    n_length_pairs: int = 8
+    latencies: tuple[tuple[int, int], ...] = ((10, 12), (100, 1))
+    torch_batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
+    gpu_batch_sizes: tuple[int, ...] = (32, 64, 128, 256)
+    token_budgets: tuple[int, ...] = (128, 256, 512, 1024)
+    n_invariance_queries: int = 12
+    n_mixed_batch: int = 16
