@@ -179,7 +179,7 @@ def publish(
     Raises:
         GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores
             wrongly.
-        RecipeError: the address cannot be parsed, another artifact is there, or the recipe demands a signature.
+        RecipeError: the address cannot be parsed, another artifact is there, or a signature is demanded.
         IntegrityError: files, manifest or report are not what they were.
         BackendError, BackendMissing: the place, the disk or a library failed.
     """
