@@ -168,7 +168,7 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
 def publish(
     folder: Path, address: str, context: Context | None = None, options: Publication | None = None
 ) -> Published:
-    """Lay out what passed with its card and proof, sign it, and deliver it; readers see all of it or nothing.
+    """Lay out what passed with its card and proof, sign and deliver it; readers see all of it or nothing.
 
     Args:
         folder: the artifact.
@@ -179,7 +179,7 @@ def publish(
     Raises:
         GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores
             wrongly.
-        RecipeError: the address cannot be parsed, it holds another artifact, or the recipe demands a signature.
+        RecipeError: the address cannot be parsed, another artifact is there, or a signature is demanded.
         IntegrityError: files, manifest or report are not what they were.
         BackendError, BackendMissing: the place, the disk or a library failed.
     """
@@ -198,7 +198,7 @@ def publish(
     kinds = passed_kinds(folder, report, options.kinds)
 
     repo_id = place.where if place.kind == "hf" else None
-    with staged_publication(folder, report, kinds, options, context, repo_id) as staged_copy:
+    with staged_publication(folder, report, kinds, options, context, repo_id=repo_id) as staged_copy:
         if options.signer:
             sign(staged_copy, options.signer, ask=options.ask)
         sent = send(

@@ -45,6 +45,7 @@ ARTIFACTS = Path("artifacts")
 
 
 def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
+    """Return the recipe that a command's arguments describe."""
     from exporter.recipe.load import load_recipe
 
     return load_recipe(recipe, model=model, changes=changes or ())
@@ -56,6 +57,7 @@ def folder_of(target: Path, out: Path) -> Path:
 
 
 def layout_of(text: str) -> LayoutProfile:
+    """Return the layout that --profile names."""
     from exporter.publish.layout import PROFILES
 
     for known in PROFILES:
@@ -67,6 +69,7 @@ def layout_of(text: str) -> LayoutProfile:
 def signer_of(
     key: Path | None, certificate: Path | None, chain: Sequence[Path], *, sigstore: bool
 ) -> Signer | None:
+    """Return the signer that the options of `publish` describe; None if they describe none."""
     from exporter.publish.keys import CertificateSigner
     from exporter.publish.signature import KeySigner, SigstoreSigner
 
@@ -84,12 +87,15 @@ def signer_of(
 def verifier_of(
     key: Path | None, roots: Sequence[Path], identity: str | None, issuer: str | None
 ) -> Verifier | None:
+    """Return the verifier that the options of `pull` and `verify-signature` describe; None if they do not."""
     from exporter.publish.signature import CertificateVerifier, KeyVerifier, SigstoreVerifier
 
     if bool(key) + bool(roots) + bool(identity or issuer) > 1:
         raise RecipeError("one way to verify, please: --key, --root, or --identity with --issuer")
     if bool(identity) != bool(issuer):
-        raise RecipeError("--identity and --issuer belong together: a name is worth what vouches for it")
+        raise RecipeError(
+            "--identity and --issuer belong together; --issuer is who vouches for the identity, a URL"
+        )
     if key:
         return KeyVerifier(key)
     if roots:
@@ -98,6 +104,7 @@ def verifier_of(
 
 
 def ask_password(prompt: str) -> str:
+    """Return a password typed at the terminal, without showing it."""
     from exporter.publish.keys import PASSWORD_VARIABLE
 
     if not sys.stdin.isatty():

@@ -133,14 +133,8 @@ class Statement:
         about: list[JsonValue] = [
             {"name": one.name, "digest": {"sha256": one.sha256}} for one in self.subjects
         ]
-        return canonical_json(
-            {
-                "_type": STATEMENT,
-                "subject": about,
-                "predicateType": self.predicate_type,
-                "predicate": self.predicate,
-            }
-        )
+        content: _Object = {"_type": STATEMENT, "subject": about, "predicateType": self.predicate_type}
+        return canonical_json(content | {"predicate": self.predicate})
 
 
 def subjects(manifest: Manifest, manifest_sha256: str) -> tuple[Subject, ...]:
@@ -190,10 +184,6 @@ def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> _Object:
         raise RecipeError(
             f"builder {builder!r} is no URI; wanted for example https://github.com/ORG/REPO/actions"
         )
-    versions = dict(manifest.tools)
-    packages: list[JsonValue] = [
-        {"uri": _purl("pypi", name, version)} for name, version in manifest.tools if name != "exporter"
-    ]
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
@@ -201,11 +191,14 @@ def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> _Object:
             "resolvedDependencies": [
                 _model(manifest),
                 *(_pairs(used.role, used.digest) for used in manifest.pairs),
-                *packages,
+                *(_package(name, at) for name, at in manifest.tools if name != "exporter"),
             ],
         },
         "runDetails": {
-            "builder": {"id": builder, "version": {"exporter": versions.get("exporter", "unknown")}},
+            "builder": {
+                "id": builder,
+                "version": {"exporter": dict(manifest.tools).get("exporter", "unknown")},
+            },
         },
     }
 
@@ -274,8 +267,7 @@ def read_statements(folder: Path) -> tuple[Statement, ...]:
         held = ", ".join(statement.predicate_type for statement in found) or "neither"
         raise IntegrityError(f"{path}: wanted one test result and one provenance, found {held}")
 
-    names = sorted({MANIFEST, *(file.path for file in manifest.files)})
-    on_disk = {name: _hash(folder, name) for name in names}
+    on_disk = {name: _hash(folder, name) for name in (MANIFEST, *(file.path for file in manifest.files))}
     for statement in found:
         _check_subjects(path, statement, on_disk)
     result = next(s.predicate for s in found if s.predicate_type == TEST_RESULT)
@@ -346,11 +338,7 @@ def _verdict(report: Report, report_sha256: str) -> _Object:
         "result": "PASSED" if report.verdict == "pass" else "FAILED",
         "passedTests": _tests(report, "pass"),
         "failedTests": [*_tests(report, "fail"), *_tests(report, "invalid")],
-        "exporter_report": {
-            "name": REPORT,
-            "digest": {"sha256": report_sha256},
-            "mediaType": "application/json",
-        },
+        "exporter_report": _file(REPORT, report_sha256),
     }
 
 
@@ -365,8 +353,11 @@ def _tests(report: Report, outcome: str) -> list[JsonValue]:
 
 
 def _recipe(manifest: Manifest) -> _Object:
-    sha256 = hashlib.sha256(manifest.recipe.encode()).hexdigest()
-    return {"name": "recipe", "digest": {"sha256": sha256}, "mediaType": "application/json"}
+    return _file("recipe", hashlib.sha256(manifest.recipe.encode()).hexdigest())
+
+
+def _file(name: str, sha256: str) -> _Object:
+    return {"name": name, "digest": {"sha256": sha256}, "mediaType": "application/json"}
 
 
 def _pairs(role: str, digest: str) -> _Object:
@@ -392,6 +383,10 @@ def _model(manifest: Manifest) -> _Object:
         if _COMMIT.fullmatch(source.revision):
             digest["gitCommit"] = source.revision
     return model
+
+
+def _package(name: str, version: str) -> _Object:
+    return {"uri": _purl("pypi", name, version)}
 
 
 def _purl(kind: str, name: str, version: str) -> str:

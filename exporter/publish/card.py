@@ -1,7 +1,7 @@
 """The model card of a published folder: README.md, its plots, and the licence files of the source.
 
-Every number is the report's or the consumer table's; what neither says the card does not say. The licence is the source's own
-word, or none. Whatever comes from outside (names, texts, a licence's name) is escaped.
+Every number is the report's or the consumer table's, and the card says nothing else. The licence is what the
+source states, if it states one. Whatever comes from outside (names, texts, a licence's name) is escaped.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def write_card(
     repo_id: str | None = None,
     consumers: ConsumerReport | None = None,
 ) -> None:
-    """Write the card, its plots and the source's licence files into a staged folder; its manifest is to be written after.
+    """Write the card, its plots and the source's licence files into a staged folder, before its manifest.
 
     Args:
         folder: the staged folder, laid out.
-        manifest: the manifest it is to get; its list of files may still lack what is written here.
+        manifest: the folder's future manifest, whose list of files may lack what is written here.
         report: the report of the variants in it.
         licence: what the source says.
         repo_id: `org/name`, where it is published on the Hub.
-        consumers: what came of loading the folder in other libraries.
+        consumers: how other libraries scored the folder.
 
     Raises:
         BackendError: the disk refuses.
@@ -83,7 +83,7 @@ def card(
     repo_id: str | None = None,
     consumers: ConsumerReport | None = None,
 ) -> str:
-    """Give the text of README.md; see `write_card`.
+    """Return the text of README.md; for the arguments see `write_card`.
 
     Raises:
         BackendMissing: jinja2 or huggingface_hub is not installed.
@@ -91,7 +91,9 @@ def card(
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
-        raise BackendMissing(f"{CARD} needs {error.name}; pip install 'exporter[verify]'") from error
+        raise BackendMissing(
+            f"{CARD} needs {error.name}: pip install '.[verify]' in exporter's clone"
+        ) from error
     hashes = {file.path: file.sha256 for file in manifest.files}
     twice = next(
         (
@@ -147,7 +149,7 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "://": "&#58;//", "www.": "
 
 
 def _escaped(value: object) -> object:
-    """Make a value plain text: no markup, no link, no line of its own."""
+    """Return a value as plain text: no markup, no link, no line break."""
     if isinstance(value, Markdown):
         return value
     line = "".join(c if c.isprintable() else " " for c in str(value))
@@ -163,7 +165,7 @@ def _md(rows: Table) -> Markdown:
 
 
 def _code(text: str) -> Markdown:
-    """Write a text as a string of Python and of JavaScript, which JSON's are."""
+    """Return a text as a JSON string, which is one of Python and of JavaScript too."""
     return Markdown(json.dumps(text))
 
 
@@ -179,14 +181,16 @@ def _name(path: str) -> str:
 
 
 def _front_matter_of(manifest: Manifest, licence: Licence) -> str:
-    """Give the YAML that the Hub reads.
+    """Return the YAML that the Hub reads.
 
     Source: https://github.com/huggingface/hub-docs/blob/main/modelcard.md
     """
     try:
         from huggingface_hub import ModelCardData
     except ImportError:
-        raise BackendMissing(f"{CARD} needs huggingface_hub; pip install 'exporter[hub]'") from None
+        raise BackendMissing(
+            f"{CARD} needs huggingface_hub: pip install '.[hub]' in exporter's clone"
+        ) from None
     base = manifest.source.source if _HUB_ID.fullmatch(manifest.source.source) else None
     engines = {entry.traits.engine for entry in manifest.variants}
     tags = ["cross-encoder", "reranker"]
@@ -208,10 +212,12 @@ def _front_matter_of(manifest: Manifest, licence: Licence) -> str:
 
 
 def _source(source: SourceEntry) -> Markdown:
-    """Name the source; a folder's place is nobody's business, its digest says which model it was."""
+    """Return the source's name; of a folder, omit the local path (private) and name the digest."""
     if source.source == "sample":
-        said = "the sample of exporter, sentence-transformers/all-MiniLM-L6-v2 trained to rank passages for biomedical questions"
-        return Markdown(said)
+        return Markdown(
+            "the sample of exporter, sentence-transformers/all-MiniLM-L6-v2 "
+            "trained to rank passages for biomedical questions"
+        )
     if _HUB_ID.fullmatch(source.source):
         at = f" at commit {_escaped(source.revision)}" if source.revision else ""
         return Markdown(f"[{_escaped(source.source)}](https://huggingface.co/{source.source}){at}")
@@ -219,7 +225,7 @@ def _source(source: SourceEntry) -> Markdown:
 
 
 def _intervals(report: Report) -> Table:
-    """Give the 95 % intervals of what the summary gives as one number."""
+    """Return the 95 % intervals of what the summary gives as one number."""
 
     def kept(row: VariantReport) -> str:
         quality = row.fidelity.quality
@@ -228,7 +234,7 @@ def _intervals(report: Report) -> Table:
         )
 
     return Table(
-        ("variant", "nDCG kept, 95 %", "x tuned, 95 %", "top-1 agrees", "company moves a score by", "plan"),
+        ("variant", "nDCG kept, 95 %", "vs tuned, 95 %", "top-1 agrees", "score change when batched", "plan"),
         [
             (
                 row.kind,
@@ -275,12 +281,18 @@ def _limits(manifest: Manifest, report: Report) -> Iterator[str]:
         bucket.n_pairs for bucket in report.variants[0].fidelity.lengths if bucket.name == TRUNCATED
     )
     yield (
-        f"It reads {manifest.max_length} tokens of a pair, special ones counted; longer pairs are truncated. {truncated} of the "
-        "measured pairs were."
+        f"It reads {manifest.max_length} tokens of a pair, special ones counted; longer pairs are truncated. "
+        f"{truncated} of the measured pairs were."
     )
     if report.variants[0].fidelity.quality is None:
-        yield "The measured pairs have no labels: rankings were held against the reference's, not against what is relevant."
-    yield "Languages are not known: nothing was measured but the pairs named above, and no claim of the source is repeated."
+        yield (
+            "The measured pairs have no labels: rankings were held against the reference's, "
+            "not against what is relevant."
+        )
+    yield (
+        "Languages are not known: nothing was measured but the pairs named above, "
+        "and no claim of the source is repeated."
+    )
     yield "GPUs were not measured, nor other versions of the engines than those in manifest.json."
 
 

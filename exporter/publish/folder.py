@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 class Publication:
     """How an artifact is published: what of it, in which form, and with whose proof.
 
-    `kinds` are the variants, by default all that passed. `builder` is a URI for who built the artifact, for the
-    provenance. `consumers` first loads the folder in other libraries, whose scores go into the card. `pull_request`
-    opens a pull request on the Hub instead of committing. `replace` permits to publish over another artifact. `ask`
-    is called with a prompt for the password of an encrypted key.
+    `kinds` are the variants, by default all that passed. `builder` is a URI for who built the artifact, for
+    the provenance. `consumers` first loads the folder in other libraries, whose scores go into the card.
+    `pull_request` opens a pull request on the Hub instead of committing. `replace` permits to publish over
+    another artifact. `ask` is called with a prompt for the password of an encrypted key.
     """
 
     kinds: tuple[str, ...] = ()
@@ -94,6 +94,7 @@ def staged_publication(
     kinds: Sequence[str],
     options: Publication,
     context: Context,
+    *,
     repo_id: str | None = None,
 ) -> Iterator[Path]:
     """Yield the complete published folder of an artifact, in a scratch directory that is removed afterwards.
@@ -150,7 +151,7 @@ def make_publication(
     repo_id: str | None = None,
     check: Callable[[Path, Manifest], ConsumerReport] | None = None,
 ) -> Manifest:
-    """Write a complete published folder: files, card, manifest, plans, report and statements of just these variants.
+    """Write a complete published folder with just these variants, and return its manifest.
 
     Args:
         folder: the artifact, whose files were checked against its manifest.

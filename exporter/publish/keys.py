@@ -1,4 +1,4 @@
-"""Read private keys, public keys and certificates; a key is never copied to a disk."""
+"""Private keys, public keys and certificates, read from PEM files; a key is never copied to a disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
     from cryptography.x509 import Certificate
@@ -27,20 +27,31 @@ _MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
 
 @dataclass(frozen=True, slots=True)
 class CertificateSigner:
-    """Sign with a private key and the certificate of its public key; `chain` leads from there to a root, without the root."""
+    """Sign with a private key and the certificate of its public key.
+
+    `chain` are the certificates between that one and a root, without the root.
+    """
 
     key: Path
     certificate: Path
     chain: tuple[Path, ...] = ()
 
 
-def private_key(path: Path, ask: Callable[[str], str] | None) -> tuple[EllipticCurvePrivateKey, bool]:
-    """Read a private key, and say whether it was encrypted."""
+def read_private_key(path: Path, ask: Callable[[str], str] | None) -> tuple[EllipticCurvePrivateKey, bool]:
+    """Read an elliptic-curve private key, and return the key and whether it was encrypted.
+
+    Args:
+        path: a PEM file.
+        ask: called with a prompt for the password, where the environment does not have it.
+
+    Raises:
+        RecipeError: the file is no such key, or its password is wrong or unknown.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    raw = _read(path, "a private key")
+    raw = _read_pem(path, "a private key")
     encrypted = False
     try:
         try:
@@ -54,7 +65,8 @@ def private_key(path: Path, ask: Callable[[str], str] | None) -> tuple[EllipticC
         raise RecipeError(f"{path} is no private key in PEM; make one with `{_MAKE_KEY}`") from None
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
         raise RecipeError(
-            f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}, make it with `{_MAKE_KEY}`"
+            f"{path}: {_kind_of(key)}; wanted one of {', '.join(_CURVES.values())}, "
+            f"make it with `{_MAKE_KEY}`"
         )
     return key, encrypted
 
@@ -68,8 +80,8 @@ def _password(path: Path, ask: Callable[[str], str] | None) -> str:
 
 
 @contextmanager
-def readable(path: Path, key: EllipticCurvePrivateKey, *, encrypted: bool) -> Iterator[Path]:
-    """Give a path at which the library finds a key without a password; a decrypted one is in memory, at no other process's.
+def key_path_for_library(path: Path, key: EllipticCurvePrivateKey, *, encrypted: bool) -> Iterator[Path]:
+    """Yield a path at which the library can read a key without a password; a decrypted key stays in memory.
 
     The library takes no password together with a certificate.
     Source: https://github.com/sigstore/model-transparency/blob/main/src/model_signing/signing.py
@@ -85,14 +97,18 @@ def readable(path: Path, key: EllipticCurvePrivateKey, *, encrypted: bool) -> It
 
 
 def check_certificate(signer: CertificateSigner, key: EllipticCurvePrivateKey) -> None:
-    """Stop unless a certificate can sign today, with this key; the library would find out when somebody verifies."""
+    """Raise unless a certificate can sign today, with this key; the library would fail only on verifying.
+
+    Raises:
+        RecipeError: a certificate is not valid today, does not belong to the key, or is not for signing.
+    """
     from cryptography import x509
 
     for path in (signer.certificate, *signer.chain):
-        for certificate in certificates(path):
-            if problem := expired(certificate):
+        for certificate in read_certificates(path):
+            if problem := expiry_problem(certificate):
                 raise RecipeError(f"{path}: {problem}; ask who issued it for a new one")
-    certificate = certificates(signer.certificate)[0]
+    certificate = read_certificates(signer.certificate)[0]
     if certificate.public_key() != key.public_key():
         raise RecipeError(f"{signer.certificate} is not the certificate of {signer.key}")
     try:
@@ -103,35 +119,61 @@ def check_certificate(signer: CertificateSigner, key: EllipticCurvePrivateKey) -
         raise RecipeError(f"{signer.certificate} is not for signing; wanted keyUsage=digitalSignature in it")
 
 
-def certificates(path: Path) -> list[Certificate]:
+def read_certificates(path: Path) -> list[Certificate]:
+    """Return the certificates of a PEM file.
+
+    Raises:
+        RecipeError: the file cannot be read, or holds no certificate.
+    """
     from cryptography import x509
 
     try:
-        return x509.load_pem_x509_certificates(_read(path, "a certificate"))
+        return x509.load_pem_x509_certificates(_read_pem(path, "a certificate"))
     except ValueError:
         raise RecipeError(f"{path} is no certificate in PEM") from None
 
 
-def expired(certificate: Certificate) -> str:
-    """Say why a certificate is not valid now; empty when it is."""
-    now = datetime.now(UTC)
+def expiry_problem(certificate: Certificate) -> str:
+    """Return why a certificate is not valid now; empty when it is valid."""
+    now, subject = datetime.now(UTC), subject_of(certificate)
     if now > certificate.not_valid_after_utc:
-        return f"the certificate of {name(certificate)} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+        return f"the certificate of {subject} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
     if now < certificate.not_valid_before_utc:
-        return f"the certificate of {name(certificate)} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
+        return f"the certificate of {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
     return ""
 
 
-def name(certificate: Certificate) -> str:
+def subject_of(certificate: Certificate) -> str:
+    """Return the name of whom a certificate is for, as RFC 4514 writes it."""
     return certificate.subject.rfc4514_string()
 
 
-def public_key(path: Path) -> EllipticCurvePublicKey:
+def trust_problem(chain: Sequence[Certificate], roots: Sequence[Certificate]) -> str:
+    """Return why certificates, the signing one first, do not lead to a root today; empty when they do."""
+    from OpenSSL import crypto
+
+    store = crypto.X509Store()
+    for root in roots:
+        store.add_cert(crypto.X509.from_cryptography(root))
+    leaf, *between = (crypto.X509.from_cryptography(certificate) for certificate in chain)
+    try:
+        crypto.X509StoreContext(store, leaf, between).verify_certificate()
+    except crypto.X509StoreContextError as error:
+        return f"the certificate of {subject_of(error.certificate.to_cryptography())} is not trusted: {error}"
+    return ""
+
+
+def read_public_key(path: Path) -> EllipticCurvePublicKey:
+    """Return the elliptic-curve public key of a PEM file.
+
+    Raises:
+        RecipeError: the file cannot be read, or is no such key.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    raw = _read(path, "a public key")
+    raw = _read_pem(path, "a public key")
     try:
         key = load_pem_public_key(raw)
     except (ValueError, UnsupportedAlgorithm):
@@ -153,7 +195,7 @@ def _kind_of(key: object) -> str:
     )
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read_pem(path: Path, what: str) -> bytes:
     try:
         if path.stat().st_size > _MAX_KEY_BYTES:
             raise RecipeError(f"{path}: larger than {_MAX_KEY_BYTES >> 20} MiB, which {what} is not")
@@ -165,7 +207,7 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def fingerprint(key: EllipticCurvePublicKey) -> str:
-    """Give the hash by which the library notes a key in a signature."""
+    """Return the hash by which the library notes a public key in a signature."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()

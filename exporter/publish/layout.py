@@ -1,11 +1,11 @@
-"""Which file of an artifact becomes which file of a published folder, for consumers that find their files by name.
+"""Which file of an artifact becomes which file of a published folder, for consumers that find files by name.
 
-`hub` is the layout of sentence-transformers with every variant under the name it has, and int8 once more as
-`onnx/model_quantized.onnx`, which is what transformers.js and infinity look for. `flat` is one variant as `onnx/model.onnx`, for
-text-embeddings-inference and whoever else cannot choose a file. What text-embeddings-inference asks of a folder is checked here
-too: it is a server in Rust, so its rules are all that can be tried from Python.
+`hub` is the layout of sentence-transformers: every variant under the name it has, and int8 once more as
+`onnx/model_quantized.onnx`, which transformers.js and infinity look for. `flat` is one variant as
+`onnx/model.onnx`, for text-embeddings-inference and other consumers that cannot choose a file; its own rules
+are in `consumers/tei.py`.
 
-Knows names and rules; what a model scores is not known here, see `consumers.py`.
+Knows names only; whether a consumer scores the files rightly is for `consumers/check.py`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The files of a published folder, sorted by path, but for those written anew (card, plots, manifest, report).
+    """The files of a published folder, sorted by path, without those written anew, such as card and report.
 
-    `variants` are as the new manifest has them: with the names the files get.
+    `variants` are those of the new manifest, with the names that their files get.
     """
 
     profile: LayoutProfile
@@ -50,11 +50,11 @@ class Layout:
 
 
 def lay_out(manifest: Manifest, kinds: Collection[str], profile: LayoutProfile = "hub") -> Layout:
-    """Say which files a published folder consists of. Pure; nothing is read or written.
+    """Return which files a published folder consists of; nothing is read or written.
 
     Args:
         manifest: the artifact's.
-        kinds: the variants to be published; those that passed, or fewer.
+        kinds: the variants to be published.
         profile: `hub`, or `flat`, which holds exactly one ONNX variant.
 
     Raises:
@@ -63,8 +63,10 @@ def lay_out(manifest: Manifest, kinds: Collection[str], profile: LayoutProfile =
     variants = tuple(entry for entry in manifest.variants if entry.kind in kinds)
     if not variants:
         raise RecipeError(
-            f"{manifest.name} has no {' or '.join(kinds)}; it has {', '.join(e.kind for e in manifest.variants)}"
+            f"{manifest.name} has no {' or '.join(kinds)}; "
+            f"it has {', '.join(e.kind for e in manifest.variants)}"
         )
+
     owned = {path for entry in manifest.variants for path in entry.files}
     shared = {file.path for file in manifest.files if file.path not in owned and not _is_made_anew(file.path)}
     places = {path: path for path in shared}
@@ -84,10 +86,10 @@ def lay_out(manifest: Manifest, kinds: Collection[str], profile: LayoutProfile =
 
 
 def place(layout: Layout, folder: Path, into: Path) -> None:
-    """Make a layout's files from an artifact's; a file under two names is one file on disk, where the disk can do that.
+    """Copy an artifact's files to where a layout places them; a second name is a hard link if possible.
 
     Args:
-        layout: what goes where.
+        layout: the path of each file.
         folder: the artifact, whose files were checked against its manifest.
         into: the staged folder.
 
@@ -109,7 +111,7 @@ def place(layout: Layout, folder: Path, into: Path) -> None:
 
 
 def _is_made_anew(path: str) -> bool:
-    """Tell what an earlier publication left in the folder it came from, and this one makes itself."""
+    """Return whether a file is one that every publication makes itself, left by an earlier publication."""
     return path in (CARD, QUANTIZED) or PurePosixPath(path).parts[0] == PLOTS
 
 

@@ -1,4 +1,4 @@
-"""Find out what a model's source says about its licence; nothing is guessed."""
+"""What a model's source says about its licence; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _MAX_LINK = 500
 class Licence:
     """What a model's source says about its licence.
 
-    `id`, `name` and `link` are `license`, `license_name` and `license_link` of a card; None where the source says nothing.
-    `texts` are its licence files, which go along. `where` names the place, for people.
+    `id`, `name` and `link` are `license`, `license_name` and `license_link` of a card; None where the source
+    says nothing. `texts` are its licence files, which are published too. `where` names the file that says so,
+    for people.
     """
 
     id: str | None = None
@@ -38,7 +39,7 @@ class Licence:
 
 
 def licence_of(source: SourceEntry) -> Licence:
-    """Find the licence of an artifact's source: the sample's backbone, a folder, or a Hub repository at its commit.
+    """Return the licence of an artifact's source: the sample's backbone, a folder, or a Hub repository.
 
     Raises:
         RecipeError: the folder or repository is gone.
@@ -61,9 +62,10 @@ def licence_of(source: SourceEntry) -> Licence:
 
 
 def find_licence(folder: Path) -> Licence:
-    """Read what a model folder says about its licence: the front matter of its README.md, or a licence file; nothing is guessed.
+    """Return the licence that a model folder states in its README.md's front matter, or in a licence file.
 
-    A link out of the folder is not followed, so that a stranger's folder cannot have a file of this machine published.
+    A link out of the folder is not followed: an untrusted folder cannot have a file of this machine
+        published.
 
     Raises:
         BackendMissing: huggingface_hub is not installed.
@@ -85,7 +87,7 @@ def find_licence(folder: Path) -> Licence:
 
 
 def _is_own(path: Path, folder: Path) -> bool:
-    """Tell whether a file lies in the folder, or, in the Hub's cache, among the blobs of its repository, and is no giant."""
+    """Return whether a small file lies in the folder or, in the Hub's cache, among its repository's blobs."""
     try:
         real = path.resolve(strict=True)
         if not real.is_file() or real.stat().st_size > _MAX_LICENCE_BYTES:
@@ -103,7 +105,9 @@ def _front_matter(path: Path) -> dict[str, object]:
     try:
         from huggingface_hub import metadata_load
     except ImportError:
-        raise BackendMissing(f"{CARD} needs huggingface_hub; pip install 'exporter[hub]'") from None
+        raise BackendMissing(
+            f"{CARD} needs huggingface_hub: pip install '.[hub]' in exporter's clone"
+        ) from None
     try:
         found = metadata_load(path)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):

@@ -8,6 +8,7 @@ import numpy as np
 
 from exporter.artifact.files import CARD, PLOTS
 from exporter.errors import BackendMissing
+from exporter.report.plots import COLOURS, GREY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,16 +18,14 @@ if TYPE_CHECKING:
     from exporter.report.report import Report
 
 SPEED, DIFFERENCES = f"{PLOTS}/speed.png", f"{PLOTS}/differences.png"
-# Told apart by the colour-blind too. Source: https://www.nature.com/articles/nmeth.1618
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_GREY = "#888888"
-
-
-# --- plots ---
 
 
 def png(draw: Callable[[Axes, Report], None], report: Report) -> bytes:
-    """Draw a small PNG: the same bytes for the same numbers and the same matplotlib."""
+    """Return a small PNG; equal numbers and the same matplotlib give equal bytes.
+
+    Raises:
+        BackendMissing: matplotlib is not installed.
+    """
     import io
 
     try:
@@ -34,7 +33,7 @@ def png(draw: Callable[[Axes, Report], None], report: Report) -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BackendMissing(
-            f"the plots of {CARD} need {error.name}; pip install 'exporter[verify]'"
+            f"the plots of {CARD} need {error.name}: pip install '.[verify]' in exporter's clone"
         ) from error
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(6, 3), layout="constrained")
@@ -45,11 +44,12 @@ def png(draw: Callable[[Axes, Report], None], report: Report) -> bytes:
 
 
 def speed(axes: Axes, report: Report) -> None:
+    """Draw the pairs per second of both references and of each variant as bars."""
     sides = [
-        (side.side, side.pairs_per_s, _GREY) for side in (report.reference.default, report.reference.tuned)
+        (side.side, side.pairs_per_s, GREY) for side in (report.reference.default, report.reference.tuned)
     ]
     sides += [
-        (row.kind, row.throughput.pairs_per_s, _COLOURS[i % len(_COLOURS)])
+        (row.kind, row.throughput.pairs_per_s, COLOURS[i % len(COLOURS)])
         for i, row in enumerate(report.variants)
     ]
     names, rates, colours = zip(*reversed(sides), strict=True)
@@ -59,6 +59,7 @@ def speed(axes: Axes, report: Report) -> None:
 
 
 def differences(axes: Axes, report: Report) -> None:
+    """Draw how far each variant's scores are from the reference, in logits, over the share of pairs."""
     wanted = np.array(report.reference.scores, np.float64)
     for i, row in enumerate(report.variants):
         off = np.sort(np.abs(np.array(row.fidelity.scores, np.float64) - wanted))
@@ -66,7 +67,7 @@ def differences(axes: Axes, report: Report) -> None:
         axes.plot(
             np.arange(1, len(off) + 1) / max(len(off), 1) * 100,
             off,
-            color=_COLOURS[i % len(_COLOURS)],
+            color=COLOURS[i % len(COLOURS)],
             label=row.kind,
         )
     axes.set_xlabel("% of pairs")

@@ -1,14 +1,15 @@
 """Sign a folder, and check who signed it and that nothing in it changed since; with OpenSSF model-signing.
 
-A signature covers every file of the folder but itself, whatever the files are: manifest with its recipe, report, attestation,
-card. The library verifies; its yes is not enough here, for two things are checked again: that no file is left out (by default it
-passes over `.gitattributes` and the like, and over whatever the signature says was passed over), and that certificates are valid
-today. A signature made with a key or a certificate carries no time that anybody else vouches for, so one from before its
-certificate expired cannot be told from one made after; sigstore's log is for signatures that must outlive their certificate.
+A signature covers every file of the folder but itself, whatever the files are: manifest with its recipe,
+report, attestation, card. The library verifies, and two things are checked here as well: that no file is left
+out (by default the library passes over `.gitattributes` and the like, and over whatever the signature says
+was passed over), and that certificates are valid today. A signature made with a key or a certificate carries
+no time that anybody else vouches for, so one from before its certificate expired cannot be told from one made
+after; sigstore's log is for signatures that must outlive their certificate.
 Source: https://github.com/sigstore/model-transparency/issues/663
 
-Private keys are read, never copied to a disk. A password comes from the environment or from whoever is asked, and stands in no
-message.
+Private keys are read, never copied to a disk. A password comes from the environment or from whoever is asked,
+and no message shows it.
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ from exporter.errors import BackendError, BackendMissing, ExporterError, Integri
 from exporter.publish.attest import read_statements
 from exporter.publish.keys import (
     CertificateSigner,
-    certificates,
     check_certificate,
-    expired,
+    expiry_problem,
     fingerprint,
-    name,
-    private_key,
-    public_key,
-    readable,
+    key_path_for_library,
+    read_certificates,
+    read_private_key,
+    read_public_key,
+    subject_of,
+    trust_problem,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from cryptography.x509 import Certificate
@@ -58,9 +60,9 @@ class KeySigner:
 
 @dataclass(frozen=True, slots=True)
 class SigstoreSigner:
-    """Sign as the identity this process has, on a CI service for example, else as who logs in in a browser. Needs a network.
+    """Sign as the identity of this process, as on a CI service, or of who logs in in a browser.
 
-    The signature, with the identity, goes into a public log.
+    Needs a network. The signature, with the identity, goes into a public log.
     """
 
 
@@ -99,7 +101,9 @@ class Signed:
 
 
 def sign(folder: Path, signer: Signer, *, ask: Callable[[str], str] | None = None) -> Path:
-    """Sign every file of a folder as it is now, and give the signature's path; an older signature is replaced.
+    """Sign every file of a folder as it is now, and return the signature's path.
+
+    An older signature is replaced.
 
     Args:
         folder: to be signed.
@@ -107,8 +111,9 @@ def sign(folder: Path, signer: Signer, *, ask: Callable[[str], str] | None = Non
         ask: called with a prompt for the password of an encrypted key, if the environment does not have it.
 
     Raises:
-        RecipeError: there is no such folder; a key or certificate is missing, is none, or they do not belong together; the
-            certificate is not valid today; the password is wrong or not known; the key lies in the folder.
+        RecipeError: the folder does not exist; a key or certificate is missing, cannot be read, or they do
+            not belong together; the certificate is not valid today; the password is wrong or unknown; the key
+            lies in the folder.
         IntegrityError: the folder holds a link or special file.
         BackendMissing: model-signing is not installed.
         BackendError: sigstore cannot be reached or refuses; the disk refuses.
@@ -138,12 +143,13 @@ def sign(folder: Path, signer: Signer, *, ask: Callable[[str], str] | None = Non
 
 
 def verify_signature(folder: Path, verifier: Verifier) -> Signed:
-    """Check that a folder holds exactly the files that were signed, and that the expected one signed them.
+    """Check that the expected signer signed exactly the files a folder holds, and return who signed them.
 
     Raises:
-        RecipeError: there is no such folder; a key or certificate to check with is missing or is none.
-        IntegrityError: the folder is not signed, or by somebody else, or the certificate is not valid today or not trusted;
-            a file changed, is missing or was added since. The files are named.
+        RecipeError: the folder does not exist; a key or certificate to check with is missing or cannot be
+            read.
+        IntegrityError: the folder is not signed, or by somebody else, or the certificate is not valid today
+            or not trusted; a file changed, is missing or was added since. The files are named.
         BackendMissing: model-signing is not installed.
         BackendError: sigstore cannot be reached.
     """
@@ -176,7 +182,9 @@ def _need_library() -> None:
     try:
         import model_signing  # noqa: F401
     except ImportError:
-        raise BackendMissing("signatures need model-signing; pip install 'exporter[sign]'") from None
+        raise BackendMissing(
+            "signatures need model-signing: pip install '.[sign]' in exporter's clone"
+        ) from None
 
 
 def _resolved(folder: Path) -> Path:
@@ -186,7 +194,7 @@ def _resolved(folder: Path) -> Path:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Hash every file of a folder but its signature.
+    """Return the hash of every file of a folder but its signature.
 
     Raises:
         IntegrityError: something in it is a link, no plain file, or has control characters in its name.
@@ -212,19 +220,20 @@ def _every_file(folder: Path) -> hashing.Config:
 
 @contextmanager
 def _set_up(config: signing.Config, signer: Signer, ask: Callable[[str], str] | None) -> Iterator[None]:
-    """Tell the library what to sign with, for as long as it may read the key."""
+    """Configure the library with the signer, whose key the library can read within the context."""
     match signer:
         case KeySigner():
-            private, encrypted = private_key(signer.key, ask)
-            with readable(signer.key, private, encrypted=encrypted) as key:
+            private, encrypted = read_private_key(signer.key, ask)
+            with key_path_for_library(signer.key, private, encrypted=encrypted) as key:
                 config.use_elliptic_key_signer(private_key=key)
                 yield
         case CertificateSigner():
-            private, encrypted = private_key(signer.key, ask)
+            private, encrypted = read_private_key(signer.key, ask)
             check_certificate(signer, private)
-            # The library cannot read a chain of no certificates; the signer's own once more adds nothing to trust.
+            # The library cannot read a chain of no certificates; the signer's own once more adds nothing to
+            # trust.
             chain = signer.chain or (signer.certificate,)
-            with readable(signer.key, private, encrypted=encrypted) as key:
+            with key_path_for_library(signer.key, private, encrypted=encrypted) as key:
                 config.use_certificate_signer(
                     private_key=key, signing_certificate=signer.certificate, certificate_chain=chain
                 )
@@ -238,7 +247,7 @@ def _set_up(config: signing.Config, signer: Signer, ask: Callable[[str], str] | 
 
 
 def _read_signature(path: Path) -> dict[str, object]:
-    """Read a signature as JSON; nothing of it is believed yet."""
+    """Return a signature as JSON, unverified."""
     if not os.path.lexists(path):
         raise IntegrityError(
             f"{path.parent} is not signed, it has no {SIGNATURE}; `exporter publish --sign-key FILE` signs"
@@ -261,32 +270,32 @@ def _object(content: Mapping[str, object], key: str) -> dict[str, object]:
 
 
 def _signed_by(verifier: Verifier, material: Mapping[str, object], path: Path) -> str:
-    """Name the signer a signature claims, if it is the expected one; that it signed is for the library to find."""
+    """Return the signer that a signature claims, if expected; the library verifies the claim."""
     match verifier:
         case KeyVerifier():
-            ours = fingerprint(public_key(verifier.key))
+            ours = fingerprint(read_public_key(verifier.key))
             if (theirs := _object(material, "publicKey").get("hint")) != ours:
                 raise IntegrityError(
                     f"{path} was made with another key: {str(theirs)[:16]}, {verifier.key} is {ours[:16]}"
                 )
             return f"key {ours[:16]}"
         case CertificateVerifier():
-            roots = [certificate for root in verifier.roots for certificate in certificates(root)]
+            roots = [certificate for root in verifier.roots for certificate in read_certificates(root)]
             chain = _chain(material, path)
-            if problem := next((found for found in map(expired, chain) if found), "") or _distrust(
+            if problem := next((found for found in map(expiry_problem, chain) if found), "") or trust_problem(
                 chain, roots
             ):
                 raise IntegrityError(
-                    f"{path}: {problem}; trusted are {', '.join(map(name, roots)) or 'none'}"
+                    f"{path}: {problem}; trusted are {', '.join(map(subject_of, roots)) or 'none'}"
                 )
-            return name(chain[0])
+            return subject_of(chain[0])
         case SigstoreVerifier():
             return f"{verifier.identity} ({verifier.issuer})"
     assert_never(verifier)
 
 
 def _chain(material: Mapping[str, object], path: Path) -> list[Certificate]:
-    """Give the signing certificate, and those it came with."""
+    """Return the signing certificate, then those that came with it."""
     from cryptography import x509
 
     listed = _object(material, "x509CertificateChain").get("certificates")
@@ -300,23 +309,8 @@ def _chain(material: Mapping[str, object], path: Path) -> list[Certificate]:
     return chain
 
 
-def _distrust(chain: Sequence[Certificate], roots: Sequence[Certificate]) -> str:
-    """Say why a chain does not lead to a root today; empty when it does."""
-    from OpenSSL import crypto
-
-    store = crypto.X509Store()
-    for root in roots:
-        store.add_cert(crypto.X509.from_cryptography(root))
-    leaf, *between = (crypto.X509.from_cryptography(certificate) for certificate in chain)
-    try:
-        crypto.X509StoreContext(store, leaf, between).verify_certificate()
-    except crypto.X509StoreContextError as error:
-        return f"the certificate of {name(error.certificate.to_cryptography())} is not trusted: {error}"
-    return ""
-
-
 def _library_verifies(folder: Path, path: Path, verifier: Verifier) -> str:
-    """Have the library verify; gives its words where the signature holds and the files differ, empty where all is well."""
+    """Verify with the library, and return its message where the signature holds but files differ, else ''."""
     from model_signing import verifying
 
     config = verifying.Config().set_hashing_config(_every_file(folder))
@@ -333,7 +327,7 @@ def _library_verifies(folder: Path, path: Path, verifier: Verifier) -> str:
     try:
         with redirect_stdout(io.StringIO()):  # it prints warnings
             config.verify(folder, path)
-    except Exception as error:  # noqa: BLE001 # whatever a stranger's file makes three libraries raise, it is not verified
+    except Exception as error:  # noqa: BLE001 # whatever untrusted input makes libraries raise, it is unverified
         said = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, ValueError) and said.startswith("Signature mismatch"):
             return said
@@ -342,7 +336,7 @@ def _library_verifies(folder: Path, path: Path, verifier: Verifier) -> str:
 
 
 def _signed_hashes(content: Mapping[str, object], path: Path) -> dict[str, str]:
-    """Give the files and their hashes that a signature is about."""
+    """Return the files that a signature is about, and their hashes."""
     try:
         envelope = _object(content, "dsseEnvelope")
         predicate = json.loads(base64.b64decode(str(envelope["payload"])))["predicate"]
@@ -351,7 +345,8 @@ def _signed_hashes(content: Mapping[str, object], path: Path) -> dict[str, str]:
             "method"
         ] != "files":
             raise IntegrityError(
-                f"{path} is about parts of files, or hashes other than sha256; wanted what `exporter publish` signs"
+                f"{path} is about parts of files, or hashes other than sha256; "
+                "wanted what `exporter publish` signs"
             )
         return {str(resource["name"]): str(resource["digest"]) for resource in resources}
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -369,7 +364,7 @@ def _difference(signed: Mapping[str, str], on_disk: Mapping[str, str]) -> str:
 
 @contextmanager
 def _sigstore_errors(party: Signer | Verifier) -> Iterator[None]:
-    """Turn what sigstore's client raises of its network, logs and log-ins into a line."""
+    """Raise what sigstore's client raises of its network, logs and log-ins as one line."""
     try:
         yield
     except ExporterError:
@@ -384,11 +379,12 @@ def _sigstore_errors(party: Signer | Verifier) -> Iterator[None]:
 
 
 def check_signature(folder: Path, verifier: Verifier) -> Signed:
-    """Check who signed a published folder, that nothing in it changed since, and that its statements say what its report says.
+    """Check a published folder's signature, files and statements, and return who signed it.
 
     Raises:
-        RecipeError: it is no published artifact, or what to check with is missing.
-        IntegrityError: it is not signed, by somebody else, or changed since.
+        RecipeError: the folder is no published artifact, or the key or certificate to check with is missing.
+        IntegrityError: the folder is not signed, signed by somebody else, or changed since; or its statements
+            are not what its report says.
         BackendMissing: model-signing is not installed.
     """
     signed = verify_signature(folder, verifier)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from exporter.artifact.files import FileEntry, read_sealed
+from exporter.artifact.files import FileEntry, from_python, read_sealed
 from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
 from exporter.remote.source import RemoteFile, write_chunks
 
@@ -124,7 +124,7 @@ def bucket_source(place: Place) -> BucketSource | None:
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / POINTER).write_bytes(raw)
         try:
-            pointer = TypeAdapter(Pointer).validate_python(read_sealed(Path(scratch) / POINTER))
+            pointer = from_python(Pointer, read_sealed(Path(scratch) / POINTER))
         except (IntegrityError, ValidationError):
             raise IntegrityError(
                 f"{place.text}/{POINTER}: changed since it was written; publish again with --replace"

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
 
+from exporter.artifact.files import from_json
 from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
 from exporter.remote.source import RemoteFile, write_chunks
 
@@ -341,7 +342,7 @@ def oci_source(place: Place) -> OciSource | None:
     if body is None:
         return None
     try:
-        layers = TypeAdapter(_Manifest).validate_json(body).layers
+        layers = from_json(_Manifest, body).layers
     except ValidationError:
         raise IntegrityError(f"{place.text}: not a manifest as OCI has it") from None
 

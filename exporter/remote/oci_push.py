@@ -12,10 +12,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from exporter.artifact.canonical import canonical_json
-from exporter.artifact.files import ATTESTATION, SIGNATURE
+from exporter.artifact.files import ATTESTATION, SIGNATURE, from_json
 from exporter.remote.difference import Sent
 from exporter.remote.oci import (
     ARTIFACT_TYPE,
@@ -168,7 +168,7 @@ def _refer(repository: Repository, file: FileEntry, subject: Descriptor) -> None
 def _listed(index: bytes | None) -> list[Json]:
     """Return the manifests that an index lists; empty where the index is missing or cannot be read."""
     try:
-        content = TypeAdapter(dict[str, Json]).validate_json(index or b"{}")
+        content = from_json(dict[str, Json], index or b"{}")
     except ValidationError:
         return []
     manifests = content.get("manifests")

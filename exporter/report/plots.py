@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Told apart by the colour-blind too: Okabe and Ito's palette, orders changed.
 # Source: https://jfly.uni-koeln.de/color/
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_GREY = "#888888"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+GREY = "#888888"
 
 
 def draw_figures(report: Report) -> list[tuple[str, str, str]]:
@@ -100,16 +100,16 @@ def _each(figure: Figure, report: Report, draw: Callable[[Axes, Report, VariantR
     panels = figure.subplots(n_rows, 2 if len(report.variants) > 1 else 1, squeeze=False).flat
     for axes in panels:
         axes.set_visible(False)
-    for axes, row, colour in zip(figure.axes, report.variants, _COLOURS, strict=False):
+    for axes, row, colour in zip(figure.axes, report.variants, COLOURS, strict=False):
         axes.set_visible(True)
         axes.set_title(row.kind, fontsize=11)
         draw(axes, report, row, colour)
 
 
 def _frontier(axes: Axes, report: Report) -> None:
-    axes.plot(1, 100, "s", color=_GREY)
-    axes.annotate("torch tuned", (1, 100), textcoords="offset points", xytext=(6, -12), color=_GREY)
-    for row, colour in zip(report.variants, _COLOURS, strict=False):
+    axes.plot(1, 100, "s", color=GREY)
+    axes.annotate("torch tuned", (1, 100), textcoords="offset points", xytext=(6, -12), color=GREY)
+    for row, colour in zip(report.variants, COLOURS, strict=False):
         ratio, quality = row.speedup_tuned, row.fidelity.quality
         kept = (
             (quality.ndcg_retained, quality.ndcg_retained_low, quality.ndcg_retained_high)
@@ -135,13 +135,13 @@ def _frontier(axes: Axes, report: Report) -> None:
 
 def _by_length(axes: Axes, report: Report) -> None:
     names = list(dict.fromkeys(speed.name for row in report.variants for speed in row.length_speeds))
-    for row, colour in zip(report.variants, _COLOURS, strict=False):
+    for row, colour in zip(report.variants, COLOURS, strict=False):
         rates = {speed.name: speed for speed in row.length_speeds}
         at = [name for name in names if name in rates]
         axes.plot(at, [rates[name].pairs_per_s for name in at], "o-", color=colour, label=row.kind)
         if row is report.variants[0]:
             tuned = [rates[name].pairs_per_s / rates[name].over_tuned for name in at]
-            axes.plot(at, tuned, "s--", color=_GREY, label="torch tuned")
+            axes.plot(at, tuned, "s--", color=GREY, label="torch tuned")
     axes.set_yscale("log")
     _plain_numbers(axes.yaxis)
     axes.set_xlabel("tokens a pair")
@@ -150,8 +150,8 @@ def _by_length(axes: Axes, report: Report) -> None:
 
 
 def _latency(axes: Axes, report: Report) -> None:
-    sides = [("torch tuned", report.reference.latency, _GREY)]
-    sides += [(row.kind, row.latency, colour) for row, colour in zip(report.variants, _COLOURS, strict=False)]
+    sides = [("torch tuned", report.reference.latency, GREY)]
+    sides += [(row.kind, row.latency, colour) for row, colour in zip(report.variants, COLOURS, strict=False)]
     for name, found, colour in sides:
         at = [x.n_documents for x in found]
         axes.plot(at, [x.p50_ms for x in found], "o-", color=colour, label=name)
@@ -175,7 +175,7 @@ def _plain_numbers(axis: Axis) -> None:
 
 
 def _taus(axes: Axes, report: Report) -> None:
-    for row, colour in zip(report.variants, _COLOURS, strict=False):
+    for row, colour in zip(report.variants, COLOURS, strict=False):
         taus = np.sort(row.fidelity.parity.query_taus)
         axes.plot(
             np.arange(1, len(taus) + 1) / len(taus) * 100,
@@ -196,7 +196,7 @@ def _finite(report: Report, row: VariantReport) -> tuple[np.ndarray[tuple[int], 
 
 def _scatter(axes: Axes, report: Report, row: VariantReport, colour: str) -> None:
     theirs, ours = _finite(report, row)
-    axes.plot([theirs.min(), theirs.max()], [theirs.min(), theirs.max()], color=_GREY, lw=0.8)
+    axes.plot([theirs.min(), theirs.max()], [theirs.min(), theirs.max()], color=GREY, lw=0.8)
     axes.scatter(theirs, ours, s=3, color=colour, alpha=0.4, linewidths=0, rasterized=True)
     axes.set_xlabel("reference")
     axes.set_ylabel("candidate")

@@ -1,4 +1,4 @@
-"""The card: its numbers are the report's, its licence the source's, its code runs, and no name from outside is markup."""
+"""The card: the report's numbers, the source's licence, code that runs, and no markup from outside."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ APACHE = Licence("apache-2.0", where="its README.md")
 
 
 def a_consumer_report() -> ConsumerReport:
-    """Give what two consumers made of the int8 file: one agrees, one is not installed."""
+    """Return how two consumers scored the int8 file: one agrees, one is not installed."""
     row = ConsumerRow(
         consumer="fastembed",
         version="0.9.1",
@@ -106,7 +106,7 @@ def test_front_matter_of_a_hub_model(manifest) -> None:
 
 
 def test_local_model_is_no_base_and_its_place_is_not_told(manifest) -> None:
-    """A folder's path is nobody's business, and the Hub has no model of that name."""
+    """A folder's path is private, and the Hub has no model of that name."""
     source = dataclasses.replace(manifest.source, source="/home/jane/secret-model")
     report = a_report(pairs=dataclasses.replace(a_report().pairs, name="/home/jane/pairs.jsonl"))
     text = card(dataclasses.replace(manifest, source=source), report, APACHE)
@@ -289,7 +289,7 @@ def test_card_lies_beside_its_plots_and_licence(published: Path) -> None:
 
 
 def python_snippets(text: str) -> dict[str, str]:
-    """Give the Python under each heading of a card, with the lines that come before all of it."""
+    """Return the Python under each heading of a card, with the lines that come before all of it."""
     blocks = re.findall(r"(?:### ([^\n]+)\n\n)?```python\n(.*?)```", text, re.DOTALL)
     start = blocks[0][1]
     return {title: start + code for title, code in blocks[1:]}
@@ -305,7 +305,7 @@ def test_card_has_the_snippets(published: Path) -> None:
 
 @pytest.mark.parametrize("title", SNIPPETS)
 def test_snippet_runs(published: Path, title: str) -> None:
-    """What the card tells people to type loads the folder and prints a score, where the package is installed."""
+    """What the card tells people to type prints a score, where the package is installed."""
     code = python_snippets((published / "README.md").read_text(encoding="utf-8"))[title]
     for package in re.findall(r"^from (\w+)", code, re.MULTILINE):
         if importlib.util.find_spec(package) is None:

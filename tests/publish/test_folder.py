@@ -1,4 +1,4 @@
-"""Publishing: what passed is laid out and delivered, the rest is refused, and a copy proves itself like the original."""
+"""Publishing: what passed is laid out and delivered, the rest is refused, and a copy has its own proof."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def published(folder: Path) -> tuple[Manifest, Report]:
 
 
 def names(manifest: Manifest) -> set[str]:
-    """Name the files of a manifest."""
+    """Return the files of a manifest."""
     return {file.path for file in manifest.files}
 
 
 def test_all_that_passed_is_copied(tmp_path: Path) -> None:
-    """When every variant passed, the copy holds the same files, a card, statements, and int8 under a second name, one file."""
+    """When every variant passed, the copy holds all files, card, statements, and int8 a second time."""
     _, report = judged(tmp_path / "tiny", "pass", "pass")
     copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
     assert names(copied) == set(FILES) | MADE | {QUANTIZED}
@@ -91,7 +91,7 @@ def test_all_that_passed_is_copied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verdict", ["fail", "invalid"])
 def test_the_rest_stays_behind(tmp_path: Path, verdict: Outcome) -> None:
-    """A variant without a pass is in no file of the copy, nor in its manifest or report; the shared files are."""
+    """A variant without a pass is in no file of the copy, nor in manifest or report; shared files are."""
     judged(tmp_path / "tiny", verdict, "pass")
     copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
     assert [entry.kind for entry in copied.variants] == ["onnx-int8"]
@@ -101,7 +101,7 @@ def test_the_rest_stays_behind(tmp_path: Path, verdict: Outcome) -> None:
 
 
 def test_what_is_asked_for_must_have_passed(tmp_path: Path) -> None:
-    """One kind of several may be asked for; one that failed is refused, one that is not there is a mistake."""
+    """One kind of several may be asked for; one that failed is refused, an unknown one is a mistake."""
     judged(tmp_path / "tiny", "pass", "fail")
     copied, _ = publish(tmp_path / "tiny", tmp_path / "out", kinds=("onnx",))
     assert [entry.kind for entry in copied.variants] == ["onnx"]
@@ -139,7 +139,7 @@ def test_original_is_not_touched(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_passed(tmp_path: Path, onnx: Outcome, int8: Outcome, refused: type[ExporterError]) -> None:
-    """With nothing to copy, a failure is refused; only where measuring again could help is there no verdict."""
+    """With nothing to copy, a failure is refused; where measuring again could help, there is no verdict."""
     judged(tmp_path / "tiny", onnx, int8)
     with pytest.raises(refused, match=f"nothing is published.*onnx: {onnx}, onnx-int8: {int8}.*report.md"):
         publish(tmp_path / "tiny", tmp_path / "out")
@@ -157,7 +157,7 @@ def test_refused_even_over_an_older_copy(tmp_path: Path) -> None:
 
 
 def test_dest_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    """Another artifact stays unless it is to be replaced, and then it is replaced entirely; the same one is no other."""
+    """Another artifact is replaced only when asked, and then entirely; the same one needs no permission."""
     judged(tmp_path / "old", "pass", "pass")
     before = publish(tmp_path / "old", tmp_path / "out")
     assert publish(tmp_path / "old", tmp_path / "out") == before

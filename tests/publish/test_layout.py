@@ -1,4 +1,4 @@
-"""Layouts: which file goes where, one file under two names, and what text-embeddings-inference asks of a folder."""
+"""Layouts: which file goes where, one file under two names, and the rules of text-embeddings-inference."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ def test_external_data_keeps_its_name(manifest: Manifest, tmp_path: Path) -> Non
 @pytest.mark.parametrize("kinds", [["onnx", "onnx-int8"], ["openvino"]])
 def test_flat_holds_one_onnx_variant(manifest: Manifest, kinds: list[str]) -> None:
     """With several, or none, there is nothing to choose by; the error says how to choose."""
-    openvino = dataclasses.replace(
-        manifest.variants[0], kind="openvino", engine="openvino", files=("openvino/m.xml",)
-    )
+    openvino = dataclasses.replace(manifest.variants[0], kind="openvino", files=("openvino/m.xml",))
     with pytest.raises(
         RecipeError, match="one ONNX variant, found (onnx, onnx-int8|none of openvino);.*--variant"
     ):
@@ -116,7 +114,7 @@ def test_disk_without_hard_links(manifest: Manifest, tmp_path: Path, monkeypatch
 
 
 def test_published_again(manifest: Manifest, tmp_path: Path) -> None:
-    """What a publication adds (card, plots, second name) is not taken over by the next, which makes its own."""
+    """What a publication adds (card, plots, second name) is made anew by the next, not taken over."""
     layout = lay_out(manifest, MODELS)
     out = tmp_path / "out"
     out.mkdir()
@@ -180,7 +178,7 @@ def test_limit_of_sentence_transformers_goes_first(flat: Path) -> None:
 )
 @pytest.mark.parametrize("text", [None, "[]"])
 def test_file_missing_or_broken(flat: Path, name: str, text: str | None) -> None:
-    """A file that is not there, or holds something else, is a problem with its name in it, not a traceback."""
+    """A file that is missing, or holds something else, is a problem with its name in it, no traceback."""
     (flat / name).unlink()
     if text is not None:
         (flat / name).write_text(text, encoding="utf-8")
@@ -194,7 +192,7 @@ def test_padding_on_neither_side(flat: Path) -> None:
 
 
 def test_graph_it_cannot_run(flat: Path) -> None:
-    """Inputs it does not give, types it does not feed, an output of another name, a file newer than its onnxruntime."""
+    """Inputs and types the server does not give, an output of another name, a file newer than its engine."""
     model = onnx.load(str(flat / "onnx/model.onnx"))
     model.ir_version = 11
     model.graph.input[0].name = "ids"

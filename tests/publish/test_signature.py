@@ -1,4 +1,4 @@
-"""Signing: who signed is who was expected, every file counts, and whatever is wrong is one line that names it."""
+"""Signing: who signed is who was expected, every file counts, and each problem is one line."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def payload_changed(folder: Path, change: Callable[[dict[str, object]], None]) -
 
 
 def test_signed_with_a_key(folder: Path, signer: Party) -> None:
-    """A folder signed with a private key verifies with the public one, wherever it was moved, and every file is in it."""
+    """A folder signed with a private key verifies with the public one, wherever it was moved."""
     assert sign(folder, KeySigner(signer.key)) == folder / "model.sig"
     moved = folder.rename(folder.with_name("elsewhere"))
     found = verify_signature(moved, KeyVerifier(signer.public))
@@ -501,7 +501,7 @@ def test_certificate_of_another_key(folder: Path, signer: Party, stranger: Party
 
 
 def test_files_that_are_no_keys(folder: Path, keys: Path, signer: Party) -> None:
-    """A text, a missing file, a folder, a key of another kind, the wrong half of a pair: one line each, and what to type."""
+    """Text, no file, a folder, another kind of key, the wrong half: one line each, and what to type."""
     sign(folder, KeySigner(signer.key))
 
     def refused(act: Callable[[], object], said: str) -> None:
