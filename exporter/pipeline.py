@@ -12,7 +12,8 @@ from exporter.artifact.files import REPORT
 from exporter.artifact.manifest import Manifest, read_manifest
 from exporter.artifact.plans import no_plans, write_plans
 from exporter.artifact.staging import staged
-from exporter.consumers.check import ConsumerReport, batch_tolerances, check_consumers
+from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
+from exporter.consumers.report import ConsumerReport
 from exporter.context import Context
 from exporter.errors import RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
@@ -220,10 +221,8 @@ def publish(
 
     def check(staged: Path, published: Manifest) -> ConsumerReport:
         pair_set, _ = load_pair_sets(recipe)
-        effects = batch_tolerances(recipe, report)
-        return check_consumers(
-            staged, published, pair_set, context.progress, started_at=context.started_at, effects=effects
-        )
+        options = CheckOptions(tolerances=batch_tolerances(recipe, report))
+        return check_consumers(staged, published, pair_set, context, options)
 
     with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
         staged_copy = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in

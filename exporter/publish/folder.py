@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.artifact.manifest import Manifest
-    from exporter.consumers.check import ConsumerReport
+    from exporter.consumers.report import ConsumerReport
     from exporter.publish.layout import LayoutProfile
     from exporter.publish.licence import Licence
     from exporter.report.report import Report
