@@ -54,7 +54,8 @@ def bench(
         settings: how much is measured.
 
     Raises:
-        RecipeError: the folder is no artifact, has no int8 ONNX kind, its model or pairs are gone, or there is no such peer.
+        RecipeError: the folder is no artifact, has no int8 ONNX kind, its model or pairs are gone, or there
+            is no such peer.
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
     """
@@ -72,7 +73,8 @@ def bench(
     scores = reference_scores(workspace.source, tuned, pair_set, context)
     specs = {entry.kind: workspace.spec(entry) for entry in ours_first}
     sides = [Side(_side(kind), _side(__version__), {OURS: spec}) for kind, spec in specs.items()]
-    folders, skipped = prepare_peers(workspace.source, max_length, only or tuple(PEERS), context)
+    chosen = {name: PEERS[name] for name in only or PEERS}
+    folders, skipped = prepare_peers(workspace.source, max_length, chosen, context)
     sweep_at = whole_queries(pair_set, settings.n_queries // 2)
     sweep_pairs = tuple(pair_set.pairs[i] for i in sweep_at)
     peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, settings, context.progress)

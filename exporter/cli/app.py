@@ -464,8 +464,8 @@ def check_consumers(
     with exit_codes():
         from pydantic import TypeAdapter
 
-        from exporter.consumers.check import ConsumerReport, markdown
         from exporter.consumers.check import consumers as run_consumers
+        from exporter.consumers.report import ConsumerReport, markdown
 
         with watched() as context:
             found = run_consumers(folder, context, only=only or ())

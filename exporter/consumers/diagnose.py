@@ -1,4 +1,9 @@
-"""Find out from a consumer's scores what it applied to the logits and what it does not read. Pure."""
+"""Find from a consumer's scores what it applied to the logits and what it does not read. Pure.
+
+An activation is found by undoing it: scores are taken as they are, as a sigmoid of logits, and as a sigmoid
+of a sigmoid, where they lie between 0 and 1; of these readings the one counts whose logits have the smallest
+median distance to our own logits. A median, since a consumer that loses something is far off on some pairs.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +26,26 @@ Scores: TypeAlias = "NDArray[np.float64]"
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How far, in logits, a consumer may be from us, and why so far."""
+    """How far a consumer's logits may be from ours, and why so far."""
 
     logits: float
     why: str
 
 
-# --- what scores say ---
-
-
-# Logits, for the same weights in float32. On the tests' small model seven libraries were off by 4.2e-7 at most (onnxruntime 1.32,
-# OpenVINO 2026.4); a trained model's logits are sums of more, and larger.
+# Logits, for the same weights in float32. On the tests' small model seven libraries were off by 4.2e-7 at
+# most (onnxruntime 1.32, OpenVINO 2026.4); a trained model's logits are sums of more, and larger.
 _FLOAT32 = 1e-4
 
 
-def bound_of(engine: str, traits: Traits, effect: float | None) -> Bound:
-    """Say how far a consumer may be from us.
+def bound_of(engine: str, traits: Traits, tolerance: float | None) -> Bound:
+    """Return how far a consumer's logits may be from ours.
 
     Args:
         engine: the consumer's, as in `Consumer.engine`; `ours` for our own runtime.
         traits: the variant's.
-        effect: what company does to a pair's score of this variant, in logits, as measured; None where it was not. It bounds
-            int8 where rounding is not the same: in another onnxruntime, or in ours with other fusions.
+        tolerance: allowed score change of this variant from batching, in logits; None where it is not known.
+            The bound of int8 where rounding is not the same: in another onnxruntime, or in ours with other
+            fusions.
     """
     if engine == "openvino":
         return Bound(
@@ -55,45 +58,49 @@ def bound_of(engine: str, traits: Traits, effect: float | None) -> Bound:
         "another onnxruntime": "in an onnxruntime of its own",
         "ours": "with other fusions",
     }[engine]
-    if traits.activations == "int8" and effect is not None and effect > _FLOAT32:
-        why = f"int8 {whose}: a sum that rounds otherwise may end a step away, as it does in another batch, which was measured"
-        return Bound(effect, why)
+    if traits.activations == "int8" and tolerance is not None and tolerance > _FLOAT32:
+        why = (
+            f"int8 {whose}: a sum that rounds otherwise may end a step away, as it does in another batch, "
+            "which was measured"
+        )
+        return Bound(tolerance, why)
     return Bound(_FLOAT32, f"the same weights {whose}: only the order of sums differs")
 
 
 def undo_activation(scores: Scores, ours: Scores) -> tuple[str, Scores, Scores]:
-    """Find what was applied to the logits by which undoing brings scores nearest to ours, and undo it.
+    """Find the activation whose undoing brings scores nearest to our logits, and undo it.
 
     Args:
         scores: float64[n_pairs], a consumer's.
         ours: float64[n_pairs], raw logits of the same pairs.
 
     Returns:
-        `none`, `sigmoid` or `two sigmoids`; the logits; and how exactly each is known, in logits: a float32 near 1 stands for
-        many of them, and 1 itself for all above 17.
+        `none`, `sigmoid` or `two sigmoids`; float64[n_pairs], the logits; and float64[n_pairs], how exactly
+        each logit is known, in logits: a float32 near 1 stands for many logits, and 1 for all above 17.
     """
-    found = [("none", scores, np.zeros(len(scores)))]
+    readings = [("none", scores, np.zeros(len(scores)))]
     if ((scores >= 0) & (scores <= 1)).all():
-        once = _logit(scores)
-        found.append(("sigmoid", *once))
-        if ((once[0] >= 0) & (once[0] <= 1)).all():
-            inner, outer = _logit(once[0]), _logit_step(once[0])
-            found.append(("two sigmoids", inner[0], outer * once[1]))
-    return min(found, key=lambda way: _middle(way[1] - ours))
+        once, resolution = _logit(scores)
+        readings.append(("sigmoid", once, resolution))
+        if ((once >= 0) & (once <= 1)).all():
+            twice, _ = _logit(once)
+            readings.append(("two sigmoids", twice, _logit_slope(once) * resolution))
+    return min(readings, key=lambda reading: _median_distance(reading[1], ours))
 
 
-def _middle(differences: Scores) -> float:
-    return float(np.median(np.nan_to_num(np.abs(differences), nan=np.inf)))
+def _median_distance(logits: Scores, ours: Scores) -> float:
+    return float(np.median(np.nan_to_num(np.abs(logits - ours), nan=np.inf)))
 
 
 def _logit(shares: Scores) -> tuple[Scores, Scores]:
+    """Return the logits of shares, and how much of a logit one step of a float32 share is."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logits = np.log(shares) - np.log1p(-shares)
-        return logits, _logit_step(shares) * np.spacing(shares.astype(np.float32))
+        return logits, _logit_slope(shares) * np.spacing(shares.astype(np.float32))
 
 
-def _logit_step(shares: Scores) -> Scores:
-    """Give the logit's derivative: how much of it a step of its argument is."""
+def _logit_slope(shares: Scores) -> Scores:
+    """Return the derivative of the logit function."""
     with np.errstate(divide="ignore"):
         return 1 / (shares * (1 - shares))
 
@@ -101,26 +108,28 @@ def _logit_step(shares: Scores) -> Scores:
 def losses(
     logits: Scores, ours: Scores, typeless: Scores | None, probe: Probe, bound: Scores
 ) -> tuple[str, ...]:
-    """Say what a consumer whose scores are off does not read, from which of them are off.
+    """Find what a consumer does not read, from which of its scores are off.
 
     Args:
         logits: float64[n_pairs], the consumer's.
         ours: float64[n_pairs], of the same pairs.
-        typeless: ours with every token's type 0; None where a model has no types, or they cannot be taken away.
+        typeless: float64[n_pairs], ours with every token's type 0; None where they cannot be computed.
         probe: the pairs' lengths.
-        bound: float64[n_pairs], how far each may be off.
+        bound: float64[n_pairs], in logits, how far each may be off.
 
     Returns:
-        Phrases, most important first; one that says so where nothing explains it. Empty when no score is off.
+        Phrases, most important first, `something unknown` among them where nothing explains a score that is
+        off. Empty when no score is off.
     """
     found = []
-    off = ~(np.abs(logits - ours) <= bound)
-    # By which of the two they are nearer to, since a wide bound would hide it.
-    if typeless is not None and _middle(logits - typeless) < _middle(logits - ours):
+    off = ~(np.abs(logits - ours) <= bound)  # true for NaN, as it must be
+    # Which of the two scores are nearer to decides, since a wide bound would hide missing types.
+    if typeless is not None and _median_distance(logits, typeless) < _median_distance(logits, ours):
         found.append("token types")
         off = ~(np.abs(logits - typeless) <= bound)
     if not off.any():
         return tuple(found)
+
     longest_right = int(probe.n_tokens[~off].max(initial=0))
     shortest_off = int(probe.n_tokens[off].min())
     if longest_right > shortest_off or longest_right == 0:

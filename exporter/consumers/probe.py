@@ -17,34 +17,37 @@ if TYPE_CHECKING:
 N_PAIRS = 50
 _N_TRUNCATED, _N_LONG = 15, 20
 # A leftover limit of this many tokens in a tokenizer's file is what went wrong most often.
-# Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/blob/main/tokenizer.json (truncation, max_length 128)
+# Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/blob/main/tokenizer.json (truncation)
 LONG = 128
 _MIN_TRUNCATED = 5
 
 RULE = (
-    f"{N_PAIRS} pairs of the artifact's verify set by their tokens: up to {_N_TRUNCATED} longer than the model reads, then up to "
-    f"{_N_LONG} over {LONG} tokens, the rest from those up to {LONG}, each evenly from the shortest to the longest; where one "
-    f"group has too few the others fill up, and with fewer than {_MIN_TRUNCATED} truncated pairs the longest passages are "
-    "repeated until there are"
+    f"{N_PAIRS} pairs of the artifact's verify set by their tokens: up to {_N_TRUNCATED} longer than the "
+    f"model reads, then up to {_N_LONG} over {LONG} tokens, the rest from those up to {LONG}, each evenly "
+    "from the shortest to the longest; where one group has too few the others fill up, and with fewer than "
+    f"{_MIN_TRUNCATED} truncated pairs the longest passages are repeated until there are"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The pairs every consumer scores. `n_tokens`: int64[n_pairs], tokens before truncation, special ones counted."""
+    """The pairs every consumer scores.
+
+    Attributes:
+        pairs: (query, passage) texts.
+        n_tokens: int64[n_pairs], tokens before truncation, special tokens counted.
+        max_length: the tokens of a pair that the model reads.
+    """
 
     pairs: tuple[Pair, ...]
     n_tokens: NDArray[np.int64]
     max_length: int
 
 
-# --- pairs ---
-
-
 def pick_pairs(
     pair_set: PairSet, count: Callable[[Sequence[Pair]], NDArray[np.int64]], max_length: int
 ) -> Probe:
-    """Pick the pairs every consumer scores, by `RULE`; the same for the same set, counts and limit.
+    """Pick the pairs that every consumer scores, by `RULE`; the same for the same set, counts and limit.
 
     Args:
         pair_set: to pick from.
@@ -52,7 +55,7 @@ def pick_pairs(
         max_length: tokens at which the model truncates.
     """
     n_tokens = count(pair_set.pairs)
-    groups = (
+    groups = (  # truncated, long, short
         n_tokens > max_length,
         (n_tokens > LONG) & (n_tokens <= max_length),
         (n_tokens <= LONG) & (n_tokens <= max_length),
@@ -62,6 +65,7 @@ def pick_pairs(
         picked += _evenly(np.flatnonzero(group), n_tokens, wanted - len(picked))
     picked += _evenly(np.setdiff1d(np.arange(len(n_tokens)), picked), n_tokens, N_PAIRS - len(picked))
     picked.sort()
+
     pairs = [pair_set.pairs[i] for i in picked]
     lacking = _MIN_TRUNCATED - int(groups[0].sum())
     for at in sorted(range(len(pairs)), key=lambda i: -n_tokens[picked[i]])[: max(lacking, 0)]:
@@ -77,6 +81,7 @@ def _evenly(positions: NDArray[np.int64], n_tokens: NDArray[np.int64], wanted: i
 
 
 def _lengthened(pair: Pair, count: Callable[[Pair], int], max_length: int) -> Pair:
+    """Repeat a pair's passage until the pair is longer than the model reads."""
     query, passage = pair
     text = passage.strip() or query
     while text and count((query, passage)) <= max_length:

@@ -1,4 +1,4 @@
-"""What text-embeddings-inference asks of a folder, read from its sources: a server in Rust, which is not run here."""
+"""Check a folder against the rules of text-embeddings-inference, a Rust server that is not run here."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _OFFSET_POSITIONS = ("xlm-roberta", "camembert", "roberta")
 
 
 def tei_problems(folder: Path) -> tuple[str, ...]:
-    """Say why text-embeddings-inference would not serve a folder as a reranker with onnxruntime, or would score otherwise.
+    """Return why text-embeddings-inference would not serve a folder as a reranker, or would score otherwise.
 
-    Read from its sources; the program itself is not run.
+    By its sources, with onnxruntime as its backend; the program itself is not run.
     Source: https://github.com/huggingface/text-embeddings-inference/blob/main/router/src/lib.rs
     Source: https://github.com/huggingface/text-embeddings-inference/blob/main/backends/ort/src/lib.rs
 
@@ -31,7 +31,7 @@ def tei_problems(folder: Path) -> tuple[str, ...]:
         folder: a published folder.
 
     Returns:
-        A sentence for each broken rule; empty when all hold. Files the rules do not name are not looked at.
+        A sentence for each broken rule; empty when all hold. Files that no rule names are not looked at.
     """
     config = _json(folder / "config.json")
     tokenizer_config = _json(folder / "tokenizer_config.json")
@@ -39,9 +39,8 @@ def tei_problems(folder: Path) -> tuple[str, ...]:
     if tokenizer_config is None:
         problems.append("tokenizer_config.json: missing, or no JSON object")
     elif tokenizer_config.get("padding_side", "right") not in ("left", "right"):
-        problems.append(
-            f"tokenizer_config.json: padding_side is {tokenizer_config['padding_side']!r}, wanted left or right"
-        )
+        side = tokenizer_config["padding_side"]
+        problems.append(f"tokenizer_config.json: padding_side is {side!r}, wanted left or right")
     problems += _tei_tokenizer(folder / "tokenizer.json", _tei_max_length(folder, config or {}))
     return (*problems, *_tei_graph(folder))
 
@@ -60,12 +59,14 @@ def _tei_config(config: dict[str, object]) -> Iterator[str]:
         str(name).endswith("Classification") for name in architectures
     ):
         yield f"config.json: architectures is {architectures}, wanted a ...ForSequenceClassification"
+
     for name in ("id2label", "label2id"):
         labels = config.get(name)
         if not isinstance(labels, dict) or len(labels) != 1:
             yield f"config.json: {name} is {labels}, wanted one label"
     if not isinstance(config.get("model_type"), str):
         yield "config.json: no model_type"
+
     for names in (
         ("max_position_embeddings", "n_positions"),
         ("hidden_size", "n_embd"),
@@ -76,7 +77,7 @@ def _tei_config(config: dict[str, object]) -> Iterator[str]:
 
 
 def _tei_max_length(folder: Path, config: dict[str, object]) -> int | None:
-    """Give the tokens of a pair it reads: what sentence-transformers' own file says, else every position there is."""
+    """Return the tokens of a pair that it reads: sentence-transformers' own limit, else every position."""
     limit = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
     if not isinstance(limit, int):
         limit = config.get("max_position_embeddings", config.get("n_positions"))
@@ -112,7 +113,9 @@ def _tei_graph(folder: Path) -> Iterator[str]:
         return
     opset = max((used.version for used in model.opset_import if used.domain in ("", "ai.onnx")), default=0)
     if model.ir_version > _TEI_IR or opset > _TEI_OPSET:
-        yield f"{path.name}: IR {model.ir_version}, opset {opset}; its onnxruntime reads up to {_TEI_IR} and {_TEI_OPSET}"
+        read = f"its onnxruntime reads up to {_TEI_IR} and {_TEI_OPSET}"
+        yield f"{path.name}: IR {model.ir_version}, opset {opset}; {read}"
+
     inputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     if unknown := inputs.keys() - _TEI_INPUTS:
         yield f"{path.name}: asks for {', '.join(sorted(unknown))}, which it does not give"
@@ -120,6 +123,7 @@ def _tei_graph(folder: Path) -> Iterator[str]:
         yield f"{path.name}: has no {', '.join(sorted(missing))}, which it always gives"
     if wrong := sorted(name for name, kind in inputs.items() if kind != onnx.TensorProto.INT64):
         yield f"{path.name}: {', '.join(wrong)} is not int64"
+
     logits = next((value.type.tensor_type for value in model.graph.output if value.name == "logits"), None)
     if logits is None or logits.elem_type != onnx.TensorProto.FLOAT or len(logits.shape.dim) != 2:
         yield f"{path.name}: no output named logits of float32 in two dimensions"

@@ -1,8 +1,8 @@
-"""What a user would pick instead: other ways to run the same cross-encoder on a CPU, each as its own documentation shows it.
+"""What a user would pick instead: other ways to run the same cross-encoder on a CPU, as documented.
 
-A peer is prepared once, from the reference's folder, then opened in a worker. Nothing is helped or hindered: each exports and
-quantizes by its own documented call, and is timed from texts to scores. None is needed for anything else;
-`requirements-peers.lock` pins them.
+A peer is prepared once, from the reference's folder, then opened in a worker. Nothing is helped or hindered:
+each peer exports and quantizes by its own documented call, and is timed from texts to scores. Peers are
+needed for `exporter bench` only; `requirements-peers.lock` pins them.
 """
 
 from __future__ import annotations
@@ -13,37 +13,47 @@ import os
 import shutil
 from contextlib import redirect_stderr
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from exporter.export.folder import write_reference
+from exporter.libraries.loading import (
+    Score,
+    batches,
+    cross_encoder_score,
+    error_line,
+    flashrank_score,
+    open_cross_encoder,
+    open_fastembed,
+    open_optimum,
+    query_batches,
+)
 from exporter.machine import package_version, this_isa
 from exporter.progress import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike
 
     from exporter.context import Context
     from exporter.export.source import Source
-
-
-Pair: TypeAlias = tuple[str, str]
-# Gives raw logits, or anything that rises with them; the second argument is pairs a batch, None all candidates of a query.
-Score: TypeAlias = "Callable[[Sequence[Pair], int | None], ArrayLike]"
+    from exporter.pairs import Pair
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One way to run the model.
 
-    `package` is whose version is shown, `source` where the usage and its defaults are documented, `batch` the documented number
-    of pairs a batch (None: all candidates of a query at once). `prepare` turns the reference's folder into what is opened; `load`
-    opens it and gives the function that scores.
+    Attributes:
+        package: whose version is shown.
+        source: where the usage and its defaults are documented.
+        batch: the documented number of pairs a batch; None: all candidates of a query at once.
+        prepare: turns the reference's folder into what is opened, the second folder.
+        load: opens the prepared folder; its scores are raw logits, or anything that rises with them.
     """
 
     package: str
@@ -59,42 +69,45 @@ class Peer:
 
 
 def prepare_peers(
-    source: Source, max_length: int, names: Sequence[str], context: Context
+    source: Source, max_length: int, peers: Mapping[str, Peer], context: Context
 ) -> tuple[dict[str, Path], list[tuple[str, str]]]:
-    """Prepare peers from the reference, from the cache where that was done before.
+    """Prepare peers from the reference, or take them from the cache where that was done before.
+
+    Args:
+        source: the model.
+        max_length: tokens of a pair that the model reads.
+        peers: what to prepare, by name.
+        context: told how many peers are done; its cache keeps what was prepared.
 
     Returns:
-        Each peer's folder, and those that could not be prepared with the reason.
+        Each prepared peer's folder, and (name, reason) of those that could not be prepared.
     """
     folders: dict[str, Path] = {}
     failed = []
-    with context.progress.stage("peers: prepare", len(names)) as step:
+    with context.progress.stage("peers: prepare", len(peers)) as step:
         key = {"source": source.digest, "max_length": max_length}
         reference, _ = context.cache.get(
             "reference", key, lambda into: write_reference(source, max_length, into)
         )
-        for done, name in enumerate(names, 1):
-            peer = PEERS[name]
+        for done, (name, peer) in enumerate(peers.items(), 1):
             if peer.version is None:
                 failed.append((name, f"{peer.package} is not installed, see requirements-peers.lock"))
-                continue
-
-            def make(into: Path, prepare: Callable[[Path, Path], None] = peer.prepare) -> None:
-                with (
-                    quiet(),
-                    redirect_stderr(io.StringIO()),
-                ):  # their progress bars, and loggers that ignore being told
-                    prepare(reference, into)
-
-            try:
-                folders[name], _ = context.cache.get(
-                    "peer", {**key, "peer": name, "packages": _versions()}, make
-                )
-            except Exception as error:  # noqa: BLE001 # other people's code may raise anything; the rest is measured all the same
-                reason = (str(error).strip() or "no reason given").splitlines()[0]
-                failed.append((name, f"it cannot be prepared: {type(error).__name__}: {reason}"))
+            else:
+                peer_key = {**key, "peer": name, "packages": _versions()}
+                try:
+                    folders[name], _ = context.cache.get(
+                        "peer", peer_key, partial(_prepare_quietly, peer, reference)
+                    )
+                except Exception as error:  # noqa: BLE001 # other libraries may raise anything
+                    failed.append((name, f"it cannot be prepared: {error_line(error)}"))
             step(done)
     return folders, failed
+
+
+def _prepare_quietly(peer: Peer, reference: Path, into: Path) -> None:
+    # Progress bars, and loggers that ignore being silenced, write to stderr.
+    with quiet(), redirect_stderr(io.StringIO()):
+        peer.prepare(reference, into)
 
 
 def _versions() -> dict[str, str | None]:
@@ -115,27 +128,14 @@ def _copy(reference: Path, into: Path) -> None:
 # --- sentence-transformers ---
 
 
-def _cross_encoder(folder: Path, **how: Any) -> Any:
+def _cross_encoder(folder: Path, **options: Any) -> Any:
     import torch
-    from sentence_transformers import CrossEncoder
 
-    return CrossEncoder(
-        str(folder), device="cpu", activation_fn=torch.nn.Identity(), local_files_only=True, **how
-    )
-
-
-def _predict(model: Any) -> Score:
-    def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
-        found: ArrayLike = model.predict(
-            [list(pair) for pair in pairs], batch_size=batch, show_progress_bar=False
-        )
-        return found
-
-    return score
+    return open_cross_encoder(folder, activation_fn=torch.nn.Identity(), **options)
 
 
 def _load_torch(folder: Path) -> Score:
-    return _predict(_cross_encoder(folder))
+    return cross_encoder_score(_cross_encoder(folder))
 
 
 def _load_torch_int8(folder: Path) -> Score:
@@ -143,7 +143,7 @@ def _load_torch_int8(folder: Path) -> Score:
 
     model = _cross_encoder(folder)
     torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
-    return _predict(model)
+    return cross_encoder_score(model)
 
 
 def _prepare_st_onnx(reference: Path, into: Path) -> None:
@@ -165,7 +165,7 @@ def _prepare_st_openvino(reference: Path, into: Path) -> None:
 
 
 def _prepare_st_openvino_int8(reference: Path, into: Path) -> None:
-    """Its default calibration set is on the Hub; the sample's calibration pairs take its place."""
+    """Quantize on the sample's calibration pairs: the default calibration set is on the Hub."""
     from sentence_transformers import export_static_quantized_openvino_model
 
     from exporter.pairs import load_pairs
@@ -191,7 +191,7 @@ def _prepare_st_openvino_int8(reference: Path, into: Path) -> None:
 
 
 def _load_st(backend: str, file_name: str) -> Callable[[Path], Score]:
-    return lambda folder: _predict(
+    return lambda folder: cross_encoder_score(
         _cross_encoder(folder, backend=backend, model_kwargs={"file_name": file_name})
     )
 
@@ -200,16 +200,11 @@ def _load_st(backend: str, file_name: str) -> Callable[[Path], Score]:
 
 
 def _load_fastembed(folder: Path) -> Score:
-    from fastembed.common.model_description import ModelSource
-    from fastembed.rerank.cross_encoder import TextCrossEncoder
-
-    TextCrossEncoder.add_custom_model(model="local/reference", sources=ModelSource(hf="local/reference"))
-    model = TextCrossEncoder("local/reference", specific_model_path=str(folder))
-    return lambda pairs, batch: list(model.rerank_pairs(list(pairs), batch_size=batch or len(pairs)))
+    return open_fastembed(folder, "onnx/model.onnx")
 
 
 def _prepare_flashrank(reference: Path, into: Path) -> None:
-    """FlashRank ships int8 models of its own under fixed names; ours takes the place of its 12-layer MiniLM."""
+    """Put the model in the place of FlashRank's 12-layer MiniLM: FlashRank knows models by fixed names."""
     name = "ms-marco-MiniLM-L-12-v2"
     (into / name).mkdir()
     _prepare_st_onnx_int8(reference, into / name)
@@ -217,16 +212,16 @@ def _prepare_flashrank(reference: Path, into: Path) -> None:
 
 
 def _load_flashrank(folder: Path) -> Score:
-    from flashrank import Ranker, RerankRequest
+    from flashrank import Ranker
 
-    ranker = Ranker("ms-marco-MiniLM-L-12-v2", cache_dir=str(folder), log_level="ERROR")
+    probabilities = flashrank_score(
+        Ranker("ms-marco-MiniLM-L-12-v2", cache_dir=str(folder), log_level="ERROR")
+    )
 
     def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
-        scores = np.empty(len(pairs))
-        for query, rows in _queries(pairs, batch):
-            found = ranker.rerank(RerankRequest(query, [{"id": i, "text": pairs[i][1]} for i in rows]))
-            scores[[row["id"] for row in found]] = [row["score"] for row in found]
-        return np.log(scores) - np.log1p(-scores)  # it gives probabilities
+        shares = np.asarray(probabilities(pairs, batch))
+        logits: ArrayLike = np.log(shares) - np.log1p(-shares)
+        return logits
 
     return score
 
@@ -238,10 +233,10 @@ def _load_rerankers(folder: Path) -> Score:
 
     def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
         scores = np.empty(len(pairs))
-        for query, rows in _queries(pairs, None):
+        for query, rows in query_batches(pairs, None):
             ids = list(rows)
-            found = ranker.rank(query, [pairs[i][1] for i in ids], doc_ids=ids, batch_size=batch)
-            for result in getattr(found, "results", [found]):
+            ranked = ranker.rank(query, [pairs[i][1] for i in ids], doc_ids=ids, batch_size=batch)
+            for result in getattr(ranked, "results", [ranked]):
                 scores[result.document.doc_id] = result.score
         return scores
 
@@ -249,23 +244,7 @@ def _load_rerankers(folder: Path) -> Score:
 
 
 def _load_optimum(folder: Path) -> Score:
-    from optimum.onnxruntime import ORTModelForSequenceClassification
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = ORTModelForSequenceClassification.from_pretrained(
-        folder, subfolder="onnx", file_name="model.onnx"
-    )
-
-    def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
-        found: list[float] = []
-        for start in range(0, len(pairs), batch or len(pairs)):
-            texts = list(zip(*pairs[start : start + (batch or len(pairs))], strict=True))
-            inputs = tokenizer(*map(list, texts), padding=True, truncation=True, return_tensors="np")
-            found += model(**inputs).logits[:, 0].tolist()
-        return found
-
-    return score
+    return open_optimum(folder, "onnx/model.onnx", "np")
 
 
 def _prepare_ctranslate2(reference: Path, into: Path) -> None:
@@ -284,7 +263,7 @@ def _prepare_ctranslate2(reference: Path, into: Path) -> None:
 
 
 def _load_ctranslate2(folder: Path) -> Score:
-    """The encoder and its pooler run in CTranslate2; the classifier's one product, of which it knows nothing, in numpy."""
+    """Run encoder and pooler in CTranslate2, and the classifier, which CTranslate2 lacks, in numpy."""
     import ctranslate2
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
@@ -297,30 +276,18 @@ def _load_ctranslate2(folder: Path) -> Score:
     head = load_file(folder / "classifier.safetensors")
 
     def score(pairs: Sequence[Pair], batch: int | None) -> ArrayLike:
-        found: list[float] = []
-        for _, rows in _queries(pairs, None) if batch is None else _cut(len(pairs), batch):
+        scores: list[float] = []
+        parts = batches(len(pairs), batch) if batch else (rows for _, rows in query_batches(pairs, None))
+        for rows in parts:
             encodings = tokenizer.encode_batch([pairs[i] for i in rows])
             output = encoder.forward_batch(
                 [e.ids for e in encodings], token_type_ids=[e.type_ids for e in encodings]
             )
             pooled = np.array(output.pooler_output)
-            found += (pooled @ head["classifier.weight"].T + head["classifier.bias"])[:, 0].tolist()
-        return found
+            scores += (pooled @ head["classifier.weight"].T + head["classifier.bias"])[:, 0].tolist()
+        return scores
 
     return score
-
-
-def _queries(pairs: Sequence[Pair], batch: int | None) -> Iterator[tuple[str, Sequence[int]]]:
-    """Give each query and the positions of its candidates, at most `batch` at a time; pairs of a query stand together."""
-    for query, group in groupby(range(len(pairs)), key=lambda i: pairs[i][0]):
-        rows = list(group)
-        for start in range(0, len(rows), batch or len(rows)):
-            yield query, rows[start : start + (batch or len(rows))]
-
-
-def _cut(n_pairs: int, batch: int) -> Iterator[tuple[str, Sequence[int]]]:
-    for start in range(0, n_pairs, batch):
-        yield "", range(start, min(start + batch, n_pairs))
 
 
 _ST = "https://sbert.net/docs/cross_encoder/usage/efficiency.html"

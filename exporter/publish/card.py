@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
-from exporter.consumers.check import table as consumer_table
 from exporter.consumers.probe import LONG
+from exporter.consumers.report import table as consumer_table
 from exporter.errors import BackendError, BackendMissing
 from exporter.measure.lengths import TRUNCATED
 from exporter.publish.licence import Licence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.artifact.manifest import Manifest, SourceEntry
-    from exporter.consumers.check import ConsumerReport
+    from exporter.consumers.report import ConsumerReport
     from exporter.report.report import Report, VariantReport
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
-from exporter.consumers.check import ConsumerReport, batch_tolerances, check_consumers
+from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
 from exporter.errors import GateRefused, NoVerdict, RecipeError
 from exporter.gate import outcome
 from exporter.measure.workspace import recipe_of
@@ -28,6 +28,7 @@ from exporter.report.write import write_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from exporter.consumers.report import ConsumerReport
     from exporter.context import Context
     from exporter.publish.signature import Signer
     from exporter.report.report import Report
@@ -115,14 +116,8 @@ def staged_publication(
     def check(staged: Path, published: Manifest) -> ConsumerReport:
         recipe = recipe_of(manifest, folder)
         pair_set, _ = load_pair_sets(recipe)
-        return check_consumers(
-            staged,
-            published,
-            pair_set,
-            context.progress,
-            started_at=context.started_at,
-            effects=batch_tolerances(recipe, report),
-        )
+        tolerances = batch_tolerances(recipe, report)
+        return check_consumers(staged, published, pair_set, context, CheckOptions(tolerances=tolerances))
 
     with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
         staged = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in

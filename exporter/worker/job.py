@@ -91,7 +91,27 @@ class PeerSpec:
         return f"batch {self.batch}" if self.batch else "a query a batch"
 
 
-Spec: TypeAlias = TorchSpec | ArtifactSpec | PeerSpec | PeakSpec
+@dataclass(frozen=True, slots=True)
+class ConsumerSpec:
+    """A library that loads published folders, on one file of such a folder; pairs are scored one by one.
+
+    `consumer` names a row of `libraries.consumers`; `max_length` is the folder's, in tokens, for libraries
+    that do not read it there.
+    """
+
+    consumer: str
+    folder: str
+    file: str
+    max_length: int
+    threads: int
+    workers: int = 1
+
+    def __str__(self) -> str:
+        """Format as `CONSUMER, FILE`."""
+        return f"{self.consumer}, {self.file}"
+
+
+Spec: TypeAlias = TorchSpec | ArtifactSpec | PeerSpec | ConsumerSpec | PeakSpec
 # The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a
 # quarter slower.
 PEAK_SHAPES = {"float32": (256, 1536, 384), "int8": (128, 4096, 512)}

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from exporter.worker.job import PEAK_SHAPES, ArtifactSpec, PeakSpec, PeerSpec, Spec, TorchSpec
+from exporter.errors import BackendError
+from exporter.libraries.loading import error_line
+from exporter.worker.job import (
+    PEAK_SHAPES,
+    ArtifactSpec,
+    ConsumerSpec,
+    PeakSpec,
+    PeerSpec,
+    Spec,
+    TorchSpec,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from sentence_transformers import CrossEncoder
 
-    from exporter.libraries.peers import Score
+    from exporter.libraries.loading import Score
     from exporter.pairs import Pair
 
 
@@ -54,6 +65,8 @@ def make_scorer(spec: Spec, models: Models) -> Scorer:
             return _Artifact(spec)
         case PeerSpec():
             return _Peer(spec, models)
+        case ConsumerSpec():
+            return _Consumer(spec)
         case PeakSpec():
             return _Peak(spec)
 
@@ -156,6 +169,34 @@ class _Peer:
 
     def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
         return [0] * len(pairs)  # peers tokenize internally; token counts come from our side
+
+
+class _Consumer:
+    """Another library on a published file, as `libraries.consumers` opens it; pairs one by one."""
+
+    def __init__(self, spec: ConsumerSpec) -> None:
+        from exporter.libraries.consumers import CONSUMERS
+
+        load = CONSUMERS[spec.consumer].load
+        assert load is not None
+        with _errors_as_one_line():
+            self._score = load(Path(spec.folder), spec.file, spec.max_length)
+
+    def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        with _errors_as_one_line():
+            return np.asarray(self._score(pairs, 1), np.float32).reshape(len(pairs))
+
+    def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
+        return [0] * len(pairs)  # consumers tokenize internally
+
+
+@contextmanager
+def _errors_as_one_line() -> Iterator[None]:
+    """Turn whatever another library raises into a BackendError of one line."""
+    try:
+        yield
+    except Exception as error:
+        raise BackendError(error_line(error)) from error
 
 
 class _Peak:

@@ -15,8 +15,8 @@ import yaml
 
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import SourceEntry, read_manifest, write_manifest
-from exporter.consumers.check import CONSUMERS_SCHEMA, ConsumerReport, ConsumerRow
 from exporter.consumers.probe import RULE
+from exporter.consumers.report import CONSUMERS_SCHEMA, ConsumerReport, ConsumerRow
 from exporter.errors import RecipeError
 from exporter.publish.card import card, write_card
 from exporter.publish.layout import lay_out, place

@@ -1,18 +1,13 @@
-"""Layouts: which file goes where, one file under two names, and the rules of text-embeddings-inference."""
+"""Layouts: which file goes where, and one file under two names."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from typing import TYPE_CHECKING
 
-import onnx
 import pytest
 
 from exporter.artifact.files import list_files
-from exporter.artifact.manifest import read_manifest
-from exporter.consumers.tei import tei_problems
 from exporter.errors import RecipeError
 from exporter.publish.layout import Placed, lay_out, place
 from tests.factories import FILES, MODELS, a_manifest, an_artifact
@@ -124,95 +119,3 @@ def test_published_again(manifest: Manifest, tmp_path: Path) -> None:
     (out / "plots/speed.png").write_text("png", encoding="utf-8")
     assert lay_out(a_manifest(out), MODELS) == layout
     assert lay_out(a_manifest(out), ["onnx"]) == lay_out(manifest, ["onnx"])
-
-
-# --- text-embeddings-inference ---
-
-
-@pytest.fixture
-def flat(built: Path, tmp_path: Path) -> Path:
-    """The tiny model's int8 variant as `flat` lays it out."""
-    (tmp_path / "flat").mkdir()
-    place(lay_out(read_manifest(built), ["onnx-int8"], "flat"), built, tmp_path / "flat")
-    return tmp_path / "flat"
-
-
-def test_flat_folder_keeps_the_rules(flat: Path) -> None:
-    """A real build, laid out flat, breaks none of the server's rules."""
-    assert tei_problems(flat) == ()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"id2label": None}, "id2label is None, wanted one label"),
-        ({"label2id": {"no": 0, "yes": 1}}, "label2id is .*wanted one label"),
-        ({"architectures": ["BertModel"]}, "architectures is .'BertModel'."),
-        ({"hidden_size": None}, "no hidden_size"),
-        ({"model_type": None}, "no model_type"),
-        ({"max_position_embeddings": 512}, "truncate pairs at 512 tokens, the folder's tokenizer does at 64"),
-    ],
-)
-def test_config_that_breaks_a_rule(flat: Path, change: dict[str, object], said: str) -> None:
-    """Each thing its sources require of config.json is asked for by name."""
-    change_json(flat / "config.json", **change)
-    (problem,) = tei_problems(flat)
-    assert re.search(said, problem)
-
-
-def test_where_positions_start(flat: Path) -> None:
-    """RoBERTa's first positions are never a token's, so 66 of them are 64 tokens."""
-    change_json(flat / "config.json", max_position_embeddings=66, model_type="roberta", pad_token_id=1)
-    assert tei_problems(flat) == ()
-
-
-def test_limit_of_sentence_transformers_goes_first(flat: Path) -> None:
-    """A folder may say that it reads fewer tokens than it has positions."""
-    change_json(flat / "config.json", max_position_embeddings=512)
-    (flat / "sentence_bert_config.json").write_text('{"max_seq_length": 64}', encoding="utf-8")
-    assert tei_problems(flat) == ()
-
-
-@pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "onnx/model.onnx"]
-)
-@pytest.mark.parametrize("text", [None, "[]"])
-def test_file_missing_or_broken(flat: Path, name: str, text: str | None) -> None:
-    """A file that is missing, or holds something else, is a problem with its name in it, no traceback."""
-    (flat / name).unlink()
-    if text is not None:
-        (flat / name).write_text(text, encoding="utf-8")
-    assert any(name.rpartition("/")[2] in problem for problem in tei_problems(flat))
-
-
-def test_padding_on_neither_side(flat: Path) -> None:
-    """It knows two sides."""
-    change_json(flat / "tokenizer_config.json", padding_side="both")
-    assert tei_problems(flat) == ("tokenizer_config.json: padding_side is 'both', wanted left or right",)
-
-
-def test_graph_it_cannot_run(flat: Path) -> None:
-    """Inputs and types the server does not give, an output of another name, a file newer than its engine."""
-    model = onnx.load(str(flat / "onnx/model.onnx"))
-    model.ir_version = 11
-    model.graph.input[0].name = "ids"
-    model.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.INT32
-    model.graph.output[0].name = "scores"
-    (flat / "onnx/model.onnx").write_bytes(model.SerializeToString())
-    said = " ".join(tei_problems(flat))
-    for words in (
-        "IR 11",
-        "asks for ids",
-        "has no input_ids",
-        "attention_mask is not int64",
-        "no output named logits",
-    ):
-        assert words in said
-
-
-def change_json(path: Path, **changes: object) -> None:
-    """Change keys of a JSON file; None takes one out."""
-    content = json.loads(path.read_text(encoding="utf-8")) | changes
-    path.write_text(
-        json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8"
-    )
