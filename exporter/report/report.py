@@ -192,7 +192,7 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     Raises:
         RecipeError: none of the bars is for a variant of the report.
     """
-    kinds = [row.kind for row in (*report.variants, *report.not_judged)]
+    kinds = [*(row.kind for row in report.variants), *(row.kind for row in report.not_judged)]
     if not set(bars) & set(kinds):
         raise RecipeError(f"bars for {', '.join(bars)}, but the report is of {', '.join(kinds)}")
 
