@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Export a CrossEncoder reranker to ONNX, INT8 ONNX and OpenVINO IR, and gate it on parity and "
-    "speed.\n\nExit codes: 0 pass, 1 gate refused, 2 recipe or usage wrong, 3 a backend failed or is missing, "
-    "4 files are not what the manifest says, 5 no verdict (too noisy, measure again; or nothing that this "
-    "CPU can run).",
+    "speed.\n\nExit codes: 0 pass, 1 gate refused, 2 recipe or usage wrong, 3 a backend failed or is "
+    "missing, 4 files are not what the manifest says, 5 no verdict (too noisy, measure again; or nothing "
+    "that this CPU can run).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
