@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 _RATES = (
     f"Speed: bar {SPEED_BAR}, precision {PRECISION:.1%}; a false alarm is a fail, or a pass at {FALSE_GAIN} "
-    "of either side over the other. Invalid: the measurement has validity problems, or its interval holds the "
-    "bar. Slowed artifacts sleep after each call. Replayed: recorded rounds judged again from a random one "
-    f"on, either side as the candidate, slowed by calculation. nDCG: bar {QUALITY_BAR} on as many queries, "
-    "drawn with replacement; a false alarm is a fail. Shares with 95 % intervals (Clopper-Pearson)."
+    "of either side over the other. Invalid: the measurement has validity problems, or its interval holds "
+    "the bar. Slowed artifacts sleep after each call. Replayed: recorded rounds judged again from a random "
+    f"one on, either side as the candidate, slowed by calculation. nDCG: bar {QUALITY_BAR} on as many "
+    "queries, drawn with replacement; a false alarm is a fail. Shares with 95 % intervals (Clopper-Pearson)."
 )
 
 
