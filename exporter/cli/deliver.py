@@ -71,21 +71,20 @@ def publish(
         folder = folder_of(target, out)
         signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
         from exporter import pipeline
+        from exporter.publish.folder import Publication
 
+        options = Publication(
+            kinds=tuple(variant or ()),
+            layout=layout_of(profile),
+            signer=signer,
+            builder=builder,
+            consumers=consumers,
+            pull_request=pull_request,
+            replace=replace,
+            ask=ask_password,
+        )
         with watched() as context:
-            done = pipeline.publish(
-                folder,
-                to,
-                context,
-                kinds=variant or (),
-                layout=layout_of(profile),
-                signer=signer,
-                ask=ask_password,
-                builder=builder,
-                with_consumers=consumers,
-                pull_request=pull_request,
-                replace_there=replace,
-            )
+            done = pipeline.publish(folder, to, context, options)
         typer.echo(done.sent.reference)
         say(str(done.sent))
         if done.left:
@@ -110,10 +109,7 @@ def pull(
     identity: Identity = None,
     issuer: Issuer = None,
 ) -> None:
-    """Fetch a published artifact, check every file, and its signature if told whose.
-
-    What is wrong never appears.
-    """
+    """Fetch a published artifact; check every file, and its signature if told whose, before it appears."""
     with exit_codes():
         verifier = verifier_of(key, root or [], identity, issuer)
         from exporter.publish.signature import check_signature

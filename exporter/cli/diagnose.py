@@ -95,17 +95,23 @@ def gpu_check(
 
 
 def schema(
-    *, report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False
+    *,
+    report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help="Of manifest.json instead.")] = False,
+    plans: Annotated[bool, typer.Option("--plans", help="Of plans.json instead.")] = False,
 ) -> None:
-    """Print the JSON schema of recipes, for editors, or of reports, for those who read them."""
-    if report:
-        from exporter.report.report import json_schema
-
-        typer.echo(json.dumps(json_schema(), indent=2))
-        return
+    """Print the JSON schema of recipes, for editors, or of a file of an artifact, for those who read it."""
+    from exporter.artifact.files import sealed_schema
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.plans import Plans
     from exporter.recipe.schema import Recipe
+    from exporter.report.report import Report
 
-    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    chosen = [cls for cls, asked in ((Report, report), (Manifest, manifest), (Plans, plans)) if asked]
+    if len(chosen) > 1:
+        raise typer.BadParameter("one of --report, --manifest and --plans")
+    found = sealed_schema(chosen[0]) if chosen else Recipe.model_json_schema()
+    typer.echo(json.dumps(found, indent=2))
 
 
 def doctor(*, as_json: AsJson = False) -> None:

@@ -39,6 +39,7 @@ from exporter.pairs import load_pair_sets
 from exporter.recipe.schema import Recipe
 from exporter.report.report import Report, read_report
 from exporter.report.table import Table, md_table
+from exporter.runtime import PairTokenizer
 from exporter.runtime.model_file import check_artifact
 from exporter.worker.job import ArtifactSpec
 
@@ -129,7 +130,8 @@ def check_consumers(
     """
     if unknown := [name for name in only if name not in CONSUMERS]:
         raise RecipeError(f"{unknown[0]!r} is no consumer; they are {', '.join(CONSUMERS)}")
-    probe = pick_pairs(pair_set, folder, manifest.max_length)
+    count = PairTokenizer.load(folder, manifest).count_untruncated
+    probe = pick_pairs(pair_set, count, manifest.max_length)
     rows: list[ConsumerRow] = []
     with (
         progress.stage("consumers", len(only or CONSUMERS)) as step,

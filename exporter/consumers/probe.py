@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.libraries.consumers import Pair
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from exporter.pairs import PairSet
+    from exporter.pairs import Pair, PairSet
 
 N_PAIRS = 50
 _N_TRUNCATED, _N_LONG = 15, 20
@@ -44,17 +41,16 @@ class Probe:
 # --- pairs ---
 
 
-def pick_pairs(pair_set: PairSet, folder: Path, max_length: int) -> Probe:
-    """Pick the pairs every consumer scores, by `RULE`; the same for the same set, tokenizer and limit."""
-    from tokenizers import Tokenizer
+def pick_pairs(
+    pair_set: PairSet, count: Callable[[Sequence[Pair]], NDArray[np.int64]], max_length: int
+) -> Probe:
+    """Pick the pairs every consumer scores, by `RULE`; the same for the same set, counts and limit.
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def count(pairs: Sequence[Pair]) -> NDArray[np.int64]:
-        return np.array([len(encoding) for encoding in tokenizer.encode_batch(list(pairs))], np.int64)
-
+    Args:
+        pair_set: to pick from.
+        count: counts the tokens of pairs before truncation, int64[n_pairs], as `PairTokenizer.count_untruncated` does.
+        max_length: tokens at which the model truncates.
+    """
     n_tokens = count(pair_set.pairs)
     groups = (
         n_tokens > max_length,

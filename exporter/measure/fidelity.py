@@ -122,7 +122,7 @@ def measure_fidelity(
     """
     folder = Path(spec.folder)
     scores = score_variant(entry.traits, spec, expected.pair_set, settings, progress)
-    lengths = token_counts(folder, entry.kind, expected.pair_set.pairs, manifest.max_length)
+    lengths = token_counts(folder, manifest, expected.pair_set.pairs)
     return compare_scores(manifest, entry, folder, expected, scores=scores, lengths=lengths)
 
 

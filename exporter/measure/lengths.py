@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.pairs import PairSet
-from exporter.runtime import Reranker
+from exporter.runtime import PairTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from exporter.artifact.manifest import Manifest
+    from exporter.pairs import Pair
 
 
 SHOWN_CHARACTERS = 400
@@ -56,12 +59,10 @@ class LengthBucket:
     worst: PairScore
 
 
-def token_counts(
-    folder: Path, kind: str, pairs: Sequence[tuple[str, str]], max_length: int
-) -> NDArray[np.int64]:
+def token_counts(folder: Path, manifest: Manifest, pairs: Sequence[Pair]) -> NDArray[np.int64]:
     """Return each pair's tokens, int64[n_pairs]; `max_length + 1` stands for a truncated pair."""
-    reranker = Reranker.load(folder, kind)
-    return np.array([max_length + 1 if e.overflowing else len(e) for e in reranker.tokenize(pairs)], np.int64)
+    n_tokens = PairTokenizer.load(folder, manifest).count_untruncated(pairs)
+    return np.minimum(n_tokens, manifest.max_length + 1)
 
 
 def bucket_names(lengths: NDArray[np.int64], max_length: int) -> list[str]:

@@ -14,7 +14,7 @@ from exporter.machine import this_isa
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.workspace import recipe_of
 from exporter.pairs import Pair, load_pair_sets, spread_out
-from exporter.runtime import Plan, Reranker, choose_plan
+from exporter.runtime import PairTokenizer, Plan, Reranker, choose_plan
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[Pair]) -> Pr
                 op, len(of_op), seconds, seconds / total, sum(operation.flops for operation in of_op)
             )
         )
-    n_tokens = sum(len(encoding) for encoding in reranker.tokenize(pairs))
+    n_tokens = int(PairTokenizer.load(folder, manifest).count(pairs).sum())
     slowest_first = tuple(sorted(rows, key=lambda row: -row.seconds))
     return Profile(entry.kind, str(plan), len(pairs), n_tokens, wall_s, slowest_first)
 

@@ -123,12 +123,7 @@ def measure(
     specs = {entry.kind: workspace.spec(entry) for entry in workspace.runnable}
     scores = _scores(workspace, specs, expected, settings, context)
     runs = _rounds(workspace, specs, tuned, settings=settings, context=context, unsettled=unsettled)
-    n_tokens = token_counts(
-        workspace.folder,
-        workspace.manifest.variants[0].kind,
-        workspace.pair_set.pairs,
-        workspace.manifest.max_length,
-    )
+    n_tokens = token_counts(workspace.folder, workspace.manifest, workspace.pair_set.pairs)
     buckets = positions_by_length(n_tokens, workspace.manifest.max_length)
     latency, by_length = _calls(workspace, specs, tuned, buckets, settings=settings, context=context)
     defaults = _engine_defaults(specs, scores, expected, settings)

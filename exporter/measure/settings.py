@@ -20,7 +20,7 @@ class MeasureSettings:
         n_warmup_pairs: pairs scored before anything is timed.
         n_length_pairs: pairs of one length bucket that speed by length is taken from.
         latencies: (candidates of one query, calls).
-        torch_batch_sizes: batch sizes that are tried for PyTorch on a CPU: small ones win on some, and a reference
+        torch_batch_sizes: batch sizes tried for PyTorch on a CPU: small ones win on some, and a reference
             that is not at its best flatters us.
         gpu_batch_sizes: and on a GPU.
         token_budgets: padded tokens a batch that are tried for a variant.

@@ -30,6 +30,7 @@ from exporter.measure.settings import MeasureSettings
 from exporter.measure.tune import with_plans
 from exporter.pairs import load_pair_sets
 from exporter.progress import Silent
+from exporter.publish.folder import Publication
 from exporter.publish.signature import KeySigner, KeyVerifier, check_signature
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Bars, Recipe
@@ -153,8 +154,8 @@ def test_report_of_other_files_is_refused(copy: Path, built: Path) -> None:
 
 
 def publish(folder: Path, dest: Path, **how: Any) -> tuple[str, ...]:
-    """Publish to a folder, and give the kinds left behind."""
-    return pipeline.publish(folder, str(dest), Context(started_at=STARTED_AT), **how).left
+    """Publish to a folder, and return the kinds left behind."""
+    return pipeline.publish(folder, str(dest), Context(started_at=STARTED_AT), Publication(**how)).left
 
 
 def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_path: Path) -> None:
