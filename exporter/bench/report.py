@@ -32,7 +32,7 @@ def write_bench(bench: Bench, folder: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendMissing("charts need matplotlib; pip install '.[verify]' in exporter's clone") from None
+        raise BackendMissing("charts need matplotlib: pip install '.[verify]' in exporter's clone") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_bytes(to_json(bench, indent=1))
