@@ -24,6 +24,7 @@ from exporter.gate import (
 from exporter.measure.batch_invariance import BatchInvariance
 from exporter.measure.saturation import Saturation
 from exporter.measure.speed import MIN_ROUNDS
+from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Bars
 from tests.factories import a_bucket, a_fidelity, a_parity, a_quality, a_ratio, an_int8_fidelity, bars
 
@@ -50,7 +51,7 @@ def judged(
     fidelity: Fidelity | None = None,
     **changes: object,
 ) -> tuple[Outcome, dict[str, Check]]:
-    """Judge a fp32 variant with something changed, and give the verdict with the checks by name."""
+    """Judge a fp32 variant with something changed, and return the verdict with the checks by name."""
     found = fidelity or a_fidelity(parity=parity or a_parity(), **changes)
     checks = judge(limits, found, ratio or a_ratio())
     return outcome(checks), {check.name: check for check in checks}
@@ -109,7 +110,7 @@ def test_any_nonfinite_score_fails() -> None:
 
 
 def test_quality_is_held_at_the_lower_bound() -> None:
-    """It is the interval's lower end that must meet the bar; an estimate below it fails, however wide the interval."""
+    """The interval's lower end must meet the bar; an estimate below it fails, however wide the interval."""
     assert (
         judged(bars(min_ndcg_retained=0.98), quality=a_quality(ndcg_retained=0.99, ndcg_retained_low=0.98))[0]
         == "pass"
@@ -121,7 +122,8 @@ def test_quality_is_held_at_the_lower_bound() -> None:
 def test_too_few_queries_are_invalid() -> None:
     """Where the estimate clears the bar and the interval does not, the check says how many queries would do.
 
-    The lower end is 0.02 below the estimate and may be 0.01 below it: half as far takes four times the queries.
+    The lower end is 0.02 below the estimate and may be 0.01 below it: half as far takes four times the
+    queries.
     """
     quality = a_quality(n_queries=50, ndcg_retained=1.0, ndcg_retained_low=0.98)
     verdict, checks = judged(bars(min_ndcg_retained=0.99), quality=quality)
@@ -191,7 +193,7 @@ def test_nan_speed_never_passes(field: str) -> None:
         (a_fidelity(repeat_diff=1e-3), "repeat_diff", ""),
         (a_fidelity(contents=an_int8_fidelity().contents), "lower_precision_share", ""),
         (an_int8_fidelity(contents=a_fidelity().contents), "promised_weight_share", ""),
-        (a_fidelity(kind="openvino-fp16"), "promised_weight_share", ""),
+        (a_fidelity(traits=KINDS["openvino-fp16"].traits), "promised_weight_share", ""),
         (
             an_int8_fidelity(saturation=Saturation(1, "p, n 0, k 0 and 1: 127 and 127", 64_770, 0, None)),
             "max_int16_sum",
@@ -220,7 +222,7 @@ def test_speed_that_was_not_measured() -> None:
     assert (check.outcome, check.why) == ("invalid", "speed was not measured")
 
 
-# --- doubt about the speed ---
+# --- validity of the speed ---
 
 
 @pytest.mark.parametrize(
@@ -246,11 +248,11 @@ def test_speed_that_was_not_measured() -> None:
         "a busy machine",
         "drift",
         "another clock",
-        "two validity_problems",
+        "two problems",
         "interval holds the bar",
     ],
 )
-def test_doubtful_speed_is_invalid(ratio: Ratio, why: str) -> None:
+def test_speed_with_problems_is_invalid(ratio: Ratio, why: str) -> None:
     """A speed that cannot be trusted is neither passed nor failed, and the reason has both numbers."""
     verdict, checks = judged(bars(min_speedup=1.5), ratio=ratio)
     check = checks["min_speedup"]
@@ -269,8 +271,8 @@ def test_interval_and_bar(low: float, high: float, verdict: Outcome) -> None:
     )
 
 
-def test_limits_of_doubt() -> None:
-    """Just enough rounds, just the spread and just the neighbours allowed are no doubt."""
+def test_limits_of_validity() -> None:
+    """Just enough rounds, and just the spread, contention, drift and clock allowed, are no problem."""
     just = a_ratio(
         n_rounds=MIN_ROUNDS,
         spread=MAX_SPREAD,
@@ -281,7 +283,7 @@ def test_limits_of_doubt() -> None:
     assert judged(bars(min_speedup=1.5), ratio=just)[0] == "pass"
 
 
-def test_doubt_without_a_speed_bar() -> None:
+def test_problems_without_a_speed_bar() -> None:
     """Where speed is not asked for, noise does not matter."""
     assert judged(bars(min_kendall_tau=0.5), ratio=a_ratio(n_rounds=1, spread=9.0))[0] == "pass"
 
@@ -304,11 +306,19 @@ class Judged:
     outcome: Outcome
 
 
-@pytest.mark.parametrize("found", itertools.product(("pass", "fail", "invalid"), repeat=2))
+WORST_FIRST: tuple[Outcome, ...] = ("fail", "invalid", "pass", "not judged here")
+
+
+@pytest.mark.parametrize("found", itertools.product(WORST_FIRST, repeat=2))
 def test_outcome_of_two(found: tuple[Outcome, Outcome]) -> None:
-    """Fail before invalid before pass, in either order."""
-    worst = next(one for one in ("fail", "invalid", "pass") if one in found)
+    """Fail before invalid before pass, in either order; what was not judged changes nothing."""
+    worst = next(one for one in WORST_FIRST if one in found)
     assert outcome([Judged(one) for one in found]) == worst
+
+
+def test_outcome_of_nothing() -> None:
+    """Where nothing was judged there is no verdict."""
+    assert outcome([]) == "not judged here"
 
 
 @given(st.floats(0.01, 1), st.floats(0.01, 1), st.floats(0, 1))

@@ -1,7 +1,8 @@
 """Attacks by whoever wrote an artifact, a model folder, a recipe or a pair file: each refused in one line, before anything runs.
 
-Exit code 4 (IntegrityError) where a manifest says what a folder should be, so for everything in an artifact. Exit code 2
-(RecipeError) for model folders, recipes and pair files: nothing vouches for them, a person named them, and naming another helps.
+Exit code 4 (IntegrityError) where a manifest says what a folder should be, so for everything in an artifact.
+Exit code 2 (RecipeError) for model folders, recipes and pair files: nothing vouches for them, a person named
+them, and naming another helps.
 """
 
 from __future__ import annotations
@@ -95,9 +96,8 @@ def a_tokenizer() -> Tokenizer:
 
 
 IR = """<?xml version="1.0"?>
-<net name="g" version="11"><layers>
-<layer id="0" name="w" type="Const" version="opset1"><data element_type="f32" shape="2" offset="0" size="8"/></layer>
-</layers><edges/></net>
+<net name="g" version="11"><layers> <layer id="0" name="w" type="Const" version="opset1"><data
+element_type="f32" shape="2" offset="0" size="8"/></layer> </layers><edges/></net>
 """
 
 

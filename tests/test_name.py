@@ -37,7 +37,8 @@ _IS_OURS = re.compile(r"""['"(]*(?:reranker[-_.])?exporter(?:[\[=<>~!@'",.:)].*)
 
 def bare_names(text: str) -> list[str]:
     """Name every requirement by which a text sends its reader to an index for this package."""
-    words = (word for command in _INSTALLS.findall(text) for word in command.split())
+    # What is installed stands before "in exporter's clone".
+    words = (word for command in _INSTALLS.findall(text) for word in command.split(" in ")[0].split())
     return [word for word in words if _IS_OURS.fullmatch(word)]
 
 
@@ -73,6 +74,7 @@ def test_bare_name_is_found(text: str) -> None:
         "pip install -r requirements.lock",
         "pip install --target /opt/exporter dist/reranker_exporter-0.3.0-py3-none-any.whl",
         "`pip install '.[hub]'` in the clone of exporter",
+        "s3:// needs s3fs: pip install '.[s3]' in exporter's clone",
         "pip install rust-just\nexporter export recipes/int8.yaml",
     ],
 )

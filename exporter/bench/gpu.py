@@ -1,16 +1,15 @@
-"""What the PyTorch model does on a GPU: is float32 there the reference that the CPU is, what do half precisions cost and bring.
+"""PyTorch on a GPU: is float32 there the same reference as on the CPU, and what do half precisions cost?
 
 Needs torch, sentence-transformers and a CUDA device, and nothing that exports.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
 from exporter import worker
+from exporter.artifact.files import to_json
 from exporter.errors import BackendError
 from exporter.export.source import find_source
 from exporter.machine import Machine, this_machine
@@ -34,20 +33,26 @@ if TYPE_CHECKING:
     from exporter.progress import Progress
 
 
-# 1: first version. 2: without the GPU's own events.
+# 2: without the GPU's own events. 1: first version.
 GPU_SCHEMA = 2
 DTYPES: tuple[TorchDtype, ...] = ("float32", "float16", "bfloat16")
-# float32 sums in another order; TF32, which must be off, would be off by 1e-2. Source: https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html
+# float32 sums in another order; TF32, which must be off, would differ by 1e-2.
+# Source: https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html
 MAX_FLOAT32_DIFF = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class GpuSettings:
-    """The circumstances of a check; `n_pairs` is enough for the largest batch: a pass takes a good part of a second."""
+    """The circumstances of a check.
+
+    `n_pairs` are timed in a pass: two of the largest batches, which take a good part of a second. `measure`
+    says how the reference on the CPU is tuned.
+    """
 
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     n_pairs: int = 1024
     n_passes: int = 5
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class BatchRow:
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
-    """PyTorch in one type on the GPU, against float32 on the CPU."""
+    """PyTorch in one type on the GPU, compared with float32 on the CPU."""
 
     dtype: TorchDtype
     parity: Parity
@@ -86,7 +91,7 @@ class GpuReport:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Say what is not as it must be: float32 on the GPU is the reference."""
+        """Why float32 on the GPU is not the reference, or a type is of no use; empty where all is well."""
         exact = next(row for row in self.rows if row.dtype == "float32")
         found = [
             f"{row.dtype}: {row.parity.n_nonfinite} scores are not finite"
@@ -108,7 +113,7 @@ def measure_types(
     settings: GpuSettings,
     progress: Progress,
 ) -> tuple[TypeRow, ...]:
-    """Score all pairs in every type, and time every batch size.
+    """Return scores of all pairs in every type, compared, and the speed at every batch size.
 
     Args:
         reference: float32[n_pairs], raw logits of the model in float32 on the CPU.
@@ -148,7 +153,7 @@ def measure_types(
 
 
 def markdown(report: GpuReport) -> str:
-    """Write the report: problems, one row a type, one column a batch size."""
+    """Return the report as a page: problems, one row a type, one column a batch size."""
     machine = report.machine
     types = [
         (
@@ -168,8 +173,8 @@ def markdown(report: GpuReport) -> str:
     lines = [
         f"# PyTorch on {report.device}",
         "",
-        f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against float32 on the CPU, in "
-        "logits; TF32 off.",
+        f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against "
+        "float32 on the CPU, in logits; TF32 off.",
         "",
         *(
             [f"- {problem}" for problem in report.problems]
@@ -189,7 +194,7 @@ def markdown(report: GpuReport) -> str:
 
 
 def write_gpu_report(report: GpuReport, folder: Path) -> Path:
-    """Write gpu-DEVICE.md and .json, and give the former's path.
+    """Write gpu-DEVICE.md and gpu-DEVICE.json, and return the former's path.
 
     Raises:
         BackendError: the disk refuses.
@@ -197,7 +202,7 @@ def write_gpu_report(report: GpuReport, folder: Path) -> Path:
     name = "gpu-" + "".join(c if c.isalnum() else "-" for c in report.device.lower())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_bytes(TypeAdapter(GpuReport).dump_json(report, indent=1))
+        (folder / f"{name}.json").write_bytes(to_json(report, indent=1))
         (folder / f"{name}.md").write_text(markdown(report), encoding="utf-8")
     except OSError as error:
         raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error
@@ -207,7 +212,7 @@ def write_gpu_report(report: GpuReport, folder: Path) -> Path:
 def gpu_check(
     recipe: Recipe, context: Context, settings: GpuSettings | None = None, *, device: str = "cuda"
 ) -> GpuReport:
-    """Score a recipe's pairs with PyTorch on a GPU in float32, float16 and bfloat16, against float32 on the CPU, and time them.
+    """Score and time a recipe's pairs with PyTorch on a GPU in every type, against float32 on the CPU.
 
     Args:
         recipe: names model and pairs; nothing is built.
@@ -222,13 +227,14 @@ def gpu_check(
     """
     import torch
 
+    settings = settings or GpuSettings()
     found = device_for(device) if device == "cuda" else device
     pair_set, _ = load_pair_sets(recipe)
     with context.progress.stage("model"):
         source = find_source(recipe.model, context.cache)
     machine = this_machine()
     tuned = tuned_reference(
-        source, recipe.model.max_length, "cpu", pair_set, settings=MeasureSettings(), context=context
+        source, recipe.model.max_length, "cpu", pair_set, settings=settings.measure, context=context
     )
     scores = reference_scores(source, tuned, pair_set, context)
     spec = TorchSpec(str(source.folder), recipe.model.max_length, found, 1, 1, machine.n_cores)
@@ -238,5 +244,5 @@ def gpu_check(
         started_at=context.started_at,
         machine=machine,
         pairs=f"{len(pair_set.pairs)} pairs of {pair_set.name}",
-        rows=measure_types(scores, spec, pair_set, settings or GpuSettings(), context.progress),
+        rows=measure_types(scores, spec, pair_set, settings, context.progress),
     )

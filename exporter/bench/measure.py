@@ -1,13 +1,14 @@
-"""Side by side with what a user would pick instead: the measurements, as data.
+"""Measurements of an artifact side by side with what a user would pick instead, as data.
 
-The same weights, pairs and threads for all. Each peer is timed against ours alone, as documented and at its own best
-batch size: one process each, in turns over the same pairs, so that what a shared machine does hits both alike.
+The same weights, pairs and threads for all. Each peer is timed beside ours and no other peer, as documented
+and at its own best batch size: one process each, in turns over the same pairs, so that what a shared
+machine does hits both alike.
 """
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,6 @@ from exporter.machine import Machine
 from exporter.measure.parity import compare
 from exporter.measure.quality import Quality, quality
 from exporter.measure.rounds import measure_rounds
-from exporter.measure.settings import MeasureSettings
 from exporter.measure.speed import Latency, Ratio, Throughput, median_interval, percentiles, pool, speedup
 from exporter.pairs import Pair, whole_queries
 from exporter.worker.job import Call, PeerSpec, Run, Spec, TimeJob
@@ -32,51 +32,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exporter.bench.scaling import TokenCounter
+    from exporter.bench.settings import BenchSettings
     from exporter.pairs import PairSet
     from exporter.progress import Progress
 
 
-BENCH_SCHEMA = 1
+# 2: runs without the GPU's own events, the field's words. 1: first version.
+BENCH_SCHEMA = 2
 AS_DOCUMENTED, AT_BEST, TUNED, OURS = "as documented", "best batch", "best plan", "ours"
 
 
 @dataclass(frozen=True, slots=True)
-class BenchSettings:
-    """The circumstances of a benchmark; the defaults are what published tables are made with.
-
-    Attributes:
-        rounds: how long a round is, and how many there are.
-        batches: batch sizes that are tried for a peer.
-        n_queries: whole queries that are timed: peers that take a query with its candidates are not handed one
-            pair at a time.
-        n_quality_queries: whole queries that quality is measured on.
-        n_latency_calls: calls of one query with its candidates.
-        min_run_s: seconds that a call by length, or of the scaling, is timed in all.
-        n_mix_pairs: pairs of one mix of lengths.
-        n_mix_rounds: rounds over all mixes.
-        mixes: tokens of a pair, special tokens counted: least and most.
-        token_counts: tokens of a pair, for the scaling.
-        job_sizes: pairs of a job, for the scaling.
-    """
-
-    rounds: MeasureSettings = field(default_factory=MeasureSettings)
-    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    n_queries: int = 4
-    n_quality_queries: int = 30
-    n_latency_calls: int = 10
-    min_run_s: float = 2.0
-    n_mix_pairs: int = 8
-    n_mix_rounds: int = 2
-    mixes: tuple[tuple[str, int, int], ...] = (("short", 32, 64), ("medium", 128, 256), ("long", 512, 512))
-    token_counts: tuple[int, ...] = (32, 64, 128, 256, 512)
-    job_sizes: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
-
-
-@dataclass(frozen=True, slots=True)
 class BenchRow:
-    """One side under one setting. `ours_over` is our speed over its, round by round; None for ours itself.
+    """One side under one setting.
 
-    `low` and `high` hold the median of `throughput`'s pairs per second with 95 %. Quality is on a subset of whole queries.
+    `low` to `high` is the 95 % interval of the median pairs per second. `ours_over` is our speed over the
+    side's, round by round; None for ours itself. Quality and `pearson` are over PyTorch's scores, on a part
+    of the queries.
     """
 
     side: str
@@ -94,7 +66,7 @@ class BenchRow:
 
 @dataclass(frozen=True, slots=True)
 class MixRow:
-    """Pairs per second on pairs of like length, and ours over it; the median of few rounds, so without an interval."""
+    """Pairs per second on pairs of like length, and ours over that; medians of a few rounds."""
 
     mix: str
     side: str
@@ -107,7 +79,7 @@ class MixRow:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """All that was measured in one run on one machine. `skipped` names peers that could not be run, and why."""
+    """All measurements of one run on one machine; `skipped` holds peers that could not be run, and why."""
 
     schema: int
     name: str
@@ -124,7 +96,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """How one side is run: its specs by setting."""
+    """A library, and how it is run: its specs by setting."""
 
     name: str
     package: str
@@ -132,7 +104,7 @@ class Side:
 
 
 def best_batch(name: str, folder: str, n_cores: int, pairs: tuple[Pair, ...], settings: BenchSettings) -> int:
-    """Find a peer's fastest batch size on these pairs.
+    """Return a peer's fastest batch size on some pairs.
 
     Raises:
         BackendError: the peer fails.
@@ -149,7 +121,15 @@ def peer_sides(
     settings: BenchSettings,
     progress: Progress,
 ) -> tuple[list[Side], list[tuple[str, str]]]:
-    """Sweep each prepared peer's batch sizes; those that fail are named with the reason, and the rest goes on."""
+    """Return how each peer is run, after a sweep of its batch sizes, and which peers failed, and why.
+
+    Args:
+        folders: the prepared peers, each with the folder it loads.
+        n_cores: threads of each.
+        pairs: what is swept on.
+        settings: which batch sizes.
+        progress: told the number of peers done.
+    """
     sides, failed = [], []
     with progress.stage("peers: best batch sizes", len(folders)) as step:
         for done, (name, folder) in enumerate(folders.items(), 1):
@@ -177,7 +157,7 @@ def measure_rows(
     settings: BenchSettings,
     progress: Progress,
 ) -> tuple[BenchRow, ...]:
-    """Measure speed in rounds, then latency and quality of every side.
+    """Return speed, measured in rounds, latency and quality of every side.
 
     Args:
         sides: ours and the peers.
@@ -234,7 +214,7 @@ def measure_mixes(
     settings: BenchSettings,
     progress: Progress,
 ) -> tuple[MixRow, ...]:
-    """Measure every side on pairs of like length, all lengths in one process.
+    """Return the speed of every side on pairs of like length, all lengths in one process.
 
     Args:
         sides: ours and the peers.
@@ -280,7 +260,7 @@ def _rounds(
     settings: BenchSettings,
     progress: Progress,
 ) -> dict[tuple[str, str], tuple[list[Run], list[Run]]]:
-    """Return every side's runs by setting, with those of ours in the same rounds; for ours itself, all of its own."""
+    """Return every side's runs by setting, each with ours of the same rounds; for ours, all of ours."""
     (spec,) = (side.specs[OURS] for side in sides if side.name == ours)
     found: dict[tuple[str, str], tuple[list[Run], list[Run]]] = {(ours, OURS): ([], [])}
     for side in sides:
@@ -305,7 +285,7 @@ def _rounds(
 
 
 def _latencies(side: Side, few: PairSet, settings: BenchSettings) -> dict[str, Latency]:
-    """Time one query with its candidates, under each setting."""
+    """Return the latency of one query with its candidates, under each setting."""
     pairs = tuple(
         pair for pair, query in zip(few.pairs, few.query_of.tolist(), strict=True) if query == few.query_of[0]
     )

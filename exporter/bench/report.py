@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
+from exporter.artifact.files import to_json
 from exporter.bench.measure import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench
 from exporter.errors import BackendError, BackendMissing
 from exporter.report.table import md_table
@@ -24,7 +23,7 @@ _COLOURS = {OURS: "#1b7837", TUNED: "#5e8fc7", AT_BEST: "#5e8fc7", AS_DOCUMENTED
 
 
 def write_bench(bench: Bench, folder: Path) -> None:
-    """Write `FILES` into a folder; without scaling, its charts are left out.
+    """Write `FILES` into a folder; the charts of scaling only where it was measured.
 
     Raises:
         BackendMissing: matplotlib is not installed.
@@ -33,10 +32,10 @@ def write_bench(bench: Bench, folder: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendMissing("charts need matplotlib; pip install 'exporter[verify]'") from None
+        raise BackendMissing("charts need matplotlib: pip install '.[verify]' in exporter's clone") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench.json").write_bytes(TypeAdapter(Bench).dump_json(bench, indent=1))
+        (folder / "bench.json").write_bytes(to_json(bench, indent=1))
         (folder / "bench.md").write_text(markdown(bench), encoding="utf-8")
         figure = Figure(figsize=(9, 0.32 * len(bench.rows) + 1.4), layout="constrained")
         _draw_speeds(figure.subplots(), bench)
@@ -50,7 +49,7 @@ def write_bench(bench: Bench, folder: Path) -> None:
 
 
 def markdown(bench: Bench) -> str:
-    """Write the page."""
+    """Return the benchmark as a page: the table by speed, then lengths and scaling where measured."""
     machine = bench.machine
     rows = sorted(bench.rows, key=lambda row: -row.throughput.pairs_per_s)
     lines = [
@@ -96,8 +95,8 @@ def markdown(bench: Bench) -> str:
             ],
         ),
         "",
-        f"Latency: one query with its {rows[0].latency.n_documents} candidates, {rows[0].latency.n_calls} calls. RSS is the "
-        "process's peak. nDCG@10 kept and Pearson's r are over PyTorch's scores.",
+        f"Latency: one query with its {rows[0].latency.n_documents} candidates, {rows[0].latency.n_calls} "
+        "calls. RSS is the process's peak. nDCG@10 kept and Pearson's r are over PyTorch's scores.",
         "",
         *(f"- {name}: not measured, {why}" for name, why in bench.skipped),
         *(["", *_lengths(bench)] if bench.mixes else ()),
@@ -204,6 +203,5 @@ def _draw_scaling(panels: list[Axes], rows: tuple[ScalingRow, ...]) -> None:
 def _save(figure: Figure, folder: Path, name: str) -> None:
     for suffix in ("png", "svg"):
         # No date in the file: the same numbers give the same bytes.
-        figure.savefig(
-            folder / f"{name}.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None
-        )
+        metadata = {"Date": None} if suffix == "svg" else None
+        figure.savefig(folder / f"{name}.{suffix}", dpi=150, metadata=metadata)

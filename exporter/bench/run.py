@@ -10,13 +10,13 @@ from exporter.bench.measure import (
     OURS,
     TUNED,
     Bench,
-    BenchSettings,
     Side,
     measure_mixes,
     measure_rows,
     peer_sides,
 )
 from exporter.bench.scaling import measure_scaling
+from exporter.bench.settings import BenchSettings
 from exporter.errors import RecipeError
 from exporter.libraries.peers import PEERS, prepare_peers
 from exporter.machine import package_version
@@ -46,7 +46,7 @@ def bench(
     """Time an artifact's ONNX kinds beside other libraries on the same weights and pairs.
 
     Args:
-        folder: the artifact; an int8 ONNX kind must be among its kinds, the first of which stands for us.
+        folder: the artifact, with an int8 ONNX kind, the first of which stands for us.
         context: told what goes on.
         only: names of peers, by default all of them.
         lengths: also on short, medium and long pairs.
@@ -54,8 +54,8 @@ def bench(
         settings: how much is measured.
 
     Raises:
-        RecipeError: the folder is no artifact, has no int8 ONNX kind, its model or pairs are gone, or there
-            is no such peer.
+        RecipeError: the folder is no artifact or has no int8 ONNX kind, its model or pairs are gone, or
+            there is no such peer.
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
     """
@@ -73,6 +73,7 @@ def bench(
     scores = reference_scores(workspace.source, tuned, pair_set, context)
     specs = {entry.kind: workspace.spec(entry) for entry in ours_first}
     sides = [Side(_side(kind), _side(__version__), {OURS: spec}) for kind, spec in specs.items()]
+
     chosen = {name: PEERS[name] for name in only or PEERS}
     folders, skipped = prepare_peers(workspace.source, max_length, chosen, context)
     sweep_at = whole_queries(pair_set, settings.n_queries // 2)

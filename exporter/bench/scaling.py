@@ -1,10 +1,10 @@
-"""How our cost grows: with the tokens of a pair, the cores, the candidates of a query, and the number of pairs."""
+"""How our cost grows with the tokens of a pair, the cores, the candidates of a query, and the pairs."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from exporter import worker
 from exporter.pairs import whole_queries
@@ -15,41 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from exporter.artifact.manifest import FlopCount
+    from exporter.bench.settings import BenchSettings
     from exporter.pairs import Pair, PairSet
     from exporter.progress import Progress
 
     TokenCounter: TypeAlias = Callable[[Sequence[Pair]], list[int]]  # returns the tokens of each pair
 
 
-class ScalingSettings(Protocol):
-    """How far the scaling goes; a part of `BenchSettings`."""
-
-    @property
-    def n_queries(self) -> int:
-        """Whole queries."""
-        ...
-
-    @property
-    def min_run_s(self) -> float:
-        """Seconds that a job is timed in all."""
-        ...
-
-    @property
-    def token_counts(self) -> tuple[int, ...]:
-        """Tokens of a pair."""
-        ...
-
-    @property
-    def job_sizes(self) -> tuple[int, ...]:
-        """Pairs of a job."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ScalingRow:
-    """One of ours on pairs of `n_tokens`, on `n_cores`: seconds for `n_pairs`, and what a token costs a core.
+    """One of our variants on pairs of `n_tokens` tokens: seconds for `n_pairs`, µs a token and core.
 
-    `flops` are a pair's multiplications and additions; `peak_rss_bytes` is the whole process's.
+    `what` names what is varied: tokens, cores, candidates or pairs. `flops` are a pair's multiplications and
+    additions; `peak_rss_bytes` is the whole process's.
     """
 
     what: str
@@ -74,13 +52,14 @@ def measure_scaling(
     pair_set: PairSet,
     count: TokenCounter,
     *,
-    settings: ScalingSettings,
+    settings: BenchSettings,
     progress: Progress,
 ) -> tuple[ScalingRow, ...]:
-    """Measure how our cost grows: with a pair's tokens, the cores, a query's candidates, and the number of pairs.
+    """Return how our cost grows with a pair's tokens, the cores, a query's candidates, and the pairs.
 
     Args:
-        specs: ours, at their plan on all cores; the first is also measured on many candidates and pairs.
+        specs: our variants, at their plan on all cores; the first is also measured on many candidates and
+            pairs.
         flop_counts: the arithmetic of each.
         pair_set: where texts come from.
         count: counts a pair's tokens.
@@ -110,7 +89,15 @@ def measure_scaling(
 
 
 def of_lengths(pair_set: PairSet, lengths: Sequence[int], count: TokenCounter) -> list[Pair]:
-    """Make a pair of about each number of tokens, from queries in turn: a query's passages in a row, cut between words."""
+    """Return a pair of at most each number of tokens, made of queries in turn and their passages in a row.
+
+    Texts are cut between words.
+
+    Args:
+        pair_set: where texts come from.
+        lengths: the numbers of tokens.
+        count: counts a pair's tokens.
+    """
     texts: dict[int, list[str]] = {}
     for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
         texts.setdefault(query, []).append(passage)
@@ -132,7 +119,7 @@ def of_lengths(pair_set: PairSet, lengths: Sequence[int], count: TokenCounter) -
 
 
 def _scaling_jobs(
-    specs: dict[str, ArtifactSpec], pair_set: PairSet, count: TokenCounter, settings: ScalingSettings
+    specs: dict[str, ArtifactSpec], pair_set: PairSet, count: TokenCounter, settings: BenchSettings
 ) -> Iterator[tuple[str, str, ArtifactSpec, list[Pair]]]:
     mixed = [pair_set.pairs[i] for i in whole_queries(pair_set, 2 * settings.n_queries)]
     for kind, spec in specs.items():

@@ -45,19 +45,27 @@ ARTIFACTS = Path("artifacts")
 
 
 def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
-    """Return the recipe that a command's arguments describe."""
+    """Read a recipe, changed by `--model` and `--set`.
+
+    Raises:
+        RecipeError: it is wrong, or is not there.
+    """
     from exporter.recipe.load import load_recipe
 
     return load_recipe(recipe, model=model, changes=changes or ())
 
 
 def folder_of(target: Path, out: Path) -> Path:
-    """Take an artifact folder as it is, a recipe as the name of one."""
+    """Return the artifact's folder: `target` itself, or where the recipe `target` is built to."""
     return out / recipe_of(target, None, None).name if target.suffix in (".yaml", ".yml") else target
 
 
 def layout_of(text: str) -> LayoutProfile:
-    """Return the layout that --profile names."""
+    """Return the layout that `--profile` names.
+
+    Raises:
+        RecipeError: there is none of this name.
+    """
     from exporter.publish.layout import PROFILES
 
     for known in PROFILES:
@@ -69,7 +77,11 @@ def layout_of(text: str) -> LayoutProfile:
 def signer_of(
     key: Path | None, certificate: Path | None, chain: Sequence[Path], *, sigstore: bool
 ) -> Signer | None:
-    """Return the signer that the options of `publish` describe; None if they describe none."""
+    """Return what to sign with, or None where no option asks for a signature.
+
+    Raises:
+        RecipeError: the options contradict each other.
+    """
     from exporter.publish.keys import CertificateSigner
     from exporter.publish.signature import KeySigner, SigstoreSigner
 
@@ -87,7 +99,11 @@ def signer_of(
 def verifier_of(
     key: Path | None, roots: Sequence[Path], identity: str | None, issuer: str | None
 ) -> Verifier | None:
-    """Return the verifier that the options of `pull` and `verify-signature` describe; None if they do not."""
+    """Return what to verify a signature with, or None where no option asks for it.
+
+    Raises:
+        RecipeError: the options contradict each other, or one lacks another.
+    """
     from exporter.publish.signature import CertificateVerifier, KeyVerifier, SigstoreVerifier
 
     if bool(key) + bool(roots) + bool(identity or issuer) > 1:
@@ -104,7 +120,11 @@ def verifier_of(
 
 
 def ask_password(prompt: str) -> str:
-    """Return a password typed at the terminal, without showing it."""
+    """Ask for a password on the terminal.
+
+    Raises:
+        RecipeError: there is no terminal.
+    """
     from exporter.publish.keys import PASSWORD_VARIABLE
 
     if not sys.stdin.isatty():

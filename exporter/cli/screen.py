@@ -1,4 +1,4 @@
-"""What a person sees: tables, progress, and errors as one line with an exit code."""
+"""What a person sees: results as tables or JSON, progress, and errors as one line with an exit code."""
 
 from __future__ import annotations
 
@@ -9,134 +9,172 @@ from typing import TYPE_CHECKING, Self
 
 import typer
 
+from exporter.artifact.files import to_json
 from exporter.context import Context
 from exporter.errors import BackendError, ExporterError, GateRefused, NoVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rich.console import RenderableType
+
     from exporter.measure.profile import Profile
     from exporter.report.compare import Finding
     from exporter.report.report import Report
 
+# A log or a pipe has no width; a narrow terminal wraps, which beats losing digits.
+_MIN_WIDTH = 100
+_VERDICTS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "NOT JUDGED HERE": "dim"}
+_CHANGES = {"better": "green", "worse": "red", "unknown": "yellow"}
+_EXIT_CODES = {
+    "pass": 0,
+    "fail": GateRefused.exit_code,
+    "invalid": NoVerdict.exit_code,
+    "not judged here": NoVerdict.exit_code,
+}
+
+
+def show(value: object, text: str, *, as_json: bool) -> None:
+    """Print a command's result on stdout: as text for people, or as JSON for machines.
+
+    Args:
+        value: dataclasses, or dicts and tuples of them.
+        text: the same for people.
+        as_json: what the user asked for.
+    """
+    typer.echo(to_json(value, indent=1) if as_json else text)
+
+
+def say(text: str) -> None:
+    """Print a line on stderr."""
+    typer.echo(text, err=True)
+
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file.
+
+    Raises:
+        BackendError: the disk refuses.
+    """
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BackendError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _shown(text: str) -> str:
-    """Write characters that move a terminal's cursor, or change what it shows, as escapes: names and reports come from others."""
-    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
-
-
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Errors raised on purpose become a line and their own exit code; others keep their traceback, they are our bugs."""
+    """Turn errors raised on purpose into a line and an exit code; others, our bugs, keep their traceback."""
     try:
         yield
     except ExporterError as error:
-        typer.secho(f"error: {_shown(str(error))}", err=True, fg="red")
+        typer.secho(f"error: {_printable(str(error))}", err=True, fg="red")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         typer.secho("stopped; what was finished is kept, nothing is half-written", err=True, fg="red")
         raise typer.Exit(130) from None
 
 
-def print_report(report: Report, folder: Path, *, as_json: bool) -> None:
-    """Print a verdict and end with its exit code."""
-    from exporter.artifact.files import to_json
+def show_verdict(report: Report, folder: Path, *, as_json: bool) -> None:
+    """Print a report and where it lies, and end with the exit code of its verdict."""
+    from exporter.report.text import TERMS
 
-    if as_json:
-        typer.echo(to_json(report, indent=1))
-    else:
-        print_table(report)
+    show(report, report_text(report), as_json=as_json)
+    if not as_json:
+        say(TERMS)
         say(f"artifact {folder}, report {folder}/report.html, report.md, report.xml (JUnit)")
-    code = {"pass": 0, "fail": GateRefused.exit_code, "invalid": NoVerdict.exit_code}[report.verdict]
-    if code:
+    if code := _EXIT_CODES[report.verdict]:
         raise typer.Exit(code)
 
 
-def print_table(report: Report) -> None:
-    """Print the summary, and the checks of every variant."""
+def report_text(report: Report) -> str:
+    """Return the summary as a table, and below it the checks of every variant."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from exporter.report.text import table
 
     titles, rows = table(report)
     machine = report.machine
     title = f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores"
-    summary = Table(title=escape(_shown(title)), box=SIMPLE, pad_edge=False)
-    for i, title in enumerate(titles):
-        summary.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
-    colours = {"PASS": "green", "FAIL": "red", "INVALID": "yellow"}
+    summary = Table(title=escape(_printable(title)), box=SIMPLE, pad_edge=False)
+    for i, column in enumerate(titles):
+        summary.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for cells in rows:
-        summary.add_row(*(escape(_shown(cell)) for cell in cells), style=colours.get(cells[-1]))
-    console = Console()
-    console.width = max(
-        console.width, 100
-    )  # a log or a pipe has no width; a narrow terminal wraps, which beats losing digits
-    console.print(summary)
+        summary.add_row(*(escape(_printable(cell)) for cell in cells), style=_VERDICTS.get(cells[-1]))
+
+    lines = []
     for row in report.variants:
         for check in row.checks:
-            why = f" ({check.why})" if check.why else ""
-            console.print(
-                _shown(
-                    f"  {row.kind}: {check.outcome.upper():7s} {check.name} {check.observed:.4g}, bar {check.bar}{why}"
-                ),
-                style=colours[check.outcome.upper()],
-                markup=False,
-                highlight=False,
-            )
+            word, why = check.outcome.upper(), f" ({check.why})" if check.why else ""
+            text = f"  {row.kind}: {word:7s} {check.name} {check.observed:.4g}, bar {check.bar}{why}"
+            lines.append(Text(_printable(text), style=_VERDICTS[word]))
+    for skipped in report.not_judged:
+        word = "NOT JUDGED HERE"
+        lines.append(Text(_printable(f"  {skipped.kind}: {word} {skipped.why}"), style=_VERDICTS[word]))
+    return _rendered(summary, *lines)
 
 
-def print_findings(found: Sequence[Finding]) -> None:
+def findings_text(findings: Sequence[Finding]) -> str:
+    """Return what a comparison of two reports found, as a table."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=SIMPLE, pad_edge=False)
-    for title in ("variant", "what", "old", "new", "", "how far"):
+    for title in ("variant", "what", "old", "new", "", "detail"):
         table.add_column(title, justify="right" if title in ("old", "new") else "left")
-    colours = {"better": "green", "worse": "red", "unknown": "yellow"}
-    for row in found:
+    for row in findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
         cells = (row.kind, row.what, old, new, row.change, row.detail)
-        table.add_row(*(escape(_shown(cell)) for cell in cells), style=colours.get(row.change))
-    console = Console()
-    console.width = max(console.width, 100)
-    console.print(table)
+        table.add_row(*(escape(_printable(cell)) for cell in cells), style=_CHANGES.get(row.change))
+    return _rendered(table)
 
 
-def print_profile(found: Profile) -> None:
+def profile_text(profile: Profile) -> str:
+    """Return where a variant's time goes, as a table."""
     from rich.box import SIMPLE
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    rate = found.n_pairs / found.wall_s
-    title = f"{found.kind}, {found.plan}: {found.n_pairs} pairs of {found.n_tokens / found.n_pairs:.0f} tokens, {rate:.1f} pairs/s"
-    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    n_tokens, rate = profile.n_tokens / profile.n_pairs, profile.n_pairs / profile.wall_s
+    what = f"{profile.kind}, {profile.plan}: {profile.n_pairs} pairs of {n_tokens:.0f} tokens"
+    title = f"{what}, {rate:.1f} pairs/s"
+    table = Table(title=escape(_printable(title)), box=SIMPLE, pad_edge=False)
     table.add_column("operator")
     for name in ("runs", "ms", "share", "GFLOP/s"):
         table.add_column(name, justify="right")
-    for row in found.operators:
+    for row in profile.operators:
         speed = f"{row.flops / row.seconds / 1e9:.1f}" if row.flops else ""
-        table.add_row(row.op, str(row.n_runs), f"{row.seconds * 1e3:.1f}", f"{row.share:.1%}", speed)
-    Console().print(table)
+        op = escape(_printable(row.op))
+        table.add_row(op, str(row.n_runs), f"{row.seconds * 1e3:.1f}", f"{row.share:.1%}", speed)
+    return _rendered(table)
+
+
+def _rendered(*parts: RenderableType) -> str:
+    """Return what rich makes of tables and lines; in colour where stdout is a terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, _MIN_WIDTH)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return capture.get().rstrip("\n")
+
+
+def _printable(text: str) -> str:
+    """Return text with what moves a terminal's cursor, or changes what it shows, as escapes.
+
+    Names and reports come from others.
+    """
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 class Terminal:
-    """Draws progress on stderr: a bar per stage on a terminal, a line per stage in a log."""
+    """Draws progress on stderr while its block runs: a bar a stage on a terminal, a line a stage in a log."""
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -169,6 +207,7 @@ class Terminal:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Show a stage while the block runs, and yield a function that is called with how much is done."""
         started = datetime.now(UTC)
         task = self._bars.add_task(name, total=total)
         try:
@@ -180,11 +219,12 @@ class Terminal:
             self.note(f"{name}: {seconds:.0f} s")
 
     def note(self, text: str) -> None:
+        """Print a line above the bars."""
         self._console.print(text, highlight=False, markup=False)
 
 
 @contextmanager
 def watched() -> Iterator[Context]:
-    """Return the surroundings of a command that somebody watches: progress on stderr, the user's cache, the time now."""
+    """Yield the surroundings of a watched command: progress on stderr, the user's cache, the time."""
     with Terminal() as progress:
         yield Context(progress=progress)

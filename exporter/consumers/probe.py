@@ -51,7 +51,8 @@ def pick_pairs(
 
     Args:
         pair_set: to pick from.
-        count: counts the tokens of pairs before truncation, int64[n_pairs], as `PairTokenizer.count_untruncated` does.
+        count: counts the tokens of pairs before truncation, int64[n_pairs], as
+            `PairTokenizer.count_untruncated` does.
         max_length: tokens at which the model truncates.
     """
     n_tokens = count(pair_set.pairs)

@@ -35,7 +35,7 @@ def html(report: Report) -> str:
         figures = [(title, Markup(svg), caption) for title, svg, caption in draw_figures(report)]  # noqa: S704
     except ImportError as error:
         raise BackendMissing(
-            f"report.html needs {error.name}; pip install '.[verify]' in exporter's clone"
+            f"report.html needs {error.name}: pip install '.[verify]' in exporter's clone"
         ) from error
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(

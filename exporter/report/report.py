@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from exporter.artifact.files import PLANS, REPORT, from_python, read_sealed, sealed_schema
+from exporter.artifact.files import PLANS, REPORT, from_python, read_sealed
 from exporter.artifact.manifest import Manifest, Traits
 from exporter.artifact.plans import PlanEntry, plans_sha256
 from exporter.errors import IntegrityError, RecipeError
@@ -247,11 +247,6 @@ def read_report_file(path: Path) -> Report:
         return from_python(Report, content)
     except ValidationError as error:
         raise IntegrityError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-
-
-def json_schema() -> dict[str, object]:
-    """Return the JSON schema of report.json, its seal included."""
-    return sealed_schema(Report)
 
 
 def pairs_info(pair_set: PairSet) -> PairSetInfo:

@@ -1,26 +1,29 @@
 """Make the embedded sample again: `python -m exporter.sample.train ori_pqal.json OUT`.
 
-Writes `difference.safetensors`, `verify.jsonl` and `calibrate.jsonl` into OUT and prints how well each ranker does on the
-held-out questions. Needs the training packages of `requirements.lock`; nothing at run time imports this module.
+Writes `difference.safetensors`, `verify.jsonl` and `calibrate.jsonl` into OUT and prints how well each ranker
+does on the held-out questions. Needs the training packages of `requirements.lock`; nothing at run time
+imports this module.
 
-Data: PubMedQA PQA-L (MIT), 1,000 questions with the sections of the abstract each was asked about. A question's own
-sections are relevant, all others are not.
+Data: PubMedQA PQA-L (MIT), 1,000 questions with the sections of the abstract each was asked about. A
+question's own sections are relevant, all others are not.
 Source: https://github.com/pubmedqa/pubmedqa (data/ori_pqal.json, sha256 in DATA_SHA256).
 
-Method. 300 questions, their sections included, are held out. The other 700, and their long answers as further queries,
-train all encoder weights (embedding tables frozen): each step is 8 queries x (1 relevant + 3 other) passages. The target
-mixes the backbone's own bi-encoder cosine, put on the logit scale by a logistic fit, with the 0/1 label; the cosine's
-share falls from 1 to 0.3, the negatives go from random to hard, the passages from short to long. Low-rank training from
-the start does not leave the base rate, so the low-rank difference is taken afterwards, by SVD, and its cost measured.
+Method. 300 questions, their sections included, are held out. The other 700, and their long answers as further
+queries, train all encoder weights (embedding tables frozen): each step is 8 queries x (1 relevant + 3 other)
+passages. The target mixes the backbone's own bi-encoder cosine, put on the logit scale by a logistic fit,
+with the 0/1 label; the cosine's share falls from 1 to 0.3, the negatives go from random to hard, the passages
+from short to long. Low-rank training from the start does not leave the base rate, so the low-rank difference
+is taken afterwards, by SVD, and its cost measured.
 
-Figures of the run that made the shipped files (nDCG@10 over 20 candidates of each of the 300 held-out questions; hard
-negatives taken from both rankers' lists, so the task is hard for BM25 and cosine alike):
+Figures of the run that made the shipped files (nDCG@10 over 20 candidates of each of the 300 held-out
+questions; hard negatives taken from both rankers' lists, so the task is hard for BM25 and cosine alike):
 
     BM25 0.7857    backbone's cosine 0.9247    all trained weights 0.9415    rank 40, shipped 0.9385
 
-The truncation to rank 40 moves a logit by 0.080 on average, where logits have a standard deviation of 1.88. 1,150 steps of 32
-pairs took 62 minutes on two cores of an AMD EPYC with AVX-512 BF16, not idle otherwise; `difference.safetensors` is 3.76 MB.
-Thread timing makes float sums differ from run to run, so made again it is equal in quality, not byte by byte.
+The truncation to rank 40 moves a logit by 0.080 on average, where logits have a standard deviation of 1.88.
+1,150 steps of 32 pairs took 62 minutes on two cores of an AMD EPYC with AVX-512 BF16, not idle otherwise;
+`difference.safetensors` is 3.76 MB. Thread timing makes float sums differ from run to run, so made again it
+is equal in quality, not byte by byte.
 """
 
 from __future__ import annotations

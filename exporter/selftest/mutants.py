@@ -1,7 +1,8 @@
-"""Artifacts that are wrong on purpose: what the verifier must fail. A check that fails none of them checks nothing.
+"""Artifacts that are wrong on purpose, which the gate must fail: a check that kills no mutant checks nothing.
 
-Each mutant changes a copy of a original ONNX variant in one way that has gone wrong somewhere: in the graph, in its weights, in the
-tokenizer's file, or in what is fed to it. The copy's manifest is written anew, so only the scores and files can tell.
+Each mutant changes a copy of an ONNX variant, the original, in one way that has gone wrong somewhere: in
+the graph, in its weights, in the tokenizer's file, or in what is fed to the variant. The copy's manifest is
+written anew, so that only scores and files can tell.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The artifact that mutants are made of: one ONNX variant, the pairs it is judged on, and a file of the other precision."""
+    """What mutants are made of: an artifact, its ONNX variant, and the pairs this is judged on.
+
+    `n_tokens` is int64[n_pairs], untruncated. `other_precision` is a model file of the other precision.
+    """
 
     folder: Path
     manifest: Manifest
@@ -48,14 +52,18 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A way of being wrong. `make` changes the files of a copy, or gives other pairs to score, in the same number and order."""
+    """A way of being wrong: `make` changes the files of a copy, whose folder it is given.
+
+    It returns another manifest, or other pairs to score, in the same number and order; None where neither
+    changes.
+    """
 
     name: str
     make: Callable[[Original, Path], Manifest | PairSet | None]
 
 
 def copy_variant(original: Original, into: Path) -> Manifest:
-    """Copy an artifact with one variant only, and give the copy's manifest."""
+    """Copy an artifact with the one variant only, and return the copy's manifest."""
     others = {
         path
         for entry in original.manifest.variants
@@ -107,9 +115,8 @@ def _padded_left(original: Original, folder: Path) -> None:
     nodes = [
         helper.make_node("Shape", ["attention_mask"], ["mutant_shape"], start=1),
         helper.make_node("ReduceSum", ["attention_mask", "mutant_axis"], ["mutant_n"], keepdims=1),
-        helper.make_node(
-            "Sub", ["mutant_n", "mutant_shape"], ["mutant_shift"]
-        ),  # minus the padding, [n_rows, 1]
+        # minus the padding, [n_rows, 1]
+        helper.make_node("Sub", ["mutant_n", "mutant_shape"], ["mutant_shift"]),
         helper.make_node("Squeeze", ["mutant_shape"], ["mutant_width"]),
         helper.make_node("Range", ["mutant_zero", "mutant_width", "mutant_one"], ["mutant_at"]),
         helper.make_node("Add", ["mutant_at", "mutant_shift"], ["mutant_from"]),
@@ -187,12 +194,13 @@ def _other_precision(original: Original, folder: Path) -> None:
 # --- the tokenizer ---
 
 
-def _other_vocabulary(_good: Original, folder: Path) -> None:
-    """Give every word its neighbour's number, as the tokenizer of another model would."""
+def _other_vocabulary(_original: Original, folder: Path) -> None:
+    """Exchange the numbers of words, as the tokenizer of another model would."""
 
     def change(content: dict[str, dict[str, object]]) -> None:
         vocabulary = content["model"]["vocab"]
-        special = {token["content"] for token in content["added_tokens"]}  # type: ignore[index] # tokenizer.json is what it is
+        # tokenizer.json holds a list here, of objects.
+        special = {token["content"] for token in content["added_tokens"]}  # type: ignore[index]
         if isinstance(vocabulary, dict):
             words = [word for word in vocabulary if word not in special]
             content["model"]["vocab"] = vocabulary | dict(
@@ -204,7 +212,7 @@ def _other_vocabulary(_good: Original, folder: Path) -> None:
     _change_tokenizer(folder, change)
 
 
-def _case_kept(_good: Original, folder: Path) -> None:
+def _case_kept(_original: Original, folder: Path) -> None:
     def change(content: dict[str, dict[str, object]]) -> None:
         if not (content.get("normalizer") or {}).get("lowercase"):
             raise NotApplicable("its tokenizer does not lower-case")
@@ -245,7 +253,7 @@ def _sides_swapped(original: Original, _folder: Path) -> PairSet:
 
 
 def _queries_exchanged(original: Original, _folder: Path) -> PairSet:
-    """Give two queries, alike in number of passages, each other's pairs."""
+    """Exchange the pairs of two queries with the same number of passages."""
     of_size: dict[int, NDArray[np.int64]] = {}
     for query in range(len(original.pair_set.query_ids)):
         rows = np.flatnonzero(original.pair_set.query_of == query)
@@ -277,9 +285,17 @@ MUTANTS = (
 
 
 def weaken(original: Original, into: Path, noise: float) -> Manifest:
-    """Copy a variant and add normal noise, of so many standard deviations of each, to the weights of all its products.
+    """Copy a variant, and add Gaussian noise to the weights of all its matrix products.
 
     int8 weights stay within the range they had, so that nothing but ranking suffers.
+
+    Args:
+        original: what is copied.
+        into: an empty folder.
+        noise: the noise's standard deviation over that of the weight it is added to.
+
+    Returns:
+        The copy's manifest.
     """
     rng = np.random.default_rng(_SEED)
 
@@ -322,7 +338,7 @@ def _save(model: ModelProto, original: Original, folder: Path) -> None:
 
 
 def _fed_differently(original: Original, folder: Path, name: str, op: str, inputs: list[str]) -> None:
-    """Put an operator between an input and all that reads it."""
+    """Insert an operator between an input and all nodes that read it."""
     from onnx import helper
 
     model, graph = _load(original, folder)
@@ -334,7 +350,7 @@ def _fed_differently(original: Original, folder: Path, name: str, op: str, input
 
 
 def _rename(graph: GraphProto, old: str, new: str) -> None:
-    """Let every node, those of subgraphs too, read another value."""
+    """Make every node, those of subgraphs too, read another value."""
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name == old:
@@ -353,7 +369,7 @@ def _rename_output(graph: GraphProto, old: str, new: str) -> None:
 
 
 def _prepend(graph: GraphProto, nodes: list[NodeProto]) -> None:
-    """Put nodes first, and the constants that mutants use."""
+    """Insert nodes at the beginning, and the constants that mutants use."""
     from onnx import numpy_helper
 
     for name, value in (("mutant_zero", 0), ("mutant_one", 1), ("mutant_axis", [1])):
@@ -364,7 +380,7 @@ def _prepend(graph: GraphProto, nodes: list[NodeProto]) -> None:
 
 
 def _weights(graph: GraphProto) -> Iterator[TensorProto]:
-    """Give the constants that products read, in the graph's order."""
+    """Yield the constants that matrix products read, in the graph's order."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         index = PRODUCTS.get(node.op_type, len(node.input))
@@ -379,7 +395,7 @@ def _weights(graph: GraphProto) -> Iterator[TensorProto]:
 def _change_weight(
     original: Original, folder: Path, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]
 ) -> None:
-    """Change the weight of the middle product, of those in the precision that the kind promises."""
+    """Change the weight of the middle one of the products in the precision that the kind promises."""
     from onnx import TensorProto
 
     model, graph = _load(original, folder)

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
+from exporter.artifact.files import to_json
 from exporter.errors import BackendError
 from exporter.report.table import md_table
-from exporter.selftest.trials import FALSE_GAIN, PRECISION, QUALITY_BAR, SPEED_BAR, SelfTest
+from exporter.selftest.rates import FALSE_GAIN, PRECISION, QUALITY_BAR, SPEED_BAR
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from exporter.selftest.trials import SelfTest
+
 _RATES = (
-    f"Speed: bar {SPEED_BAR}, precision {PRECISION:.1%}; a false alarm is a fail, or a pass at {FALSE_GAIN} either way round. "
-    "Slowed artifacts sleep after each call. Replayed: recorded rounds judged again from a random one on, either side as the "
-    f"candidate, slowed by calculation. nDCG: bar {QUALITY_BAR} on as many queries, drawn with replacement; a false alarm is a "
-    "fail. Shares with 95 % intervals (Clopper-Pearson)."
+    f"Speed: bar {SPEED_BAR}, precision {PRECISION:.1%}; a false alarm is a fail, or a pass at {FALSE_GAIN} "
+    "of either side over the other. Invalid: the measurement has validity problems, or its interval holds "
+    "the bar. Slowed artifacts sleep after each call. Replayed: recorded rounds judged again from a random "
+    f"one on, either side as the candidate, slowed by calculation. nDCG: bar {QUALITY_BAR} on as many "
+    "queries, drawn with replacement; a false alarm is a fail. Shares with 95 % intervals (Clopper-Pearson)."
 )
 
 
 def markdown(found: SelfTest) -> str:
-    """Write what was found: problems first, the mutants, the error rates."""
+    """Return the self-test as a page: problems first, then the mutants, then the error rates."""
     machine = found.machine
     mutants = [
         (
             mutant.name,
-            ", ".join(mutant.killed_by) or ("not made" if mutant.skipped else "NOT CAUGHT"),
+            ", ".join(mutant.killed_by) or ("skipped" if mutant.skipped else "SURVIVED"),
             mutant.skipped,
         )
         for mutant in found.mutants
@@ -51,12 +53,12 @@ def markdown(found: SelfTest) -> str:
         "",
         *(
             [f"- {problem}" for problem in found.problems]
-            or ["Every mutant was caught, and the error rates are within their limits."]
+            or ["Every mutant was killed, and the error rates are within their limits."]
         ),
         "",
         "## Mutants",
         "",
-        *md_table(("wrong on purpose", "failed by", "why not made"), mutants),
+        *md_table(("mutant", "killed by", "why skipped"), mutants),
     ]
     if rates:
         lines += [
@@ -78,7 +80,7 @@ def write_selftest(found: SelfTest, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "selftest.json").write_bytes(TypeAdapter(SelfTest).dump_json(found, indent=1))
+        (folder / "selftest.json").write_bytes(to_json(found, indent=1))
         (folder / "selftest.md").write_text(markdown(found), encoding="utf-8")
     except OSError as error:
         raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error

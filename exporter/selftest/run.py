@@ -1,4 +1,4 @@
-"""Run the self-test on an artifact."""
+"""Run the self-test on an artifact: mutants first, then, where trials are asked for, the error rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from exporter.pairs import spread_out, whole_queries
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import default_variant
 from exporter.selftest.mutants import Original
-from exporter.selftest.trials import SELFTEST_SCHEMA, Rate, SelfTest, try_mutants, try_qualities, try_speeds
+from exporter.selftest.rates import Rate
+from exporter.selftest.trials import SELFTEST_SCHEMA, SelfTest, try_mutants, try_qualities, try_speeds
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def selftest(
     kind: str | None = None,
     n_trials: int = 0,
 ) -> SelfTest:
-    """Try the gate on artifacts that are wrong on purpose, and measure how often it is wrong.
+    """Try the gate on artifacts that are wrong on purpose, and measure how often the gate is wrong.
 
     Args:
-        folder: a good artifact with an ONNX variant.
+        folder: an artifact with an ONNX variant; it has to pass.
         context: told what goes on.
         settings: how much is measured, and for how long.
         kind: the ONNX variant, by default the first.
@@ -54,9 +55,8 @@ def selftest(
     manifest, recipe, pair_set = workspace.manifest, workspace.recipe, workspace.pair_set
     kinds = [entry.kind for entry in manifest.variants if entry.traits.engine == "onnxruntime"]
     if not kinds or (kind and kind not in kinds):
-        raise RecipeError(
-            f"{folder} has no ONNX variant {kind or ''}; it has {', '.join(e.kind for e in manifest.variants)}"
-        )
+        has = ", ".join(entry.kind for entry in manifest.variants)
+        raise RecipeError(f"{folder} has no ONNX variant {kind or ''}; it has {has}")
     entry = manifest.variant(kind or kinds[0])
     spec, bars = workspace.spec(entry), workspace.bars[entry.kind]
     device, source = device_for(recipe.reference.device), workspace.source
@@ -87,6 +87,7 @@ def selftest(
         n_tokens = token_counts(folder, manifest, few.pair_set.pairs)
         original = Original(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
         fails, mutants = try_mutants(original, spec, bars, few, settings=settings, progress=context.progress)
+
     rates: tuple[Rate, ...] = ()
     rounds: tuple[tuple[Run, Run], ...] = ()
     if n_trials:
@@ -95,6 +96,7 @@ def selftest(
             with context.progress.stage(f"{entry.kind}: scores", len(pair_set.pairs)) as step:
                 fidelity = measure_fidelity(manifest, entry, spec, expected, settings=settings, progress=step)
             rates += try_qualities(original, spec, fidelity, expected, context.progress)
+
     return SelfTest(
         schema=SELFTEST_SCHEMA,
         name=manifest.name,

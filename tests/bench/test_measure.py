@@ -9,41 +9,41 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.bench import measure as bench_measure
 from exporter.bench.measure import (
     AS_DOCUMENTED,
     AT_BEST,
+    BENCH_SCHEMA,
     OURS,
     TUNED,
     Bench,
     BenchRow,
     MixRow,
-    ScalingRow,
-    bench,
-    of_lengths,
 )
 from exporter.bench.report import FILES, markdown, write_bench
+from exporter.bench.run import bench
+from exporter.bench.scaling import ScalingRow, of_lengths
+from exporter.bench.settings import BenchSettings
 from exporter.context import Context
 from exporter.errors import RecipeError
 from exporter.libraries.peers import PEERS
-from exporter.measure import rounds as throughput
-from exporter.pairs import whole_queries
+from exporter.measure.settings import MeasureSettings
+from exporter.pairs import Pair, whole_queries
 from exporter.worker.job import PeerSpec
 from tests.factories import a_latency, a_machine, a_pair_set, a_quality, a_ratio, a_throughput
 
 
-def words(pairs: list[tuple[str, str]]) -> list[int]:
+def words(pairs: list[Pair]) -> list[int]:
     """Count a pair's tokens as its words, and one for the end."""
     return [len(query.split()) + len(passage.split()) + 1 for query, passage in pairs]
 
 
 def test_whole_queries_by_hand() -> None:
-    """Of four queries, shortest to longest b (4 letters), a (6), d (19) and c (26), two are picked, the upper of each half."""
+    """Of four queries, by letters b (4), a (6), d (19) and c (26), two are picked, the upper of each half."""
     assert whole_queries(a_pair_set((3, 1, 4, 2)), 2) == [0, 1, 2, 4, 5, 6, 7]
 
 
 def test_whole_queries_keeps_a_query_together() -> None:
-    """All pairs of a query that is picked, in a row, whatever the order of the file; and never more than there are."""
+    """All pairs of a picked query come in a row, whatever the order of the file, and each once."""
     pair_set = a_pair_set((2, 2, 2))
     mixed = replace(pair_set, query_of=np.array([0, 1, 2, 0, 1, 2], np.int64))
     assert whole_queries(mixed, 3) == [0, 3, 1, 4, 2, 5]
@@ -76,7 +76,7 @@ def test_every_peer_says_where_its_usage_comes_from(name: str) -> None:
 
 
 def a_bench() -> Bench:
-    """Give a benchmark of us, and of a peer at half and a third of our speed."""
+    """Return a benchmark of us, and of a peer at half and a third of our speed."""
     rows = (
         BenchRow(
             "exporter onnx-int8",
@@ -122,7 +122,7 @@ def a_bench() -> Bench:
     )
     machine = a_machine(packages=(("exporter", "1"),))
     return Bench(
-        1,
+        BENCH_SCHEMA,
         "tiny",
         "0" * 64,
         "2026-01-01T00:00:00Z",
@@ -154,7 +154,7 @@ def test_markdown_says_all() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    """Table, JSON and charts are written; without scaling there is no chart of it; the same numbers give the same bytes."""
+    """Table, JSON and charts are written, that of scaling only with it; same numbers, same bytes."""
     write_bench(a_bench(), tmp_path / "all")
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(FILES)
     write_bench(replace(a_bench(), scaling=()), tmp_path / "few")
@@ -166,21 +166,19 @@ def test_files(tmp_path: Path) -> None:
     )
 
 
-def test_a_real_run(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer beside us on the tiny model, in processes of their own: the same scores, and every number there."""
-    for name, value in {
-        "_MIX_ROUNDS": 1,
-        "_BATCHES": (4, 8),
-        "_MIN_RUN_S": 0.0,
-        "TOKEN_COUNTS": (16,),
-        "JOB_SIZES": (100,),
-    }.items():
-        monkeypatch.setattr(bench_measure, name, value)
-    monkeypatch.setattr(throughput, "MIN_ROUNDS", 1)
-    monkeypatch.setattr(throughput, "MIN_RUN_S", 0.1)
-    monkeypatch.setattr(bench_measure, "MIXES", {"short": (16, 32)})
-    peer = "optimum ORTModel"
-    found = bench(built, Context(started_at="2026-01-01T00:00:00Z"), only=(peer,), lengths=True, scaling=True)
+def test_a_real_run(built: Path) -> None:
+    """A peer beside us on the tiny model, in processes of their own: the same scores, and every number."""
+    settings = BenchSettings(
+        rounds=MeasureSettings(min_rounds=1, min_run_s=0.1),
+        batches=(4, 8),
+        min_run_s=0.0,
+        n_mix_rounds=1,
+        mixes=(("short", 16, 32),),
+        token_counts=(16,),
+        job_sizes=(100,),
+    )
+    peer, context = "optimum ORTModel", Context(started_at="2026-01-01T00:00:00Z")
+    found = bench(built, context, only=(peer,), lengths=True, scaling=True, settings=settings)
     assert found.skipped == ()
     sides = {(row.side, row.setting): row for row in found.rows}
     ours = {(f"exporter {kind}", OURS) for kind in ("onnx", "onnx-int8", "onnx-int8-static")}

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from exporter import __version__
+from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.cli.app import app
+from exporter.report.report import read_report
+from exporter.report.write import write_report
+from tests.factories import a_not_judged
 from tests.support import write_pairs, write_recipe
 
 
@@ -159,8 +164,40 @@ def test_show_prints_files_and_verdict(verified: Path) -> None:
     assert set(json.loads(run("show", verified, "--json").stdout)) == {"manifest", "report"}
 
 
+def test_show_knows_what_it_is_told(verified: Path, tmp_path: Path) -> None:
+    """A kind of another version is shown with its stored verdict: all that is needed stands in the files."""
+    folder = Path(shutil.copytree(verified, tmp_path / "tiny"))
+    manifest, report = read_manifest(folder), read_report(verified, read_manifest(verified))
+    traits = replace(manifest.variants[1].traits, weights="int4")
+    variants = (manifest.variants[0], replace(manifest.variants[1], kind="onnx-int4", traits=traits))
+    manifest = replace(manifest, recipe=manifest.recipe.replace("onnx-int8", "onnx-int4"), variants=variants)
+    (folder / "plans.json").unlink()
+    (folder / "manifest.json").unlink()
+    write_manifest(manifest, folder)
+
+    row = report.variants[1]
+    row = replace(row, kind="onnx-int4", fidelity=replace(row.fidelity, kind="onnx-int4", traits=traits))
+    rows = (report.variants[0], row)
+    write_report(replace(report, variants=rows, manifest_root=manifest.root, plans_sha256=None), folder)
+    done = run("show", folder)
+    assert (done.exit_code, lines(done)) == (0, ["Terms: docs/glossary.md"])
+    assert "onnx-int4: PASS" in done.stdout
+
+
+def test_nothing_that_this_cpu_can_run(verified: Path, tmp_path: Path) -> None:
+    """Where no variant could be judged there is no verdict: 5, and the reason on stdout."""
+    folder = Path(shutil.copytree(verified, tmp_path / "tiny"))
+    report = read_report(folder, read_manifest(folder))
+    rows = tuple(a_not_judged(row.kind) for row in report.variants)
+    write_report(replace(report, variants=(), not_judged=rows, verdict="not judged here"), folder)
+    done = run("gate", folder)
+    assert done.exit_code == 5
+    assert "onnx: NOT JUDGED HERE needs a CPU with avx512_bf16 or amx_bf16" in done.stdout
+    assert run("show", folder).exit_code == 0
+
+
 def test_publish_says_where(verified: Path, tmp_path: Path) -> None:
-    """`publish` copies what passed and prints the folder; a second time it says that it is there; another needs --replace."""
+    """`publish` copies what passed and prints the folder; it is there then, and another needs --replace."""
     done = run("publish", verified, tmp_path / "copy")
     assert (done.exit_code, done.stdout.strip()) == (0, str(tmp_path / "copy"))
     assert run("gate", tmp_path / "copy").exit_code == 0
@@ -188,7 +225,7 @@ def test_publish_says_where(verified: Path, tmp_path: Path) -> None:
     ],
 )
 def test_publishing_mistakes_are_one_line(arguments: tuple[str, ...], detail: str) -> None:
-    """What cannot be meant is detail before anything is built, asked or sent."""
+    """What cannot be meant is said before anything is built, asked or sent."""
     done = run(*arguments)
     assert done.exit_code == 2
     assert len(lines(done)) == 1

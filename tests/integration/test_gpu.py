@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bench import gpu
-from exporter.bench.gpu import gpu_check, markdown, write_gpu_report
+from exporter.bench.gpu import GpuReport, GpuSettings, gpu_check, markdown, write_gpu_report
 from exporter.context import Context
 from exporter.errors import BackendMissing
 from exporter.recipe.load import load_recipe
@@ -17,17 +16,13 @@ from tests.factories import a_parity
 
 
 @pytest.fixture(scope="module")
-def report(tiny: Path) -> gpu.GpuReport:
+def report(tiny: Path) -> GpuReport:
     """The tiny model in every type on the CPU."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(gpu, "_BATCH_SIZES", (4, 16))
-    patch.setattr(gpu, "_N_PASSES", 1)
-    found = gpu_check(load_recipe(tiny / "recipe.yaml"), Context(started_at=STARTED_AT), device="cpu")
-    patch.undo()
-    return found
+    recipe, context = load_recipe(tiny / "recipe.yaml"), Context(started_at=STARTED_AT)
+    return gpu_check(recipe, context, GpuSettings(batch_sizes=(4, 16), n_passes=1), device="cpu")
 
 
-def test_types_are_compared_and_timed(report: gpu.GpuReport) -> None:
+def test_types_are_compared_and_timed(report: GpuReport) -> None:
     """float32 is the reference again; half precisions are close, and not the same."""
     assert [row.dtype for row in report.rows] == ["float32", "float16", "bfloat16"]
     exact, *half = report.rows
@@ -37,14 +32,14 @@ def test_types_are_compared_and_timed(report: gpu.GpuReport) -> None:
     assert report.problems == ()
 
 
-def test_report_is_written(report: gpu.GpuReport, tmp_path: Path) -> None:
+def test_report_is_written(report: GpuReport, tmp_path: Path) -> None:
     """The file is named for the device, and says what was measured."""
     path = write_gpu_report(replace(report, device="NVIDIA H100 80GB"), tmp_path)
     assert path.name == "gpu-nvidia-h100-80gb.md"
     assert "bfloat16" in path.read_text(encoding="utf-8")
 
 
-def test_reduced_float32_is_noticed(report: gpu.GpuReport) -> None:
+def test_reduced_float32_is_noticed(report: GpuReport) -> None:
     """float32 that is as far off as TF32 would be is a problem, and said first."""
     first, *rest = report.rows
     off = replace(report, rows=(replace(first, parity=a_parity(max_abs_diff=0.02)), *rest))

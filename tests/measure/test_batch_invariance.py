@@ -30,7 +30,8 @@ def test_by_hand() -> None:
     found = batch_invariance(ALONE, [(ONE_BATCH, batched)], PAIRS)
     assert found.max_delta == 1.5
     assert (found.n_pairs_ordered, found.n_inversions) == (4, 1)
-    # Over five differences and one zero that stands for an empty set: sqrt(1.5^2 / 6) over the standard deviation.
+    # Over five differences and one zero that stands for an empty set: sqrt(1.5^2 / 6) over the standard
+    # deviation.
     assert found.relative_rms == pytest.approx(np.sqrt(2.25 / 6) / ALONE.std())
 
 

@@ -14,7 +14,8 @@ from exporter.errors import IntegrityError, RecipeError
 from exporter.measure.profile import profile
 from exporter.runtime import Reranker
 
-# The tiny model: hidden 32, feed-forward 64, four heads of 8, two layers, of which the second is for one position.
+# The tiny model: hidden 32, feed-forward 64, four heads of 8, two layers, of which the second is for one
+# position.
 H, F, N_HEADS = 32, 64, 4
 PROJECTION = 2 * H * H  # multiplications and additions of one position
 LAYER = 4 * PROJECTION + 2 * 2 * H * F

@@ -8,11 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from exporter.artifact.files import sealed_schema
 from exporter.gate import Check
 from exporter.measure.lengths import PairScore
 from exporter.report.html import html
 from exporter.report.junit import junit
-from exporter.report.report import json_schema
+from exporter.report.report import Report
 from tests.factories import a_fidelity, a_not_judged, a_report, a_variant_report
 
 EVIL = "<script>alert('x')</script>\x07"
@@ -143,6 +144,6 @@ def test_junit_by_hand() -> None:
 
 def test_schema_names_every_field() -> None:
     """The published schema has the report's fields, and its seal."""
-    properties = json_schema()["properties"]
+    properties = sealed_schema(Report)["properties"]
     assert isinstance(properties, dict)
     assert {"sha256", "schema", "verdict", "variants", "reference"} <= properties.keys()

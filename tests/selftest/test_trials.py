@@ -5,26 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from exporter.selftest.rates import bisect_noise, bootstrap_verdicts, rate_of, replay_verdicts
 from exporter.selftest.report import markdown
-from exporter.selftest.trials import (
-    MutantResult,
-    SelfTest,
-    bisect_noise,
-    bootstrap_verdicts,
-    rate_of,
-    replay_verdicts,
-)
+from exporter.selftest.trials import SELFTEST_SCHEMA, MutantResult, SelfTest
 from tests.factories import a_fidelity, a_machine, a_run
 
 
 def rounds(n: int, spread: float) -> list[tuple[object, object]]:
-    """Give rounds of two sides that are the same but for noise of so much."""
+    """Return rounds of two sides that differ by noise only, `spread` in the logarithm."""
     rng = np.random.default_rng(0)
     return [tuple(a_run(seconds=(float(np.exp(rng.normal(0, spread))),)) for _ in range(2)) for _ in range(n)]
 
 
 def count(trials: list[tuple[str, bool]]) -> dict[str, int]:
-    """Count verdicts, and what was wrong."""
+    """Count verdicts, and false alarms."""
     found = [verdict for verdict, _ in trials]
     return {
         **{name: found.count(name) for name in ("pass", "fail", "invalid")},
@@ -56,7 +50,7 @@ def test_noisy_rounds_are_invalid() -> None:
 
 
 def test_quality_drawn_by_hand() -> None:
-    """A candidate that loses a tenth on every query fails on any queries; one that loses nothing passes on any."""
+    """A candidate that loses a tenth on every query fails on any draw; one that loses nothing passes."""
     theirs = np.linspace(0.5, 1.0, 30)
     assert count(bootstrap_verdicts(theirs, 0.9 * theirs, a_fidelity()))["fail"] == 1000
     assert count(bootstrap_verdicts(theirs, theirs, a_fidelity()))["pass"] == 1000
@@ -75,9 +69,9 @@ def test_noise_is_found_for_a_loss() -> None:
 
 
 def a_selftest(**changes: object) -> SelfTest:
-    """Give a self-test in which all is well."""
+    """Return a self-test in which all is well."""
     given: dict[str, object] = {
-        "schema": 1,
+        "schema": SELFTEST_SCHEMA,
         "name": "tiny",
         "kind": "onnx",
         "manifest_root": "0" * 64,
@@ -95,16 +89,16 @@ def a_selftest(**changes: object) -> SelfTest:
 
 
 def test_all_is_well() -> None:
-    """Caught mutants and rates within their limits are no problem; one that could not be made is none either."""
+    """Killed and skipped mutants, and rates within their limits, are no problem."""
     assert a_selftest().problems == ()
-    assert "Every mutant was caught" in markdown(a_selftest())
+    assert "Every mutant was killed" in markdown(a_selftest())
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mutants": (MutantResult("NaN at one length", (), ""),)}, "NaN at one length: not caught"),
-        ({"original_fails": ("min_kendall_tau",)}, "the artifact itself fails Kendall tau-b"),
+        ({"mutants": (MutantResult("NaN at one length", (), ""),)}, "NaN at one length: survived"),
+        ({"original_fails": ("min_kendall_tau",)}, "the artifact itself fails min_kendall_tau"),
         (
             {
                 "rates": (

@@ -1,0 +1,167 @@
+"""The commands that bring an artifact to others, and check what others receive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exporter.cli.options import (
+    ARTIFACTS,
+    AsJson,
+    Identity,
+    Issuer,
+    Out,
+    Roots,
+    Target,
+    VerifyKey,
+    ask_password,
+    folder_of,
+    layout_of,
+    signer_of,
+    verifier_of,
+)
+from exporter.cli.screen import exit_codes, say, show, watched, write_text
+from exporter.errors import GateRefused, RecipeError
+
+
+def publish(
+    target: Target,
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, hf://org/name[@branch], oci://registry/name:tag, or s3://bucket/prefix.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: Out = ARTIFACTS,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Only this kind; may be given again. By default all that passed.")
+    ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(help="hub: every variant under its name. flat: one ONNX variant as onnx/model.onnx."),
+    ] = "hub",
+    sign_key: Annotated[Path | None, typer.Option(help="Sign with this private key, PEM.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="The key's certificate, PEM.")] = None,
+    chain: Annotated[
+        list[Path] | None, typer.Option(help="A certificate on the way to the root; may be given again.")
+    ] = None,
+    sigstore: Annotated[
+        bool, typer.Option("--sigstore", help="Sign as the identity of this CI job, or who logs in.")
+    ] = False,
+    builder: Annotated[
+        str, typer.Option(help="Who built it, for the provenance; a URI.")
+    ] = "urn:exporter:builder:local",
+    consumers: Annotated[
+        bool,
+        typer.Option("--consumers", help="Load it in other libraries first; their scores go into the card."),
+    ] = False,
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="Open a pull request on the Hub instead.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace an artifact that stands there.")
+    ] = False,
+) -> None:
+    """Deliver the variants that passed, with their card and proof, and refuse the rest."""
+    with exit_codes():
+        folder = folder_of(target, out)
+        signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
+        from exporter import pipeline
+        from exporter.publish.folder import Publication
+
+        options = Publication(
+            kinds=tuple(variant or ()),
+            layout=layout_of(profile),
+            signer=signer,
+            builder=builder,
+            consumers=consumers,
+            pull_request=pull_request,
+            replace=replace,
+            ask=ask_password,
+        )
+        with watched() as context:
+            done = pipeline.publish(folder, to, context, options)
+        typer.echo(done.sent.reference)
+        say(str(done.sent))
+        if done.left:
+            say(f"left behind: {', '.join(done.left)}")
+
+
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="hf://org/name[@branch], oci://registry/name:tag, s3://bucket/prefix, or a folder.",
+            show_default=False,
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="The folder to become the copy.", show_default=False)],
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace an artifact that stands there.")
+    ] = False,
+    key: VerifyKey = None,
+    root: Roots = None,
+    identity: Identity = None,
+    issuer: Issuer = None,
+) -> None:
+    """Fetch a published artifact; check every file, and its signature if told whose, before it appears."""
+    with exit_codes():
+        verifier = verifier_of(key, root or [], identity, issuer)
+        from exporter.publish.signature import check_signature
+        from exporter.remote import fetch_artifact
+
+        check = None if verifier is None else (lambda fetched: check_signature(fetched, verifier))
+        fetched, version = fetch_artifact(source, folder, replace=replace, check=check)
+        typer.echo(f"{fetched} ({version})")
+
+
+def verify_signature(
+    folder: Annotated[Path, typer.Argument(help="A published folder.", show_default=False)],
+    *,
+    key: VerifyKey = None,
+    root: Roots = None,
+    identity: Identity = None,
+    issuer: Issuer = None,
+) -> None:
+    """Check who signed a published folder, and that no file changed, came or went since."""
+    with exit_codes():
+        verifier = verifier_of(key, root or [], identity, issuer)
+        if verifier is None:
+            raise RecipeError(
+                "whose signature? pass --key FILE, --root FILE, or --identity NAME with --issuer URL"
+            )
+        from exporter.publish.signature import check_signature
+
+        signed = check_signature(folder, verifier)
+        typer.echo(f"{folder}: signed by {signed.by}, {len(signed.files)} files")
+
+
+def check_consumers(
+    folder: Annotated[Path, typer.Argument(help="A published folder, or an artifact.", show_default=False)],
+    *,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this consumer; may be given again. By default all.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="A file for the table, Markdown.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a folder in the libraries that are expected to load it, and compare their scores.
+
+    Exits 1 if one is wrong.
+    """
+    with exit_codes():
+        from exporter.consumers.check import consumers
+        from exporter.consumers.report import markdown
+
+        with watched() as context:
+            found = consumers(folder, context, only=only or ())
+        if to:
+            write_text(to, markdown(found))
+        show(found, markdown(found), as_json=as_json)
+        if found.problems:
+            raise GateRefused("; ".join(found.problems))

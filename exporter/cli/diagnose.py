@@ -1,0 +1,142 @@
+"""The commands that say where time goes, what this machine can do, and what our files look like."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exporter.cli.options import (
+    ARTIFACTS,
+    AsJson,
+    Changes,
+    ModelName,
+    Out,
+    RecipePath,
+    Target,
+    folder_of,
+    recipe_of,
+)
+from exporter.cli.screen import exit_codes, profile_text, say, show, watched
+from exporter.errors import GateRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exporter.machine import Machine
+
+
+def profile(
+    target: Target,
+    *,
+    variant: Annotated[str | None, typer.Option(help="Which kind, by default the artifact's first.")] = None,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Print where a variant's time goes: each operator's share, on one thread, over real pairs."""
+    with exit_codes():
+        folder = folder_of(target, out)
+        from exporter.measure.profile import profile as profile_variant
+
+        profiled = profile_variant(folder, variant)
+        show(profiled, profile_text(profiled), as_json=as_json)
+
+
+def bench(
+    target: Target,
+    *,
+    out: Out = ARTIFACTS,
+    to: Annotated[Path, typer.Option(help="The folder for table, JSON and charts.")] = Path("bench"),
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Only this peer; may be given again. By default all.")
+    ] = None,
+    lengths: Annotated[bool, typer.Option("--lengths", help="Also on short, medium and long pairs.")] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Also how the cost grows with tokens, cores and pairs.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time an artifact beside other libraries that run the same model, in one run."""
+    with exit_codes():
+        folder = folder_of(target, out)
+        from exporter.bench import report, run
+
+        with watched() as context:
+            found = run.bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
+        report.write_bench(found, to)
+        show(found, report.markdown(found), as_json=as_json)
+        say(f"written to {to}: {', '.join(name for name in report.FILES if (to / name).is_file())}")
+
+
+def gpu_check(
+    recipe: RecipePath,
+    *,
+    model: ModelName = None,
+    changes: Changes = None,
+    to: Annotated[Path, typer.Option(help="The folder for the report.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Score and time PyTorch on an NVIDIA GPU in float32, float16 and bfloat16, against float32 on the CPU.
+
+    Builds nothing.
+    """
+    with exit_codes():
+        loaded = recipe_of(recipe, model, changes)
+        from exporter.bench import gpu
+
+        with watched() as context:
+            found = gpu.gpu_check(loaded, context)
+        say(f"written to {gpu.write_gpu_report(found, to)}")
+        show(found, gpu.markdown(found), as_json=as_json)
+        if found.problems:
+            raise GateRefused("; ".join(found.problems))
+
+
+def schema(
+    *,
+    report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help="Of manifest.json instead.")] = False,
+    plans: Annotated[bool, typer.Option("--plans", help="Of plans.json instead.")] = False,
+) -> None:
+    """Print the JSON schema of recipes, for editors, or of a file of an artifact, for those who read it."""
+    from exporter.artifact.files import sealed_schema
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.plans import Plans
+    from exporter.recipe.schema import Recipe
+    from exporter.report.report import Report
+
+    chosen = [cls for cls, asked in ((Report, report), (Manifest, manifest), (Plans, plans)) if asked]
+    if len(chosen) > 1:
+        raise typer.BadParameter("one of --report, --manifest and --plans")
+    found = sealed_schema(chosen[0]) if chosen else Recipe.model_json_schema()
+    typer.echo(json.dumps(found, indent=2))
+
+
+def doctor(*, as_json: AsJson = False) -> None:
+    """Print the machine, its instruction set, the cores allowed, and which kinds can be built here."""
+    from exporter.machine import this_machine
+    from exporter.recipe.kinds import KINDS
+
+    machine = this_machine()
+    missing = {row.name: row.missing_packages for row in KINDS.values()}
+    show({"machine": machine, "missing": missing}, _doctor_text(machine, missing), as_json=as_json)
+
+
+def _doctor_text(machine: Machine, missing: Mapping[str, Sequence[str]]) -> str:
+    from exporter.cache import Cache
+    from exporter.recipe.kinds import saturates
+
+    vnni = "no VNNI: int8 weights must keep to 7 bits" if saturates(machine.isa) else "int8 sums in int32"
+    cores = f"{machine.n_cores} cores allowed"
+    lines = [
+        f"{machine.cpu}, {machine.isa} ({vnni})",
+        f"{cores}, {machine.memory_gb} GiB, {machine.system}, Python {machine.python}",
+        ", ".join(f"{name} {version}" for name, version in machine.packages),
+        f"cache {Cache.of_user().root}",
+    ]
+    for kind, packages in missing.items():
+        lacking = f"cannot be built, {', '.join(packages)} missing" if packages else "can be built"
+        lines.append(f"  {kind}: {lacking}")
+    return "\n".join(lines)

@@ -1,0 +1,126 @@
+"""The commands that measure and judge, and that show what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exporter.cli.options import ARTIFACTS, AsJson, Out, Target, folder_of
+from exporter.cli.screen import exit_codes, findings_text, report_text, say, show, show_verdict, watched
+from exporter.errors import GateRefused
+
+if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.plans import Plans
+
+
+def verify(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
+    """Measure an artifact against PyTorch again, judge it, and write its report."""
+    with exit_codes():
+        folder = folder_of(target, out)
+        from exporter import pipeline
+
+        with watched() as context:
+            report = pipeline.verify(folder, context)
+        show_verdict(report, folder, as_json=as_json)
+
+
+def gate(
+    target: Target,
+    *,
+    bars: Annotated[Path | None, typer.Option(help="Other bars: a YAML file of kind: {bar: limit}.")] = None,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Judge an artifact's stored report again, without running a model."""
+    with exit_codes():
+        folder = folder_of(target, out)
+        from exporter import pipeline
+        from exporter.recipe.load import load_bars
+
+        report = pipeline.gate(folder, load_bars(bars) if bars else None)
+        show_verdict(report, folder, as_json=as_json)
+
+
+def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
+    """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
+    with exit_codes():
+        folder = folder_of(target, out)
+        from exporter.artifact.files import REPORT
+        from exporter.artifact.manifest import read_manifest
+        from exporter.artifact.plans import read_plans
+        from exporter.report.report import read_report
+        from exporter.report.text import TERMS
+        from exporter.runtime.model_file import check_artifact
+
+        manifest = read_manifest(folder)
+        check_artifact(manifest, folder)
+        text = _artifact_text(folder, manifest, read_plans(folder, manifest))
+        report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
+        verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
+        show({"manifest": manifest, "report": report}, f"{text}\n{verdict}", as_json=as_json)
+        if report and not as_json:
+            say(TERMS)
+
+
+def _artifact_text(folder: Path, manifest: Manifest, plans: Plans) -> str:
+    source = manifest.source.source
+    lines = [f"{folder}: {manifest.name}, from {source}, up to {manifest.max_length} tokens a pair"]
+    for entry in manifest.variants:
+        lines.append(f"  {entry.kind}: {entry.model}, {manifest.size_bytes(entry) / 1e6:.1f} MB")
+        for found in plans.of(entry.kind):
+            plan = f"{found.workers}x{found.threads}, {found.token_budget} tokens"
+            where = f"on {found.n_cores} cores of {found.isa}"
+            lines.append(f"    plan {where}: {plan}, the best of {len(found.sweep)}")
+    return "\n".join(lines)
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(help="An artifact folder or a report.json.", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="The other one.", show_default=False)],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Print what got better or worse from one report to another, beyond noise.
+
+    Exits 1 if anything got worse.
+    """
+    with exit_codes():
+        from exporter.report.compare import compare_with
+
+        findings = compare_with(old, new)
+        show(findings, findings_text(findings), as_json=as_json)
+        if any(finding.change == "worse" for finding in findings):
+            raise typer.Exit(GateRefused.exit_code)
+
+
+def selftest(
+    target: Target,
+    *,
+    variant: Annotated[
+        str | None, typer.Option(help="Which ONNX kind, by default the artifact's first.")
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(help="Speed trials of the artifact against itself, 1 to 3 minutes each.", min=0)
+    ] = 0,
+    to: Annotated[Path | None, typer.Option(help="A folder for selftest.json and selftest.md.")] = None,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Try the gate on artifacts that are wrong on purpose.
+
+    With --trials also measure how often the gate is wrong.
+    """
+    with exit_codes():
+        folder = folder_of(target, out)
+        from exporter.selftest import report, run
+
+        with watched() as context:
+            found = run.selftest(folder, context, kind=variant, n_trials=trials)
+        if to:
+            report.write_selftest(found, to)
+        show(found, report.markdown(found), as_json=as_json)
+        if found.problems:
+            raise GateRefused("; ".join(found.problems))
