@@ -1,4 +1,4 @@
-"""What tests share: a tiny cross-encoder made in code, pairs for it, and values built with one thing changed."""
+"""What tests share: a tiny cross-encoder made in code, pairs for it, and values to change one by one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def write_tiny_model(folder: Path, *, seed: int = 0, n_labels: int = 1) -> Path:
-    """Write a two-layer BERT cross-encoder over a 40-word vocabulary; its weights come from numpy, not from torch's seed."""
+    """Write a two-layer BERT cross-encoder over a 40-word vocabulary.
+
+    Its weights come from numpy, not from torch's seed.
+    """
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 

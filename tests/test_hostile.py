@@ -1,4 +1,6 @@
-"""Attacks by whoever wrote an artifact, a model folder, a recipe or a pair file: each refused in one line, before anything runs.
+"""Attacks by whoever wrote an artifact, a model folder, a recipe or a pair file.
+
+Each is refused in one line, before anything runs.
 
 Exit code 4 (IntegrityError) where a manifest says what a folder should be, so for everything in an artifact.
 Exit code 2 (RecipeError) for model folders, recipes and pair files: nothing vouches for them, a person named
@@ -132,7 +134,10 @@ def folder(good: Path, tmp_path: Path) -> Path:
 
 
 def sealed(folder: Path, **changes: object) -> Manifest:
-    """Write the manifest anew for the files as they are, some of its fields changed: a stranger seals as well as we do."""
+    """Write the manifest anew for the files as they are, some of its fields changed.
+
+    A stranger seals as well as we do.
+    """
     content = read_sealed(folder / MANIFEST)
     files = [dataclasses.asdict(file) for file in list_files(folder)]
     write_sealed(folder / MANIFEST, {**content, "files": files, **changes})
@@ -279,7 +284,10 @@ CHECK, LOAD = frozenset(("check",)), frozenset(("load",))
 
 
 def attack(name: str, change: Change, words: str, where: frozenset[str] = EVERYWHERE) -> object:
-    """Give a row: what the stranger did, what is said, and who says it: whoever loads, whoever checks the whole, or both."""
+    """Give a row: what the stranger did, what is said, and who says it.
+
+    Who says it: whoever loads, whoever checks the whole, or both.
+    """
     return pytest.param(change, words, where, id=name)
 
 
@@ -664,7 +672,10 @@ def test_the_good_artifact_scores(folder: Path) -> None:
 @pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize(("change", "words", "where"), [*FILES, *NUMBERS, *MODELS, *TOKENIZERS])
 def test_artifact_of_a_stranger(folder: Path, change: Change, words: str, where: frozenset[str]) -> None:
-    """Each attack is refused with 4, in one printable line that names file and finding, before an engine opens a file."""
+    """Each attack is refused with 4, in one printable line, before an engine opens a file.
+
+    The line names file and finding.
+    """
     tried(change, folder)
     if "load" in where:
         refused(lambda: Reranker.load(folder), IntegrityError, 4, words)
@@ -692,7 +703,7 @@ def test_recipe_in_a_manifest_that_is_none(folder: Path) -> None:
 
 
 def test_link_in_the_hubs_cache_is_followed(good: Path, tmp_path: Path) -> None:
-    """The Hub's client lays a repository out as links to blobs; these are followed, those that leave the blobs are not."""
+    """Links of the Hub's cache are followed to its blobs; those that leave the blobs are not."""
     snapshot = tmp_path / "models--org--name/snapshots/0123"
     (tmp_path / "models--org--name/blobs").mkdir(parents=True)
     for i, path in enumerate(path for path in good.rglob("*") if path.is_file()):
@@ -897,14 +908,17 @@ def pickled(name: str) -> Change:
     ],
 )
 def test_model_folder_of_a_stranger(source: Path, change: Change, words: str) -> None:
-    """A folder that brings code, takes files from elsewhere, or has no weights is refused with 2, and nothing of it ran."""
+    """A folder with code, files from elsewhere, or no weights is refused with 2, and nothing of it ran."""
     change(source)
     refused(lambda: find_source(Model(source=str(source)), Cache.of_user()), RecipeError, 2, words)
     assert not (source / "ran").exists()
 
 
 def test_what_else_lies_in_a_model_folder_is_not_seen(tiny: Path, tmp_path: Path) -> None:
-    """Modules, adapters, pickles and Python beside a model are opened by no library; its own weights are what is loaded."""
+    """Modules, adapters, pickles and Python beside a model are opened by no library.
+
+    The model's own weights are what is loaded.
+    """
     from sentence_transformers import CrossEncoder
 
     clean, folder = tiny / "model", Path(shutil.copytree(tiny / "model", tmp_path / "model"))
@@ -933,7 +947,7 @@ def test_what_else_lies_in_a_model_folder_is_not_seen(tiny: Path, tmp_path: Path
 
 
 def test_recipe_with_a_bomb_of_aliases(tmp_path: Path) -> None:
-    """Aliases of aliases, a billion items if they were written out, are refused at once, by what is wrong with them."""
+    """Aliases of aliases, a billion items if written out, are refused at once, by what is wrong."""
     lines = [
         "a: &a [x, x, x]",
         *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),

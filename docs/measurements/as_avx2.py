@@ -1,10 +1,11 @@
 """Copy a virtual environment so that its engines find a CPU with AVX2 and nothing newer: `as_avx2.py .venv COPY`.
 
-For measuring AVX2 code without VNNI on a CPU that has more. ONNX Runtime and OpenVINO have no switch for it; what they, torch and
-CTranslate2 do have is one question: CPUID. In the copy's libraries each CPUID becomes a breakpoint, and a small library that is
-loaded first answers it: as the CPU does, less AVX-512, AVX-VNNI and what came with them. It gives /proc/cpuinfo in the same way,
-so reports name AVX2. Caches, clock and memory stay this CPU's: the figures are those of AVX2 code here, not of an older CPU.
-The copy's `bin/as-avx2 COMMAND ...` runs a command so. Needs Linux on x86-64, objdump and gcc.
+For measuring AVX2 code without VNNI on a CPU that has more. ONNX Runtime and OpenVINO have no switch for it;
+what they, torch and CTranslate2 do have is one question: CPUID. In the copy's libraries each CPUID becomes a
+breakpoint, and a small library that is loaded first answers it: as the CPU does, less AVX-512, AVX-VNNI and
+what came with them. It gives /proc/cpuinfo in the same way, so reports name AVX2. Caches, clock and memory
+stay this CPU's: the figures are those of AVX2 code here, not of an older CPU. The copy's `bin/as-avx2 COMMAND
+...` runs a command so. Needs Linux on x86-64, objdump and gcc.
 
 Source: https://www.felixcloutier.com/x86/cpuid
 Source: https://docs.pytorch.org/docs/stable/torch_environment_variables.html

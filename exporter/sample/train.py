@@ -136,7 +136,10 @@ def cosines(folder: Path, of: Corpus) -> np.ndarray:
 
 
 def bm25(of: Corpus) -> np.ndarray:
-    """Score every query against every passage with BM25 Okapi over lower-cased words, float64[n_queries, n_passages]."""
+    """Score every query against every passage with BM25 Okapi over lower-cased words.
+
+    Returns float64[n_queries, n_passages].
+    """
     words = [passage.lower().split() for passage in of.passages]
     index = BM25Okapi(words)
     return np.stack([index.get_scores(query.lower().split()) for query in of.queries])
@@ -156,7 +159,7 @@ def hard_negatives(cosine: np.ndarray, lexical: np.ndarray, of: Corpus, n: int) 
 
 
 def candidates(of: Corpus, hard: list[list[int]], n: int, rng: random.Random) -> list[list[int]]:
-    """Give each query up to 4 relevant passages, hard negatives for half of the rest, random ones for the other half."""
+    """Give each query up to 4 relevant passages, hard negatives for half of the rest, and random ones."""
     lists = []
     for row, own in enumerate(of.relevant):
         chosen = sorted(own)[:4]
@@ -171,7 +174,10 @@ def candidates(of: Corpus, hard: list[list[int]], n: int, rng: random.Random) ->
 def write_pairs(
     path: Path, of: Corpus, lists: list[list[int]], prefix: str, long_rows: frozenset[int]
 ) -> None:
-    """Write pairs as JSONL; in `long_rows` one irrelevant candidate is followed by its neighbours past 512 tokens."""
+    """Write pairs as JSONL.
+
+    In `long_rows` one irrelevant candidate is followed by its neighbours past 512 tokens.
+    """
     with path.open("w", encoding="utf-8") as out:
         for row, chosen in enumerate(lists):
             lengthened = next(p for p in chosen if p not in of.relevant[row]) if row in long_rows else None
@@ -260,7 +266,8 @@ def train(
         if step % 25 == 24:
             teacher, label = np.mean(recent, axis=0)
             print(
-                f"step {step + 1:4d}/{n_steps} teacher {teacher:.3f} label {label:.3f} {time.monotonic() - started:.0f} s",
+                f"step {step + 1:4d}/{n_steps} teacher {teacher:.3f} label {label:.3f} "
+                f"{time.monotonic() - started:.0f} s",
                 flush=True,
             )
             recent = []
@@ -268,7 +275,7 @@ def train(
 
 
 def logit_scale(of: Corpus, cosine: np.ndarray, hard: list[list[int]]) -> tuple[float, float]:
-    """Fit the line that takes a cosine to the log-odds of relevance, so that teacher and label speak one unit."""
+    """Fit the line that takes a cosine to the log-odds of relevance: one unit for teacher and label."""
     rng = np.random.default_rng(SEED)
     x, y = [], []
     for row, own in enumerate(of.relevant):
@@ -284,7 +291,10 @@ def logit_scale(of: Corpus, cosine: np.ndarray, hard: list[list[int]]) -> tuple[
 def difference(
     trained: dict[str, np.ndarray], bare: dict[str, np.ndarray], rank: int
 ) -> dict[str, np.ndarray]:
-    """Store what training changed: rank-`rank` float16 factors of the encoder's matrices, everything small whole."""
+    """Store what training changed: encoder matrices as float16 factors, everything small whole.
+
+    `rank` is the rank of the factors.
+    """
     stored: dict[str, np.ndarray] = {}
     for name, weight in trained.items():
         if name.startswith("bert.encoder") and weight.ndim == 2:

@@ -1,4 +1,4 @@
-"""Real verification of the tiny model: measured against PyTorch in processes of their own, judged, stored, published."""
+"""Real verification of the tiny model: measured against PyTorch, judged, stored, published."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def copy(verified: Path, tmp_path: Path) -> Path:
 
 
 def test_report_measures_both_sides(verified: Path) -> None:
-    """The report holds raw runs of the reference, default and tuned, and of every variant, and passes loose bars."""
+    """The report holds raw runs of the reference, default and tuned, and of every variant."""
     report = read_report(verified, read_manifest(verified))
     sides = [report.reference.default, report.reference.tuned, *(row.throughput for row in report.variants)]
     assert [side.side for side in sides] == ["torch default", "torch tuned", "onnx", "onnx-int8"]
@@ -79,7 +79,7 @@ def test_report_measures_both_sides(verified: Path) -> None:
 
 
 def test_report_holds_the_utilisation_against_the_machine(verified: Path) -> None:
-    """The peaks are measured in the same run; a model this tiny reaches little of them, and never more than all."""
+    """Peaks are measured in the same run; a model this tiny reaches little of them, and never all."""
     found = {row.kind: row.utilization for row in read_report(verified, read_manifest(verified)).variants}
     assert {kind: row and row.peak_dtype for kind, row in found.items()} == {
         "onnx": "float32",
@@ -89,7 +89,10 @@ def test_report_holds_the_utilisation_against_the_machine(verified: Path) -> Non
 
 
 def test_plans_are_measured_once_for_a_class_of_machines(copy: Path) -> None:
-    """What was measured here is not measured again, what was measured elsewhere stays; no hash of the manifest moves."""
+    """What was measured here is not measured again, what was measured elsewhere stays.
+
+    No hash of the manifest moves.
+    """
     before, manifest = (copy / "manifest.json").read_bytes(), read_manifest(copy)
     plans, machine = read_plans(copy, manifest), this_machine()
     kinds = [entry.kind for entry in manifest.variants]
@@ -182,7 +185,10 @@ def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_pat
 
 
 def test_recipe_demands_a_signature(copy: Path, tmp_path: Path) -> None:
-    """Where the recipe says so nothing is published unsigned; signed, it is checked by its public key, and broken by a byte."""
+    """Where the recipe says so nothing is published unsigned.
+
+    Signed, it is checked by its public key, and broken by a byte.
+    """
     manifest = read_manifest(copy)
     write_manifest(
         replace(manifest, recipe=json.dumps({**json.loads(manifest.recipe), "publish": {"signed": True}})),
@@ -217,7 +223,7 @@ def test_cuda_reference_says_what_is_missing() -> None:
 
 
 def test_reference_is_an_ordinary_folder(tiny: Path, tmp_path: Path) -> None:
-    """`exporter reference` writes a folder that sentence-transformers loads and that is a model source again."""
+    """`exporter reference` writes a folder that sentence-transformers loads, and a model source again."""
     model = load_recipe(tiny / "recipe.yaml").model
     reference(model, tmp_path / "reference", Context())
     from sentence_transformers import CrossEncoder
@@ -236,7 +242,7 @@ def test_json_report_is_strict_json(verified: Path) -> None:
 
 
 def test_openvino_starts_on_two_threads_at_once(built: Path) -> None:
-    """The first calls of two threads do not wait for each other for good, as OpenVINO's bindings would have them."""
+    """First calls of two threads do not wait for each other for good, as OpenVINO's bindings would."""
     script = (
         "import sys; sys.setswitchinterval(1e-6)\n"
         "from exporter.runtime import Plan, Reranker\n"
@@ -307,7 +313,10 @@ def test_cut_off_while_verifying_keeps_the_old_report(
 
 @pytest.mark.parametrize("variable", ["EXPORTER_CACHE", "TMPDIR"])
 def test_full_disk_while_verifying_is_one_line(copy: Path, tmp_path: Path, variable: str) -> None:
-    """Where the cache or the workers' files do not fit, the error says which folder is full, and the old report stays."""
+    """Where the cache or the workers' files do not fit, the error names the full folder.
+
+    The old report stays.
+    """
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(

@@ -53,7 +53,10 @@ def test_runs_by_spec_and_call(verified: Path) -> None:
 
 
 def test_failures_are_one_error(verified: Path, tmp_path: Path) -> None:
-    """What is raised on purpose in a worker comes through as it is; a crash is a BackendError with its last words."""
+    """What is raised on purpose in a worker comes through as it is.
+
+    A crash is a BackendError with its last words.
+    """
     with pytest.raises(RecipeError, match="no such artifact folder"):
         worker.time(TimeJob(PAIRS, (spec(tmp_path / "no", token_budget=64),), ALL))
     with pytest.raises(BackendError, match="a worker ended with"):

@@ -25,7 +25,7 @@ def test_scores_that_do_not_change() -> None:
 
 
 def test_by_hand() -> None:
-    """One batch moves the second pair by 1.5: above the third, whose order with it is reversed; nothing else is."""
+    """One batch moves the second pair by 1.5, above the third: that order is reversed, no other."""
     batched = ALONE + np.array([0.0, 1.5, 0.0, 0.0, 0.0], np.float32)
     found = batch_invariance(ALONE, [(ONE_BATCH, batched)], PAIRS)
     assert found.max_delta == 1.5
@@ -36,7 +36,7 @@ def test_by_hand() -> None:
 
 
 def test_ties_count_as_inversions_where_there_was_an_order() -> None:
-    """Two passages told apart alone and tied when batched have lost their order; a tie alone has none to lose."""
+    """Two passages told apart alone and tied when batched have lost their order; a tie has none."""
     tied = np.array([1.0, 1.0, 2.0, 10.0, 11.0], np.float32)
     assert batch_invariance(ALONE, [(ONE_BATCH, tied)], PAIRS).n_inversions == 1
     found = batch_invariance(tied, [(ONE_BATCH, ALONE)], PAIRS)

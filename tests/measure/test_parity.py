@@ -134,13 +134,13 @@ def test_by_hand() -> None:
 
 
 def test_tau_b_counts_ties() -> None:
-    """Three passages, two of them tied by the candidate: 2 of 3 pairs ordered alike, tau-b 2 / sqrt(3 * 2)."""
+    """Three passages, two tied by the candidate: 2 of 3 pairs ordered alike, tau-b 2 / sqrt(3 * 2)."""
     parity = compare(scores(3, 2, 1), scores(3, 1, 1), a_pair_set((3,)))
     assert parity.kendall_tau == pytest.approx(2 / math.sqrt(6))
 
 
 def test_top10_is_of_ten() -> None:
-    """Of eleven passages the tenth and eleventh change places: nine of ten are kept, the first is the same."""
+    """Of eleven passages the tenth and eleventh change places: nine of ten are kept, the first too."""
     reference = scores(*range(11, 0, -1))
     candidate = reference.copy()
     candidate[[9, 10]] = candidate[[10, 9]]
@@ -150,7 +150,7 @@ def test_top10_is_of_ten() -> None:
 
 
 def test_queries_without_an_order_do_not_count() -> None:
-    """A query of one passage, or whose passages the reference ties, says nothing on ranking; its scores still count."""
+    """A query of one passage, or of tied ones, says nothing on ranking; its scores still count."""
     parity = compare(scores(1, 5, 5, 2, 1), scores(1, 5, 9, 2, 1), a_pair_set((1, 2, 2)))
     assert parity.n_queries == 1
     assert parity.kendall_tau == pytest.approx(1)
@@ -170,7 +170,7 @@ def test_single_outlier_shows_in_the_maximum() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_nonfinite_is_counted_and_ranked_last(bad: float) -> None:
-    """A score that is not finite is counted, does not spoil the others' differences, and costs its passage its rank."""
+    """A score that is not finite is counted and costs its passage its rank; others' differences stand."""
     parity = compare(scores(3, 2, 1, 2, 1), scores(bad, 2, 1.5, 2, 1), a_pair_set((3, 2)))
     assert parity.n_nonfinite == 1
     assert parity.max_abs_diff == 0.5
@@ -188,7 +188,7 @@ def test_nothing_finite() -> None:
 
 
 def test_constant_candidate_agrees_in_nothing() -> None:
-    """A model that gives every passage one score ranks nothing, though the best passage happens to stand first."""
+    """A model that gives every passage one score ranks nothing, though the best happens to come first."""
     parity = compare(scores(3, 2, 1, 2, 1), scores(*[0.5] * 5), a_pair_set((3, 2)))
     assert parity.kendall_tau == 0
     assert parity.pearson == 0
@@ -242,7 +242,7 @@ def test_quality_ranges(reference: np.ndarray, candidate: np.ndarray) -> None:
 
 
 def test_quality_by_hand() -> None:
-    """The relevant of two passages second instead of first: nDCG 1 / log2(3), MRR 1/2; on one of two queries."""
+    """The relevant of two passages second, not first, on one of two queries: nDCG 1 / log2(3), MRR 1/2."""
     found = quality(scores(2, 1, 2, 1), scores(2, 1, 1, 2), a_pair_set((2, 2), [1, 0, 1, 0]))
     assert found is not None
     assert found.n_queries == 2
@@ -297,6 +297,6 @@ def test_nonfinite_costs_quality() -> None:
 
 
 def test_single_judged_query() -> None:
-    """One query with labels gives no interval; `load_pair_sets` refuses such a set before anything is measured."""
+    """One query with labels gives no interval; `load_pair_sets` refuses such a set before."""
     with pytest.raises(ValueError, match="needs two queries with a relevant passage"):
         quality(scores(2, 1, 2, 1), scores(1, 2, 2, 1), a_pair_set((2, 2), [1, 0, 0, 0]))

@@ -22,7 +22,10 @@ LAYER = 4 * PROJECTION + 2 * 2 * H * F
 
 
 def test_work_by_hand(built: Path) -> None:
-    """First layer for n positions, the second for one; attention is 2 products of 2 H n each, absorbed weights once a head."""
+    """First layer for n positions, the second for one.
+
+    Attention is 2 products of 2 H n each, absorbed weights once a head.
+    """
     per_token = LAYER + 2 * 2 * N_HEADS * H  # the last: one query's products with n positions, for every head
     per_pair = (
         LAYER + PROJECTION + 2 * H

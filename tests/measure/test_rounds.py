@@ -24,7 +24,10 @@ SETTINGS = MeasureSettings(min_run_s=1.0, rest_s=0.0)
 
 @dataclass
 class Notebook:
-    """Starts workers that note whose turn it is and how many passes; a pass takes a second, or what `pass_s` says."""
+    """Starts workers that note whose turn it is and how many passes.
+
+    A pass takes a second, or what `pass_s` says.
+    """
 
     pass_s: dict[str, float] = field(default_factory=dict)
     turns: list[str] = field(default_factory=list)
@@ -94,7 +97,7 @@ def test_sides_take_turns() -> None:
 
 
 def test_turns_are_as_long_as_the_slowest_pass() -> None:
-    """Six seconds in turns of two: three turns, there, back, there; the side four times as fast passes four times."""
+    """Six seconds in turns of two: there, back, there; the side four times as fast passes four times."""
     notebook = Notebook(pass_s={"torch": 2.0, "onnx": 0.5})
     measured(notebook, settings=replace(SETTINGS, min_run_s=6.0, min_rounds=1))
     assert notebook.turns == ["torch", "onnx 4", "onnx 4", "torch", "torch", "onnx 4"]
@@ -114,7 +117,7 @@ def test_baselines_are_run_in_the_first_rounds_only() -> None:
 
 
 def test_rounds_end() -> None:
-    """Numbers that never settle are given up when the time is up, but not before the rounds run in any case."""
+    """Numbers that never settle are given up when time is up, but not before the fewest rounds."""
     assert measured(Notebook(), frozenset, budget_s=0.0) == {"torch": 6, "onnx": 6}
 
 

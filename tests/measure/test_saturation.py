@@ -141,7 +141,10 @@ def test_no_int8_is_no_proof(tmp_path: Path) -> None:
 def test_no_activations_leave_the_bounds(
     tmp_path_factory: pytest.TempPathFactory, weight: NDArray[np.int8], x: NDArray[np.uint8]
 ) -> None:
-    """Whatever the activations are, two neighbouring products sum to no more than the bound, and proven means it fits."""
+    """Two neighbouring products sum to no more than the bound, whatever the activations are.
+
+    Proven means that it fits.
+    """
     found = bound_sums(write_products(tmp_path_factory.mktemp("w") / "m.onnx", a=weight))
     products = weight.astype(np.int64) * x[:, None]
     sums = products[:-1] + products[1:]

@@ -34,7 +34,10 @@ def runs(*seconds: float) -> list[Run]:
 
 
 def test_pool_by_hand() -> None:
-    """100 pairs of 1000 tokens in 1, 2 and 4 seconds: 100, 50, 25 pairs/s, the middle is 50, or 500 tokens/s."""
+    """100 pairs of 1000 tokens in 1, 2 and 4 seconds: 100, 50, 25 pairs/s, the middle is 50.
+
+    That is 500 tokens/s.
+    """
     pooled = pool("onnx", "2x1", runs(1, 4, 2))
     assert pooled.pairs_per_s == 50
     assert pooled.tokens_per_s == 500
@@ -94,7 +97,10 @@ def test_speedup_has_the_contention_of_the_worse_side() -> None:
 
 
 def test_utilization_by_hand() -> None:
-    """100 pairs of 1000 tokens and 11,000 of their squares: 3 * 100 + 2 * 1000 + 1 * 11,000 = 13,300 in 1 s, in 2 s the half."""
+    """3 * 100 + 2 * 1000 + 1 * 11,000 = 13,300 in 1 s, in 2 s the half.
+
+    100 pairs of 1000 tokens, whose squares sum to 11,000.
+    """
     work = FlopCount(per_pair=3, per_token=2, per_token_squared=1)
     peaks = {"float32": [a_run(n_pairs=10, seconds=(2.0,))], "int8": [a_run(n_pairs=10, seconds=(0.5, 1.5))]}
     found = utilization(KINDS["onnx"].traits, work, runs(1, 2, 4), peaks)
@@ -139,7 +145,7 @@ def test_speedup_by_hand() -> None:
 
 
 def test_speedup_is_the_median_of_rounds() -> None:
-    """Of six rounds one of which a neighbour spoilt, the median does not move, and the extremes are the interval."""
+    """One spoilt round of six does not move the median; the extremes are the interval."""
     ratio = speedup(runs(1, 1, 1, 1, 1, 1), runs(2, 2, 2, 2, 2, 8))
     assert ratio.value == pytest.approx(2)
     assert (ratio.low, ratio.high) == (pytest.approx(2), pytest.approx(8))
@@ -153,7 +159,7 @@ def test_nine_rounds_leave_the_extremes_out() -> None:
 
 
 def test_rounds_are_paired() -> None:
-    """A machine that slows both sides down in one round does not change the speed-up, nor widen its interval."""
+    """A round that slows both sides does not change the speed-up, nor widen its interval."""
     ratio = speedup(runs(1, 1, 5), runs(3, 3, 15))
     assert ratio.value == pytest.approx(3)
     assert ratio.high - ratio.low == pytest.approx(0, abs=1e-9)
