@@ -1,4 +1,6 @@
-"""Copy a virtual environment so that its engines find a CPU with AVX2 and nothing newer: `as_avx2.py .venv COPY`.
+"""Copy a virtual environment so that its engines find a CPU with AVX2 and nothing newer.
+
+Usage: `as_avx2.py .venv COPY`.
 
 For measuring AVX2 code without VNNI on a CPU that has more. ONNX Runtime and OpenVINO have no switch for it;
 what they, torch and CTranslate2 do have is one question: CPUID. In the copy's libraries each CPUID becomes a
@@ -56,7 +58,11 @@ static void answer(int signal, siginfo_t *info, void *context) {
     greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
     unsigned leaf = r[REG_RAX], sub = r[REG_RCX], a, b, c, d;
     __cpuid_count(leaf, sub, a, b, c, d);
-    if (leaf == 7 && sub == 0) b = without(b, b7, sizeof b7), c = without(c, c7, sizeof c7), d = without(d, d7, sizeof d7);
+    if (leaf == 7 && sub == 0) {
+        b = without(b, b7, sizeof b7);
+        c = without(c, c7, sizeof c7);
+        d = without(d, d7, sizeof d7);
+    }
     if (leaf == 7 && sub == 1) a = without(a, a71, sizeof a71), d = without(d, d71, sizeof d71);
     r[REG_RAX] = a, r[REG_RBX] = b, r[REG_RCX] = c, r[REG_RDX] = d;
 }
@@ -96,10 +102,12 @@ def main() -> None:
     cpuinfo, answers = copy / "lib/cpuinfo", copy / "lib/answers.so"
     said = re.sub(r" (avx512\w*|avx_vnni\w*|amx\w*)", "", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     cpuinfo.write_text(re.sub(r"(model name.*)", r"\1 as AVX2", said), encoding="utf-8")
-    command = ["gcc", "-O2", "-shared", "-fPIC", f'-DCPUINFO="{cpuinfo}"', "-x", "c", "-o", answers, "-", "-ldl"]
+    options = ["-O2", "-shared", "-fPIC", f'-DCPUINFO="{cpuinfo}"', "-x", "c"]
+    command = ["gcc", *options, "-o", answers, "-", "-ldl"]
     subprocess.run(command, input=_ANSWERS, text=True, check=True)
     run = copy / "bin/as-avx2"
-    run.write_text(f'#!/bin/sh\nexec env LD_PRELOAD={answers} EXPORTER_CACHE={copy}/cache {_SWITCHES} "$@"\n', encoding="utf-8")
+    start = f'exec env LD_PRELOAD={answers} EXPORTER_CACHE={copy}/cache {_SWITCHES} "$@"'
+    run.write_text(f"#!/bin/sh\n{start}\n", encoding="utf-8")
     run.chmod(0o755)
     print(f"{run} {copy}/bin/python -m exporter export recipes/all.yaml --out {copy}/out")
 
@@ -112,7 +120,8 @@ def _patched(library: Path) -> int:
     shift = int(text[2], 16) - int(text[1], 16)
     code = bytearray(library.read_bytes())
     found = 0
-    with subprocess.Popen(["objdump", "-d", "-j", ".text", library], stdout=subprocess.PIPE, text=True) as listing:
+    command = ["objdump", "-d", "-j", ".text", library]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listing:
         assert listing.stdout is not None
         for line in listing.stdout:
             if "cpuid" in line and line.rstrip().endswith("cpuid"):
