@@ -43,6 +43,7 @@ PUBLIC = {
         "choose_plan",
         "default_plan",
     ],
+    "exporter.worker": ["TimedWorker", "score", "score_each", "time"],
 }
 
 
