@@ -1,12 +1,15 @@
-# Every recipe sets itself up: a .venv in the checkout, from requirements.lock, skipped when current.
+# Run these with ./just, which needs Python and nothing else. Every recipe sets itself up: a .venv in the checkout, from
+# requirements.lock, skipped when current.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
-python := env("PYTHON", "python3")
+python := quote(env("PYTHON", "python3"))
+just := quote(just_executable())
 transformers_js := "4.3.1"
+failed := '{ echo "error: pip failed, see above; run this again" >&2; exit 3; }'
 
 # List the recipes
 default:
-    @{{ just_executable() }} --list --unsorted
+    @{{ just }} --list --unsorted
 
 # Build, verify and judge recipes/NAME.yaml: int8, int8-static, onnx, openvino, all, ms-marco-minilm-l6
 export NAME *FLAGS: _setup
@@ -57,22 +60,36 @@ lint: _setup
 # Everything that must be clean before a change lands
 check: lint test
 
+# Build the wheel into dist/; `pip install` takes it with extras too, see docs/how-to/serve.md
+wheel: _setup
+    @rm -rf build
+    @.venv/bin/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . >&2
+    @ls -t dist/*.whl | head -n 1
+
 # Resolve both locks anew (needs uv). NVIDIA's packages are left out: the torch that pip finds brings what it needs
 lock:
     uv pip compile -q --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
     uv pip compile -q --universal --python-version 3.11 --extra dev --extra peers -c requirements.lock --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements-peers.lock
 
+# PYTHON, where it is given, decides the Python of .venv. Whoever comes second waits, and finds it done.
 _setup:
-    @cmp -s requirements.lock .venv/installed.lock || {{ just_executable() }} _install
-
-_peers:
-    @cmp -s requirements-peers.lock .venv/peers.lock || (.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock && cp requirements-peers.lock .venv/peers.lock)
+    @[ -z "${PYTHON:-}" ] || ./just _venv
+    @cmp -s requirements.lock .venv/requirements.lock || { \
+        exec 9<requirements.lock; \
+        if command -v flock >/dev/null && ! flock -n 9; then echo "waiting for another set-up of .venv" >&2; flock 9; fi; \
+        cmp -s requirements.lock .venv/requirements.lock || {{ just }} _install; \
+    }
 
 _install:
-    @{{ python }} -c 'import sys; sys.exit(sys.version_info < (3, 11) and "exporter needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
+    @./just _venv
     @echo "setting up .venv from requirements.lock, once: two to three minutes" >&2
-    @rm -f .venv/installed.lock
-    @{{ python }} -m venv .venv
-    @.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
-    @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
-    @cp requirements.lock .venv/installed.lock
+    @rm -f .venv/requirements.lock
+    @.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock || {{ failed }}
+    @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e . || {{ failed }}
+    @cp requirements.lock .venv/requirements.lock
+
+_peers:
+    @cmp -s requirements-peers.lock .venv/peers.lock || { \
+        .venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-peers.lock || {{ failed }}; \
+        cp requirements-peers.lock .venv/peers.lock; \
+    }

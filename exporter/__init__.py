@@ -1,5 +1,69 @@
-"""Export a CrossEncoder reranker to ONNX, INT8 ONNX and OpenVINO IR, and prove that it still ranks like its reference."""
+"""Export a CrossEncoder reranker to ONNX, INT8 ONNX and OpenVINO IR, and prove that it ranks as before.
+
+Score pairs with an artifact, which is a folder, or lies on the Hub, in an OCI registry or in a bucket.
+Neither torch nor transformers is loaded:
+
+    from exporter import Reranker
+
+    reranker = Reranker.load("artifacts/sample-int8")
+    scores = reranker.score([("what lifts a wing", "the flow over its upper side is faster")])
+    best = reranker.rank("what lifts a wing", documents, top_k=3)
+
+Build an artifact from a recipe, measure it against PyTorch and judge it by the recipe's bars:
+
+    from pathlib import Path
+
+    from exporter import load_recipe, pipeline
+    from exporter.context import Context
+
+    recipe = load_recipe(Path("recipes/int8.yaml"), changes=["variants.0.bars.min_speedup=2"])
+    report = pipeline.export(recipe, Path("artifacts"), Context())
+    print(report.verdict, [check for variant in report.variants for check in variant.checks])
+
+Do one step of that alone:
+
+    folder = pipeline.build(recipe, Path("artifacts"), Context())
+    report = pipeline.verify(folder, Context())
+    report = pipeline.gate(folder)
+
+Deliver what passed; `pipeline.publish` raises `exporter.errors.GateRefused` if nothing did:
+
+    pipeline.publish(folder, "hf://org/name", Context())
+
+`exporter.errors` draws the tree of what these raise, each error with the exit code of the command line.
+`Context` holds where finished build steps are kept and who is told how far the work is; by default the user's
+cache, and nobody. Recipes are data: `exporter.recipe.schema` has every key, `exporter schema` prints them.
+
+The three names here are imported when first asked for, so that `import exporter` costs nothing.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter import pipeline
+    from exporter.recipe.load import load_recipe
+    from exporter.runtime import Reranker
+
 __version__ = "0.3.0"
+__all__ = ["Reranker", "load_recipe", "pipeline"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    match name:
+        case "Reranker":
+            return import_module("exporter.runtime").Reranker
+        case "load_recipe":
+            return import_module("exporter.recipe.load").load_recipe
+        case "pipeline":
+            return import_module("exporter.pipeline")
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

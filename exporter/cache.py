@@ -1,8 +1,8 @@
-"""Keep what was expensive to make, named by everything it was made from.
+"""Keep finished build steps, each named by everything that it was made from.
 
-A cached folder carries the hashes of its files; one that does not match (a full disk, a killed run, a flipped byte) is made
-again, never used. Deleting a cache costs time only. Where it lies is a value that is
-handed down, so that two builds can have one each.
+A cached folder carries the hashes of its files; one that does not match (a full disk, a killed run, a flipped
+byte) is made again, never used. Deleting a cache costs time only. Where it lies is a value that is handed
+down, so that two builds can have one each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUMS = "manifest.json"  # not listed by `list_files`, like an artifact's
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of finished steps, each in a folder named by the step and by a hash of all it was made from."""
+    """A folder of finished steps, each in a folder named by the step and a hash of all it was made from."""
 
     root: Path
 

@@ -22,7 +22,8 @@ def utc_now() -> str:
 class Context:
     """The surroundings of a command.
 
-    `progress` is told what goes on, `cache` keeps finished steps, `started_at` (ISO 8601, UTC) stands in reports.
+    `progress` is told what goes on, `cache` keeps finished steps, `started_at` (ISO 8601, UTC) stands in
+    reports.
     """
 
     progress: Progress = field(default_factory=Silent)

@@ -13,7 +13,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ExporterError(Exception):
@@ -54,3 +58,26 @@ class NoVerdict(ExporterError):
     """The measurement cannot be trusted; measure again."""
 
     exit_code = 5
+
+
+def nearest(word: str, known: Sequence[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known word most like a misspelt one, or None if no word is like it.
+
+    Args:
+        word: what was typed.
+        known: what could have been meant.
+        cutoff: 0...1, how much of both has to match.
+    """
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(word: str, known: Sequence[str], *, cutoff: float = 0.6) -> str:
+    """Return the end of a message about an unknown word: the nearest known word, or else all known words.
+
+    Args:
+        word: what was typed.
+        known: what could have been meant.
+        cutoff: see `nearest`.
+    """
+    near = nearest(word, known, cutoff=cutoff)
+    return f", did you mean {near!r}?" if near else f"; known are {', '.join(known)}"

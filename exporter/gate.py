@@ -1,4 +1,4 @@
-"""Hold measurements against bars. Pure: the same report and bars give the same verdict, without a model, file or clock."""
+"""Hold measurements against bars. Pure: the same report and bars give the same verdict."""
 
 from __future__ import annotations
 
@@ -23,30 +23,34 @@ if TYPE_CHECKING:
 
 Outcome = Literal["pass", "fail", "invalid", "not judged here"]
 
-# Standard deviation of the rounds' speed-ups over their mean. Source: pyperf calls a benchmark unstable from 10 % up.
+# Standard deviation of the rounds' speed-ups over their mean. Source: pyperf calls a benchmark unstable from
+# 10 % up.
 # Source: https://pyperf.readthedocs.io/en/latest/run_benchmark.html#stdev
 MAX_SPREAD = 0.10
-# Share of the cores that others may have while speed is measured. A steady load spreads nothing and still moves the
-# ratio: with both of two cores busy elsewhere an int8 variant read as 6.1 times tuned PyTorch instead of 3.6.
+# Share of the cores that others may have while speed is measured. A steady load spreads nothing and still
+# moves the ratio: with both of two cores busy elsewhere an int8 variant read as 6.1 times tuned PyTorch
+# instead of 3.6.
 MAX_CPU_CONTENTION = 0.05
-# By how much the speed-up may differ between the first and the second half of the rounds, and the clock between runs.
+# By how much the speed-up may differ between the first and the second half of the rounds, and the clock
+# between runs.
 MAX_DRIFT = 0.10
 MAX_CLOCK_CHANGE = 0.15
-# Root mean square of the differences from the reference over the standard deviation of its scores: of all pairs, of
-# those of one length, of the same pairs alone and batched; and of one query. int8 of the sample has 0.044, 0.051, 0.044
-# and 0.12 (Intel Xeon 6/207 with VNNI); a query with another's scores, or scores behind a sigmoid, have about 1.
+# Root mean square of the differences from the reference over the standard deviation of its scores: of all
+# pairs, of those of one length, of the same pairs alone and batched; and of one query. int8 of the sample has
+# 0.044, 0.051, 0.044 and 0.12 (Intel Xeon 6/207 with VNNI); a query with another's scores, or scores behind a
+# sigmoid, have about 1.
 MAX_RELATIVE_RMS = 0.25
 MAX_QUERY_RELATIVE_RMS = 0.5
 # Between two processes at one plan nothing is left to chance; engines sum in a fixed order.
 MAX_REPEAT_DIFF = 1e-6
-# Share of the matrix products' weights that has to be in the precision a kind promises. A recipe may keep some of an
-# int8 variant's in fp32, not most; biases of products do not count.
+# Share of the matrix products' weights that has to be in the precision a kind promises. A recipe may keep
+# some of an int8 variant's in fp32, not most; biases of products do not count.
 MIN_PROMISED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One bar held against one measurement; `why` says what makes it invalid, or where it failed, else it is empty."""
+    """One bar held against one measurement; `why` says what makes it invalid or where it failed."""
 
     name: str
     observed: float
@@ -75,16 +79,16 @@ class Measured(Protocol):
 
 
 def judge_all(bars: Mapping[str, Bars], measured: Iterable[Measured]) -> dict[str, tuple[Check, ...]]:
-    """Hold every measured variant against its bars, and return the checks by kind."""
+    """Return the checks of every measured variant by kind."""
     return {one.kind: judge(bars[one.kind], one.fidelity, one.speedup_tuned) for one in measured}
 
 
 def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ...]:
-    """Hold one variant against its bars; every check runs, the first failure hides none.
+    """Check one variant against its bars; every check runs, the first failure hides none.
 
-    Before the bars come checks that no recipe can switch off: scores are finite and on the reference's scale for
-    every length and query, the files hold what the kind promises, sums cannot saturate, and the same pairs score
-    the same twice.
+    Before the bars come checks that no recipe can switch off: scores are finite and on the reference's scale
+    for every length and query, the files hold what the kind promises, sums cannot saturate, and the same
+    pairs score the same twice.
 
     Args:
         bars: the limits; one that is None is not checked.
@@ -114,7 +118,7 @@ def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ..
 
 
 def validity_problems(ratio: Ratio) -> tuple[str, ...]:
-    """Return the reasons why a speed-up measurement is invalid, each with what was found and what is allowed."""
+    """Return the reasons why a speed-up is invalid, each with what was found and what is allowed."""
     found = []
     if ratio.n_rounds < MIN_ROUNDS:
         found.append(f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
@@ -134,7 +138,7 @@ def validity_problems(ratio: Ratio) -> tuple[str, ...]:
 
 
 def judge_speed(ratio: Ratio | None, bar: float) -> Check:
-    """Hold a speed-up against a bar: pass or fail only where it is valid and the whole interval lies on one side."""
+    """Check a speed-up: pass or fail only where it is valid and its interval lies on one side of the bar."""
     name, wanted = "min_speedup", f"≥ {bar:g}"
     if ratio is None:
         return Check(name, 0.0, wanted, "invalid", "speed was not measured")
@@ -224,7 +228,7 @@ def _soundness(found: Fidelity) -> list[Check]:
 
 
 def _quality(found: Quality | None, bar: float) -> Check:
-    """Pass where the whole interval clears the bar; where only the estimate does, more queries could show it: invalid."""
+    """Check nDCG's interval against the bar; invalid where only the estimate clears it."""
     name, wanted = "min_ndcg_retained", f"≥ {bar:g}"
     if found is None:
         return Check(name, 0.0, wanted, "invalid", "the pairs have no labels")

@@ -1,4 +1,4 @@
-"""Say what machine this is: CPU, instruction set, the cores this process may use, and the versions of what is installed.
+"""Describe this machine: CPU, instruction set, the cores this process may use, and installed versions.
 
 Reads the system and nothing else; has no opinion on whether a measurement made here counts.
 """
@@ -12,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from exporter import __version__
+
 Isa = Literal["avx2", "avx512", "avx512_vnni", "arm64"]
 
-# What changes scores or speed; the rest of the environment is in requirements.lock.
+# What changes scores or speed, beside this package; the rest of the environment is in requirements.lock.
 _PACKAGES = (
-    "exporter",
     "torch",
     "transformers",
     "sentence-transformers",
@@ -39,8 +40,9 @@ _FEATURES = frozenset(("avx512_bf16", "amx_bf16"))
 class Machine:
     """Where a measurement was made. Two measurements compare only if this is equal.
 
-    `isa` is the widest instruction set that matters for int8: `avx2`, `avx512`, `avx512_vnni`, `avx_vnni`, `arm64`, or
-    `other`. `cpu_features` are those of the CPU's other features that a kind may need. `n_cores` counts the cores this process may use, not those of the box.
+    `isa` is the widest instruction set that matters for int8: `avx2`, `avx512`, `avx512_vnni`, `avx_vnni`,
+    `arm64`, or `other`. `cpu_features` are those of the CPU's other features that a kind may need. `n_cores`
+    counts the cores this process may use, not those of the box.
     """
 
     cpu: str
@@ -53,18 +55,18 @@ class Machine:
     packages: tuple[tuple[str, str], ...]
 
     def differences(self, other: Machine) -> tuple[str, ...]:
-        """Name the fields in which two machines differ; empty when measurements of both may be mixed."""
+        """Return the fields in which two machines differ; empty when measurements of both may be mixed."""
         fields = ("cpu", "isa", "cpu_features", "n_cores", "memory_gb", "system", "python", "packages")
         return tuple(name for name in fields if getattr(self, name) != getattr(other, name))
 
 
 def this_platform() -> str:
-    """Name system, CPU class and Python in one line, for the record of a build."""
+    """Return system, CPU class and Python in one line, for the record of a build."""
     return f"{platform.system()} {platform.machine()}, {this_isa()}, Python {platform.python_version()}"
 
 
 def this_machine() -> Machine:
-    """Describe the machine this process runs on."""
+    """Return the machine this process runs on."""
     model, flags = _cpu()
     return Machine(
         cpu=model,
@@ -74,17 +76,20 @@ def this_machine() -> Machine:
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        packages=tuple((name, version) for name in _PACKAGES if (version := package_version(name))),
+        packages=(
+            ("exporter", __version__),
+            *((name, version) for name in _PACKAGES if (version := package_version(name))),
+        ),
     )
 
 
 def this_isa() -> str:
-    """Name the instruction set of this machine."""
+    """Return the instruction set of this machine, see `Machine`."""
     return isa_of(_cpu()[1], platform.machine())
 
 
 def package_version(name: str) -> str | None:
-    """Give the installed version of a package without importing it, or None."""
+    """Return the installed version of a package without importing it, or None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -92,7 +97,7 @@ def package_version(name: str) -> str | None:
 
 
 def isa_of(flags: frozenset[str], architecture: str) -> str:
-    """Name the instruction set from the kernel's CPU flags."""
+    """Return the instruction set that the kernel's CPU flags stand for, see `Machine`."""
     if architecture in ("aarch64", "arm64"):
         return "arm64"
     for flag, name in (
@@ -107,11 +112,11 @@ def isa_of(flags: frozenset[str], architecture: str) -> str:
 
 
 def cores_allowed(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the cores this process may use: its affinity, lowered by the cgroup's CPU quota and by its siblings, at least 1.
+    """Count the cores this process may use, at least 1: its affinity, CPU quota and siblings considered.
 
-    `os.cpu_count()` says what the box has; a container's quota makes that wrong, and one thread too many halves the speed.
-    `OMP_NUM_THREADS` is how Ray tells a worker its share; a pytest-xdist worker, or one of gunicorn's or uvicorn's workers under
-    `WEB_CONCURRENCY`, has its part of the rest.
+    `os.cpu_count()` says what the box has; a container's quota makes that wrong, and one thread too many
+    halves the speed. `OMP_NUM_THREADS` is how Ray tells a worker its share; a pytest-xdist worker, or one of
+    gunicorn's or uvicorn's workers under `WEB_CONCURRENCY`, has its part of the rest.
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max)
     Source: https://docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us)
     Source: https://docs.ray.io/en/latest/ray-core/scheduling/resources.html (OMP_NUM_THREADS)
@@ -126,7 +131,7 @@ def cores_allowed(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _number(variable: str) -> int:
-    """Read a whole number from the environment; 0 if there is none."""
+    """Read a whole number from the environment; 0 if the variable is not one."""
     text = os.environ.get(variable, "").strip()
     return int(text) if text.isdecimal() else 0
 

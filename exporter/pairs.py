@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import numpy as np
 
-from exporter.errors import RecipeError
+from exporter.errors import RecipeError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Recipe
 
 
-Pair: TypeAlias = tuple[str, str]  # query and passage
+# A query and a passage.
+Pair: TypeAlias = tuple[str, str]
+
 _SAMPLE_DIR = Path(__file__).parent / "sample"
 _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
 _MAX_LINE = 1 << 24  # characters of a pair; far more than any model reads
@@ -34,12 +35,13 @@ _COLUMNS = ("query", "passage", "label", "query_id", "passage_id")
 class PairSet:
     """A named collection of pairs.
 
-    `pairs` are (query, passage) texts; `labels` int64[n_pairs] graded relevance, 0 = none, or None; `query_of`
-    int64[n_pairs], the query each pair belongs to, 0...n_queries-1 in order of appearance; `query_ids` one name per query.
+    `pairs` are (query, passage) texts; `labels` int64[n_pairs] graded relevance, 0 = none, or None;
+    `query_of` int64[n_pairs], the query each pair belongs to, 0...n_queries-1 in order of appearance;
+    `query_ids` one name per query.
     """
 
     name: str
-    pairs: tuple[tuple[str, str], ...]
+    pairs: tuple[Pair, ...]
     labels: NDArray[np.int64] | None
     query_of: NDArray[np.int64]
     query_ids: tuple[str, ...]
@@ -54,7 +56,7 @@ class PairSet:
         return hashlib.sha256(f"{self.labels is not None}\n{text}".encode()).hexdigest()
 
     def picked(self, positions: Sequence[int]) -> PairSet:
-        """Give a part of the set, in the order of `positions`; queries keep their names and are numbered anew."""
+        """Return the pairs at `positions`, in that order; queries keep their names and are numbered anew."""
         queries = self.query_of[list(positions)]
         order = list(dict.fromkeys(queries.tolist()))
         return PairSet(
@@ -67,7 +69,7 @@ class PairSet:
 
 
 def whole_queries(pair_set: PairSet, n_queries: int) -> list[int]:
-    """Give the positions of the pairs of queries picked evenly by the length of their passages; pairs of one together."""
+    """Return the positions of all pairs of `n_queries` queries, picked evenly by their passages' length."""
     lengths = np.zeros(len(pair_set.query_ids))
     for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
         lengths[query] += len(passage)
@@ -84,9 +86,9 @@ def whole_queries(pair_set: PairSet, n_queries: int) -> list[int]:
 def load_pairs(name: str) -> PairSet:
     """Read `sample/NAME`, a .jsonl or a .tsv file.
 
-    JSONL: one object a line with `query`, `passage` and optionally `label`, `query_id`, `passage_id`. TSV: the same as
-    columns, in this order or named by a first line that starts with `query`. Labels are whole numbers from 0, on all rows or
-    on none. Rows are grouped by `query_id`, or by the query's text.
+    JSONL: one object a line with `query`, `passage` and optionally `label`, `query_id`, `passage_id`. TSV:
+    the same as columns, in this order or named by a first line that starts with `query`. Labels are whole
+    numbers from 0, on all rows or on none. Rows are grouped by `query_id`, or by the query's text.
 
     Raises:
         RecipeError: the file is missing, empty, or a row is not a pair; the line is named.
@@ -110,7 +112,8 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
     """Read a recipe's verify and calibrate sets and check that they can do what the recipe asks of them.
 
     Raises:
-        RecipeError: a set cannot be read, is too small to rank, lacks the labels a bar needs, or the two share a pair.
+        RecipeError: a set cannot be read, is too small to rank, lacks the labels a bar needs, or the two
+            share a pair.
     """
     verify = load_pairs(recipe.pairs.verify)
     sizes = np.bincount(verify.query_of)
@@ -123,11 +126,13 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
         )
     if verify.labels is None and any(variant.bars.min_ndcg_retained for variant in recipe.variants):
         raise RecipeError(
-            f"pairs {verify.name}: no labels, which bar min_ndcg_retained needs; add labels or take the bar out"
+            f"pairs {verify.name}: no labels, which bar min_ndcg_retained needs; "
+            "add labels or take the bar out"
         )
     if verify.labels is not None and (n_judged := len(set(verify.query_of[verify.labels > 0].tolist()))) < 2:
         raise RecipeError(
-            f"pairs {verify.name}: {n_judged} queries have a passage labelled above 0; nDCG's interval is over queries, give two"
+            f"pairs {verify.name}: {n_judged} queries have a passage labelled above 0; "
+            "nDCG's interval is over queries, give two"
         )
     calibrate = load_pairs(recipe.pairs.calibrate) if recipe.pairs.calibrate else None
     if calibrate and (shared := set(calibrate.pairs) & set(verify.pairs)):
@@ -151,13 +156,14 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 raise RecipeError(f"{path}:{number}: wanted an object with query and passage")
             # Keys of a user's own are left alone; a misspelt one would silently drop labels.
             for key in row.keys() - set(_COLUMNS):
-                if near := difflib.get_close_matches(key, _COLUMNS, n=1, cutoff=0.75):
-                    raise RecipeError(f"{path}:{number}: unknown key {key!r}, did you mean {near[0]!r}?")
+                if nearest(key, _COLUMNS, cutoff=0.75):
+                    hint = did_you_mean(key, _COLUMNS, cutoff=0.75)
+                    raise RecipeError(f"{path}:{number}: unknown key {key!r}{hint}")
             yield number, row
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
-    """Give a file's lines, none of which fills the memory."""
+    """Read a file line by line, and refuse a line that is too long for a pair before it fills the memory."""
     number = 0
     while line := file.readline(_MAX_LINE + 1):
         number += 1
@@ -176,9 +182,9 @@ def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
         ):
             if number == 1 and cells and cells[0] == "query":
                 columns = tuple(cells)
-                if unknown := set(columns) - set(_COLUMNS):
+                if unknown := sorted(set(columns) - set(_COLUMNS)):
                     raise RecipeError(
-                        f"{path}:1: unknown column {', '.join(sorted(unknown))}; known are {', '.join(_COLUMNS)}"
+                        f"{path}:1: unknown column {', '.join(unknown)}; known are {', '.join(_COLUMNS)}"
                     )
                 continue
             if len(cells) > len(columns):
@@ -191,7 +197,7 @@ def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def _grouped(name: str, path: Path, rows: list[tuple[int, dict[str, object]]]) -> PairSet:
-    pairs: list[tuple[str, str]] = []
+    pairs: list[Pair] = []
     labels: list[int] = []
     numbers: dict[str, int] = {}
     query_of = np.empty(len(rows), np.int64)
@@ -221,12 +227,12 @@ def _label(value: object, where: str) -> int:
     return int(number)
 
 
-def spread_out(pair_set: PairSet, n: int) -> tuple[tuple[str, str], ...]:
-    """Pick `n` pairs evenly from the set sorted by passage length: the same mix of lengths, the same every time."""
+def spread_out(pair_set: PairSet, n: int) -> tuple[Pair, ...]:
+    """Return `n` pairs picked evenly from the set sorted by passage length; the same every time."""
     return tuple(pair_set.pairs[i] for i in spread_out_positions(pair_set, n))
 
 
 def spread_out_positions(pair_set: PairSet, n: int) -> list[int]:
-    """Give the positions of the pairs that `spread_out` picks, ascending."""
+    """Return the positions of the pairs that `spread_out` picks, ascending."""
     order = sorted(range(len(pair_set.pairs)), key=lambda i: (len(pair_set.pairs[i][1]), i))
     return sorted({order[int(i)] for i in np.linspace(0, len(order) - 1, min(n, len(order)))})

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import REPORT
-from exporter.artifact.manifest import Manifest, read_manifest
+from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import no_plans, write_plans
 from exporter.artifact.staging import staged
-from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
-from exporter.consumers.report import ConsumerReport
 from exporter.context import Context
 from exporter.errors import RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
@@ -25,9 +22,7 @@ from exporter.measure.settings import MeasureSettings
 from exporter.measure.tune import with_plans
 from exporter.measure.workspace import bars_of, open_artifact, recipe_of
 from exporter.pairs import load_pair_sets
-from exporter.publish.attest import LOCAL_BUILDER
-from exporter.publish.folder import make_publication, passed_kinds
-from exporter.publish.licence import licence_of
+from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
 from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
@@ -37,17 +32,15 @@ from exporter.report.write import write_report
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from exporter.publish.layout import LayoutProfile
-    from exporter.publish.signature import Signer
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was delivered, and the kinds left behind because they did not pass or were not asked for."""
+    """What was delivered, and the kinds left out because they did not pass or were not asked for."""
 
     sent: Sent
     left: tuple[str, ...]
@@ -61,7 +54,7 @@ def export(
     *,
     replace_old: bool = False,
 ) -> Report:
-    """Do the main job: build a recipe's artifact, verify it, judge it. What is there already and unchanged is reused.
+    """Build a recipe's artifact, verify it and judge it: the main job. What is unchanged is reused.
 
     Args:
         recipe: what to build.
@@ -160,7 +153,7 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
 
 
 def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
-    """Judge an artifact's stored report again, against its recipe's bars or others; no model is run, nothing is written.
+    """Judge an artifact's stored report again, against its recipe's bars or others; no model is run.
 
     Raises:
         RecipeError: the folder is no artifact, was not verified, or the bars are for none of its variants.
@@ -173,73 +166,46 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
 
 
 def publish(
-    folder: Path,
-    address: str,
-    context: Context,
-    *,
-    kinds: Sequence[str] = (),
-    layout: LayoutProfile = "hub",
-    signer: Signer | None = None,
-    ask: Callable[[str], str] | None = None,
-    builder: str = LOCAL_BUILDER,
-    with_consumers: bool = False,
-    pull_request: bool = False,
-    replace_there: bool = False,
+    folder: Path, address: str, context: Context | None = None, options: Publication | None = None
 ) -> Published:
-    """Lay out what passed with its card and its proof, sign it, and deliver it; nothing is seen there before it is whole.
+    """Lay out what passed with its card and proof, sign it, and deliver it; readers see all of it or nothing.
 
     Args:
         folder: the artifact.
         address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
-        context: told what goes on.
-        kinds: the variants, by default all that passed.
-        layout: `hub` or `flat`.
-        signer: what to sign with.
-        ask: called with a prompt for a key's password.
-        builder: who built it, a URI.
-        with_consumers: first load the folder in other libraries, and put what comes of it into the card.
-        pull_request: open a pull request on the Hub instead of committing.
-        replace_there: over another artifact.
+        context: told what goes on; by default nobody is.
+        options: which variants, in which form, signed by whom; by default all that passed, unsigned.
 
     Raises:
-        GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores wrongly.
-        RecipeError: the address is none, another artifact is there, or the recipe demands a signature.
+        GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores
+            wrongly.
+        RecipeError: the address cannot be parsed, it holds another artifact, or the recipe demands a signature.
         IntegrityError: files, manifest or report are not what they were.
         BackendError, BackendMissing: the place, the disk or a library failed.
     """
-    place = destination(address, pull_request=pull_request)
+    context, options = context or Context(), options or Publication()
+    place = destination(address, pull_request=options.pull_request)
     if place.kind == "dir" and Path(place.where).resolve().is_relative_to(folder.resolve()):
         raise RecipeError(f"{place.where} lies in the artifact {folder} itself; choose another folder")
+
     report = gate(folder)
     manifest = read_manifest(folder)
-    recipe = recipe_of(manifest, folder)
-    if recipe.publish.signed and signer is None:
+    if recipe_of(manifest, folder).publish.signed and options.signer is None:
         raise RecipeError(
-            f"{folder}: its recipe demands a signature (publish.signed); sign it, for example with --sign-key FILE"
+            f"{folder}: its recipe demands a signature (publish.signed); "
+            "sign it, for example with --sign-key FILE"
         )
-    chosen = passed_kinds(folder, report, kinds)
+    kinds = passed_kinds(folder, report, options.kinds)
 
-    def check(staged: Path, published: Manifest) -> ConsumerReport:
-        pair_set, _ = load_pair_sets(recipe)
-        options = CheckOptions(tolerances=batch_tolerances(recipe, report))
-        return check_consumers(staged, published, pair_set, context, options)
-
-    with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
-        staged_copy = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in
-        staged_copy.mkdir()
-        make_publication(
-            folder,
-            manifest,
-            report,
+    repo_id = place.where if place.kind == "hf" else None
+    with staged_publication(folder, report, kinds, options, context, repo_id) as staged_copy:
+        if options.signer:
+            sign(staged_copy, options.signer, ask=options.ask)
+        sent = send(
             staged_copy,
-            kinds=chosen,
-            profile=layout,
-            licence=licence_of(manifest.source),
-            repo_id=place.where if place.kind == "hf" else None,
-            builder=builder,
-            check=check if with_consumers else None,
+            address,
+            context.progress,
+            replace=options.replace,
+            pull_request=options.pull_request,
         )
-        if signer:
-            sign(staged_copy, signer, ask=ask)
-        sent = send(staged_copy, address, context.progress, replace=replace_there, pull_request=pull_request)
-    return Published(sent, tuple(entry.kind for entry in manifest.variants if entry.kind not in chosen))
+    return Published(sent, tuple(entry.kind for entry in manifest.variants if entry.kind not in kinds))

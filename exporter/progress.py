@@ -1,4 +1,4 @@
-"""What long-running work tells whoever watches it; `cli.py` draws it, tests and libraries stay silent."""
+"""What long-running work tells whoever watches it; the command line draws it, a library stays silent."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Progress(Protocol):
     """Somebody who wants to know how far the work is."""
 
     def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage; call what it gives with the steps done so far. `total` None means unknown."""
+        """Open a stage; its block calls what it gets with the steps done so far; `total` None is unknown."""
         ...
 
     def note(self, text: str) -> None:
-        """Say one line, for example that a stage was reused."""
+        """Show one line, for example that a stage was reused."""
         ...
 
 

@@ -1,10 +1,11 @@
-"""Build an artifact again from its manifest alone, and compare: is this what that recipe, model and those pairs give?
+"""Build an artifact again from its manifest alone, and compare both builds.
 
-What the manifest says is enough: the resolved recipe, the model's digest and commit, the pair sets' digests, the packages. The
-folders and pair files of the machine it was built on are elsewhere, or not here at all; what stands in for them must have the
-recorded digest. Nothing is taken from the cache of earlier builds, which may be the very build in question.
+What the manifest says is enough: the resolved recipe, the model's digest and commit, the pair sets' digests,
+the packages. The folders and pair files of the machine it was built on are elsewhere, or not here at all;
+what stands in for them must have the recorded digest. Nothing is taken from the cache of earlier builds,
+which may be the very build in question.
 
-`compare` is pure; a difference is a value here, and no verdict.
+`compare_builds` is pure; a difference is a value here, and no verdict.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest, VariantEntry
     from exporter.context import Context
     from exporter.export.source import Source
-    from exporter.pairs import PairSet
+    from exporter.pairs import Pair, PairSet
 
 
-# Pairs of all lengths on which two builds are compared where their bytes differ: seconds, and a changed weight shows on most.
+# Pairs of all lengths on which builds whose bytes differ are compared: seconds; a changed weight shows on most.
 N_PAIRS = 200
 
-# `only recorded`: the manifest has it, building does not give it. `only rebuilt`: the other way round, which happens to tokenizer
-# files with other versions and to layouts that leave one out. `not built`: publishing wrote it, a model card for one.
+# `only recorded`: in the manifest, and not built here. `only rebuilt`: the other way round, as with tokenizer
+# files of other versions and layouts that leave one out. `not built`: written when published, as the card is.
 FileOutcome = Literal["same", "differs", "only recorded", "only rebuilt", "not built"]
 
 
@@ -60,7 +61,7 @@ class ToolDifference:
 
 @dataclass(frozen=True, slots=True)
 class FileComparison:
-    """A file of the manifest beside its rebuilt counterpart; `kind` is the variant it belongs to, None if all share it."""
+    """A file of the manifest beside its rebuilt counterpart; `kind` is its variant's, None if shared."""
 
     path: str
     kind: str | None
@@ -69,7 +70,7 @@ class FileComparison:
 
 @dataclass(frozen=True, slots=True)
 class ScoreComparison:
-    """How far the scores of two builds of a kind, whose files differ, are apart on the same pairs, in logits."""
+    """The largest difference, in logits, of two builds of a kind whose files differ, on the same pairs."""
 
     kind: str
     n_pairs: int
@@ -78,7 +79,7 @@ class ScoreComparison:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What came out of building an artifact again."""
+    """The result of building an artifact again."""
 
     name: str
     tools: tuple[ToolDifference, ...]
@@ -87,12 +88,12 @@ class Reproduction:
 
     @property
     def same(self) -> bool:
-        """Tell whether every file but those publishing wrote is what building gives, byte by byte."""
+        """Whether every file but those that publishing wrote is rebuilt byte by byte."""
         return not any(file.outcome in ("differs", "only recorded") for file in self.files)
 
     @property
     def kinds_that_differ(self) -> tuple[str, ...]:
-        """Name the variants with a file that differs, in the manifest's order."""
+        """The variants with a file that differs, in the manifest's order."""
         return tuple(
             dict.fromkeys(file.kind for file in self.files if file.kind and file.outcome == "differs")
         )
@@ -100,7 +101,7 @@ class Reproduction:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What an artifact is built from, found here: its recipe with the variants it still has, the model, the pair sets."""
+    """What an artifact is built from: its recipe with the variants it still has, the model, the pair sets."""
 
     recipe: Recipe
     source: Source
@@ -128,32 +129,31 @@ def reproduce(
         n_pairs: of the verify set, to compare scores on.
 
     Raises:
-        RecipeError: the folder is no artifact, or its model or a pair set is not here; says what to pass.
-        IntegrityError: its files are not what its manifest says, or model or pairs found are not the recorded ones.
+        RecipeError: the folder is no artifact, or its model or a pair set is not here; the message says what
+            to pass.
+        IntegrityError: its files are not what its manifest says, or model or pairs found are not the recorded
+            ones.
         BackendMissing: a package that builds one of its kinds is not installed.
         BackendError: a library fails, or the disk is full.
     """
     manifest = read_manifest(folder)
     check_files(manifest, folder)
     with context.progress.stage("model"):
-        inputs = find_inputs(
-            manifest,
-            folder,
-            context.cache,
-            model=model,
-            verify_pairs=verify_pairs,
-            calibrate_pairs=calibrate_pairs,
-        )
+        stand_ins = {"verify_pairs": verify_pairs, "calibrate_pairs": calibrate_pairs}
+        inputs = find_inputs(manifest, folder, context.cache, model=model, **stand_ins)
     with tempfile.TemporaryDirectory(prefix="exporter-reproduce-") as scratch:
         rebuilt = Path(scratch, "rebuilt")
         rebuilt.mkdir()
         # Nothing from the cache of earlier builds, which may be the very build in question.
         variants = rebuild(inputs, rebuilt, replace(context, cache=Cache(Path(scratch, "cache"))))
-        found = compare(manifest, variants, list_files(rebuilt), tools())
+        files = list_files(rebuilt)
+        found = compare_builds(manifest, variants, files, tools())
         platform = tool_differences([("platform", manifest.platform)], [("platform", this_platform())])
         found = replace(found, tools=(*found.tools, *platform))
+
         if kinds := found.kinds_that_differ:
-            _write_rebuilt_manifest(manifest, variants, rebuilt)
+            # Without a manifest of its own the runtime does not load the rebuilt folder.
+            write_manifest(replace(manifest, tools=tools(), variants=variants, files=files), rebuilt)
             pairs = spread_out(inputs.verify, n_pairs)
             with context.progress.stage("scores", len(kinds)) as step:
                 scores = []
@@ -164,16 +164,17 @@ def reproduce(
     return found
 
 
-def compare(
+def compare_builds(
     manifest: Manifest,
     rebuilt: Sequence[VariantEntry],
     files: Sequence[FileEntry],
     tools_here: Sequence[tuple[str, str]],
 ) -> Reproduction:
-    """Hold the files of a manifest against those of a second build. Pure.
+    """Compare the files of a manifest with those of a second build.
 
-    A variant's files are told apart by their suffix and not by their name: a published copy may call them as a consumer does. It
-    may also hold one twice, under a name of no variant; that is the same if any file built has its bytes.
+    A variant's files are told apart by their suffix and not by their name: a published copy may call them as
+    a consumer does. It may also hold one twice, under a name of no variant; that is the same if any file
+    built has its bytes.
 
     Args:
         manifest: of the artifact.
@@ -184,28 +185,22 @@ def compare(
     hashes = {file.path: file.sha256 for file in files}
     rows = []
     for entry in manifest.variants:
-        again = {
-            PurePosixPath(path).suffix: hashes[path]
-            for other in rebuilt
-            if other.kind == entry.kind
-            for path in other.files
-        }
-        rows += [
-            FileComparison(
-                file.path, entry.kind, _outcome(file.sha256, again.get(PurePosixPath(file.path).suffix))
-            )
-            for file in manifest.files
-            if file.path in entry.files
-        ]
+        theirs = (path for other in rebuilt if other.kind == entry.kind for path in other.files)
+        by_suffix = {PurePosixPath(path).suffix: hashes[path] for path in theirs}
+        for file in manifest.files:
+            if file.path in entry.files:
+                again = by_suffix.get(PurePosixPath(file.path).suffix)
+                rows.append(FileComparison(file.path, entry.kind, _outcome(file.sha256, again)))
+
     of_variants = {path for entry in (*manifest.variants, *rebuilt) for path in entry.files}
     shared = {file.path: file.sha256 for file in manifest.files if file.path not in of_variants}
-    again = {path: sha256 for path, sha256 in hashes.items() if path not in of_variants}
-    for path in sorted(shared | again):
-        copied = shared.get(path) in hashes.values()
-        written = path == CARD or PurePosixPath(path).parts[0] == PLOTS
-        outcome = (
-            "same" if copied else "not built" if written else _outcome(shared.get(path), again.get(path))
-        )
+    shared_again = {path: sha256 for path, sha256 in hashes.items() if path not in of_variants}
+    for path in sorted(shared | shared_again):
+        outcome = _outcome(shared.get(path), shared_again.get(path))
+        if shared.get(path) in hashes.values():
+            outcome = "same"
+        elif path == CARD or PurePosixPath(path).parts[0] == PLOTS:
+            outcome = "not built"
         rows.append(FileComparison(path, None, outcome))
     return Reproduction(manifest.name, tool_differences(manifest.tools, tools_here), tuple(rows))
 
@@ -213,7 +208,7 @@ def compare(
 def tool_differences(
     recorded: Sequence[tuple[str, str]], here: Sequence[tuple[str, str]]
 ) -> tuple[ToolDifference, ...]:
-    """Name the packages whose versions are not the same, in the order recorded; pure."""
+    """Return the packages whose versions differ, in the order recorded."""
     was, now = dict(recorded), dict(here)
     names = dict.fromkeys((*was, *now))
     return tuple(
@@ -230,19 +225,13 @@ def find_inputs(
     verify_pairs: Path | None = None,
     calibrate_pairs: Path | None = None,
 ) -> Inputs:
-    """Find what an artifact was built from, where it stands or where the caller says, and check that it is that.
+    """Find what an artifact was built from, where recorded or where the caller says, and check its digests.
 
-    Args:
-        manifest: of the artifact.
-        place: the artifact's folder, for errors.
-        cache: where the merged sample and the like are kept.
-        model: see `reproduce`.
-        verify_pairs: see `reproduce`.
-        calibrate_pairs: see `reproduce`.
+    `place` is the artifact's folder, named in errors; `reproduce` describes the other arguments.
 
     Raises:
         RecipeError: the model or a pair set is not here.
-        IntegrityError: one is here and not the recorded one; or the manifest's recipe is none.
+        IntegrityError: the model or a pair set is not the recorded one, or the manifest holds no recipe.
     """
     try:
         recipe = Recipe.model_validate_json(manifest.recipe)
@@ -284,7 +273,7 @@ def rebuild(inputs: Inputs, into: Path, context: Context) -> tuple[VariantEntry,
 
 
 def text(found: Reproduction) -> str:
-    """Word a reproduction for people: other versions first, then each file, then the scores."""
+    """Format a reproduction for people: other versions first, then each file, then the scores."""
     lines = [f"{d.name}: built with {d.recorded or 'none'}, here {d.here or 'none'}" for d in found.tools]
     width = max((len(file.path) for file in found.files), default=0)
     lines += [
@@ -315,6 +304,7 @@ def _find_model(recipe: Recipe, manifest: Manifest, given: str | None, place: Pa
     name = given or recipe.model.source
     if given and (Path(given).is_dir() or given.startswith((".", "/", "~"))):
         name = str(Path(given).expanduser().resolve())
+
     wanted = f"the model {manifest.source.digest[:12]}"
     if not given and Path(name).is_absolute() and not Path(name).is_dir():
         raise RecipeError(
@@ -325,7 +315,8 @@ def _find_model(recipe: Recipe, manifest: Manifest, given: str | None, place: Pa
     source = find_source(Model(source=name, revision=revision, max_length=recipe.model.max_length), cache)
     if source.digest != manifest.source.digest:
         raise IntegrityError(
-            f"{name} is model {source.digest[:12]}, {place} was built from {wanted}; pass --model FOLDER with it"
+            f"{name} is model {source.digest[:12]}, {place} was built from {wanted}; "
+            "pass --model FOLDER with it"
         )
     return source
 
@@ -337,25 +328,20 @@ def _find_pairs(role: str, name: str, given: Path | None, manifest: Manifest, pl
         raise IntegrityError(f"{place / MANIFEST}: its recipe needs {role} pairs, and it names none")
     if given is None and not name.startswith("sample/") and not Path(name).is_file():
         raise RecipeError(
-            f"{place} was built with the {role} pairs {digest[:12]} in {name}, which is not here; pass {option}, a copy of it"
+            f"{place} was built with the {role} pairs {digest[:12]} in {name}, which is not here; "
+            f"pass {option}, a copy of it"
         )
     pairs = load_pairs(str(given) if given else name)
     if pairs.digest != digest:
         raise IntegrityError(
-            f"{pairs.name} holds pairs {pairs.digest[:12]}, {place} was built with {digest[:12]}; pass {option} with those"
+            f"{pairs.name} holds pairs {pairs.digest[:12]}, {place} was built with {digest[:12]}; "
+            f"pass {option} with those"
         )
     return pairs
 
 
-def _write_rebuilt_manifest(manifest: Manifest, variants: Sequence[VariantEntry], rebuilt: Path) -> None:
-    """Make the rebuilt folder one that the runtime loads."""
-    write_manifest(
-        replace(manifest, tools=tools(), variants=tuple(variants), files=list_files(rebuilt)), rebuilt
-    )
-
-
 def _compare_scores(
-    folder: Path, rebuilt: Path, manifest: Manifest, entry: VariantEntry, pairs: Sequence[tuple[str, str]]
+    folder: Path, rebuilt: Path, manifest: Manifest, entry: VariantEntry, pairs: Sequence[Pair]
 ) -> ScoreComparison:
     """Score the same pairs with both builds, by one plan, since int8 scores depend on the batch."""
     plan = choose_plan(read_plans(folder, manifest).of(entry.kind), this_isa(), cores_allowed())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.context import Context
-from exporter.measure import rounds as throughput
+from exporter.measure.settings import MeasureSettings
 from tests.support import write_pairs, write_recipe, write_tiny_model
 
 STARTED_AT = "2026-01-01T00:00:00Z"
@@ -57,12 +57,9 @@ def verified(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from exporter.recipe.load import load_recipe
 
     out = tmp_path_factory.mktemp("verified")
-    # Nothing here asserts a speed: the fewest rounds, the shortest runs.
-    patch = pytest.MonkeyPatch()
-    patch.setattr(throughput, "MIN_RUN_S", 0.0)
     recipe = load_recipe(write_recipe_beside(built.parent.parent, out))
-    pipeline.export(recipe, out, Context(started_at=STARTED_AT))
-    patch.undo()
+    # Nothing here asserts a speed: the shortest runs.
+    pipeline.export(recipe, out, Context(started_at=STARTED_AT), MeasureSettings(min_run_s=0.0))
     return out / "tiny"
 
 

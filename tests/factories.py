@@ -1,4 +1,4 @@
-"""Values with one thing changed: runs, measurements, reports, recipes, and a small artifact of dummy files."""
+"""Values with one thing changed: runs, measurements, reports, recipes, a small artifact of dummy files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from exporter.artifact.manifest import (
     Manifest,
     PairsEntry,
     SourceEntry,
+    Traits,
     VariantEntry,
     write_manifest,
 )
@@ -31,7 +32,14 @@ from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Util
 from exporter.pairs import PairSet
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Bars, Recipe
-from exporter.report.report import REPORT_SCHEMA, PairSetInfo, ReferenceReport, Report, VariantReport
+from exporter.report.report import (
+    REPORT_SCHEMA,
+    NotJudged,
+    PairSetInfo,
+    ReferenceReport,
+    Report,
+    VariantReport,
+)
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:
@@ -54,12 +62,12 @@ def _changed(value: _T, changes: dict[str, object]) -> _T:
 
 
 def bars(**limits: float) -> Bars:
-    """Give bars; without limits one that is easily met."""
+    """Return bars; without limits one that is easily met."""
     return Bars.model_validate(limits or {"min_kendall_tau": 0.5})
 
 
 def a_recipe(**changes: object) -> Recipe:
-    """Give a recipe for `onnx` and `onnx-int8` of the sample."""
+    """Return a recipe for `onnx` and `onnx-int8` of the sample."""
     variants = [{"kind": kind, "bars": {"min_kendall_tau": 0.5}} for kind in MODELS]
     return Recipe.model_validate(
         {"name": "tiny", "model": {"source": "sample"}, "variants": variants, **changes}
@@ -67,7 +75,7 @@ def a_recipe(**changes: object) -> Recipe:
 
 
 def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[int] | None = None) -> PairSet:
-    """Give a pair set of queries `a`, `b`, ... with so many passages each; passage n is n + 1 letters long."""
+    """Return a pair set of queries `a`, `b`, ... with `sizes` passages; passage n is n + 1 letters long."""
     query_of = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
     names = tuple(chr(ord("a") + i) for i in range(len(sizes)))
     pairs = tuple((names[q], "p" * (i + 1)) for i, q in enumerate(query_of))
@@ -75,14 +83,22 @@ def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[int] | None = Non
 
 
 def a_machine(**changes: object) -> Machine:
-    """Give a machine with AVX2 and two cores."""
-    return _changed(
-        Machine("Some CPU", "avx2", 2, 8, "Linux x86_64", "3.11.0", (("numpy", "2.0.0"),)), changes
+    """Return a machine with AVX2 and two cores."""
+    machine = Machine(
+        cpu="Some CPU",
+        isa="avx2",
+        cpu_features=(),
+        n_cores=2,
+        memory_gb=8,
+        system="Linux x86_64",
+        python="3.11.0",
+        packages=(("numpy", "2.0.0"),),
     )
+    return _changed(machine, changes)
 
 
 def a_run(**changes: object) -> Run:
-    """Give a run that scored 100 pairs of 1000 tokens in one second, a tenth of it tokenizing."""
+    """Return a run that scored 100 pairs of 1000 tokens in one second, a tenth of it tokenizing."""
     run = Run(
         n_pairs=100,
         n_tokens=1000,
@@ -94,14 +110,13 @@ def a_run(**changes: object) -> Run:
         cpu_contention=0.02,
         steal=0.01,
         clock=20_000.0,
-        device_s=0.0,
         peak_rss_bytes=200_000_000,
     )
     return _changed(run, changes)
 
 
 def a_throughput(**changes: object) -> Throughput:
-    """Give what six runs like `a_run` come to."""
+    """Return what six runs like `a_run` come to."""
     throughput = Throughput(
         side="onnx",
         plan="2x1, 512 tokens",
@@ -120,7 +135,7 @@ def a_throughput(**changes: object) -> Throughput:
 
 
 def a_ratio(**changes: object) -> Ratio:
-    """Give a speed-up of 2, between 1.9 and 2.1, of six rounds."""
+    """Return a speed-up of 2, between 1.9 and 2.1, of six rounds."""
     ratio = Ratio(
         value=2.0,
         low=1.9,
@@ -136,7 +151,7 @@ def a_ratio(**changes: object) -> Ratio:
 
 
 def a_parity(**changes: object) -> Parity:
-    """Give a candidate that is close to the reference."""
+    """Return a candidate that is close to the reference."""
     parity = Parity(
         n_pairs=100,
         n_queries=10,
@@ -159,7 +174,7 @@ def a_parity(**changes: object) -> Parity:
 
 
 def a_quality(**changes: object) -> Quality:
-    """Give a candidate that keeps all of the reference's nDCG, give or take a hundredth."""
+    """Return a candidate that keeps all of the reference's nDCG, give or take a hundredth."""
     quality = Quality(
         n_queries=10,
         reference_ndcg=0.8,
@@ -174,23 +189,23 @@ def a_quality(**changes: object) -> Quality:
 
 
 def a_latency(**changes: object) -> Latency:
-    """Give the latency of ten candidates."""
+    """Return the latency of ten candidates."""
     latency = Latency(side="onnx", n_documents=10, n_calls=40, p50_ms=20.0, p95_ms=25.0, p99_ms=30.0)
     return _changed(latency, changes)
 
 
 def a_pair_score() -> PairScore:
-    """Give a pair that is a quarter off."""
+    """Return a pair that is a quarter off."""
     return PairScore(1, "a", "a query", "a passage", 12, reference=1.0, candidate=1.25)
 
 
 def a_bucket(name: str = "1 to 64", relative_rms: float = 0.05) -> LengthBucket:
-    """Give the pairs of one length."""
+    """Return the pairs of one length."""
     return LengthBucket(name, 4, 0.05, 0.2, 0.25, relative_rms, a_pair_score())
 
 
 def a_fidelity(**changes: object) -> Fidelity:
-    """Give all of a candidate that is close to the reference, but its speed."""
+    """Return all of a candidate that is close to the reference, but its speed."""
     fidelity = Fidelity(
         kind="onnx",
         traits=KINDS["onnx"].traits,
@@ -216,12 +231,12 @@ def a_fidelity(**changes: object) -> Fidelity:
 
 
 def a_plan() -> PlanEntry:
-    """Give a plan for two cores with AVX2, the better of two."""
+    """Return a plan for two cores with AVX2, the better of two."""
     return PlanEntry("avx2", 2, 2, 1, 512, (SweepRow(2, 1, 512, 40.0), SweepRow(1, 2, 1024, 30.0)))
 
 
 def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
-    """Give a variant that passed; its runs take half as long as the reference's."""
+    """Return a variant that passed; its runs take half as long as the reference's."""
     row = VariantReport(
         kind=kind,
         facts=("built by hand",),
@@ -241,7 +256,7 @@ def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
 
 
 def an_int8_fidelity(**changes: object) -> Fidelity:
-    """Give an int8 candidate for AVX2 whose sums cannot saturate."""
+    """Return an int8 candidate for AVX2 whose sums cannot saturate."""
     contents = Contents(
         (("MatMulInteger", 10),), (("int8", 25),), n_products=10, int8_share=0.95, fp16_share=0.0
     )
@@ -258,8 +273,14 @@ def an_int8_fidelity(**changes: object) -> Fidelity:
     )
 
 
+def a_not_judged(kind: str = "openvino-bf16") -> NotJudged:
+    """Return a variant that needs a CPU with bf16 units."""
+    traits = Traits("openvino", "fp32", "bf16", cpu_features=("avx512_bf16", "amx_bf16"))
+    return NotJudged(kind, traits, "needs a CPU with avx512_bf16 or amx_bf16")
+
+
 def a_report(**changes: object) -> Report:
-    """Give a report of `onnx` and `onnx-int8`, both passed."""
+    """Return a report of `onnx` and `onnx-int8`, both passed."""
     reference = ReferenceReport(
         source="sample",
         revision=None,
@@ -283,13 +304,14 @@ def a_report(**changes: object) -> Report:
         ),
         reference=reference,
         variants=tuple(a_variant_report(kind) for kind in MODELS),
+        not_judged=(),
         verdict="pass",
     )
     return _changed(report, changes)
 
 
 def a_manifest(folder: Path, **changes: object) -> Manifest:
-    """Give the manifest of a folder that holds `FILES`; nothing is written."""
+    """Return the manifest of a folder that holds `FILES`; nothing is written."""
     recipe = a_recipe()
     manifest = Manifest(
         schema=MANIFEST_SCHEMA,
@@ -321,7 +343,7 @@ def a_manifest(folder: Path, **changes: object) -> Manifest:
 
 
 def an_artifact(folder: Path, **changes: object) -> Manifest:
-    """Write an artifact of dummy files and its manifest, and give the manifest."""
+    """Write an artifact of dummy files and its manifest, and return the manifest."""
     for path, text in FILES.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")

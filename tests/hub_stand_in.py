@@ -1,8 +1,9 @@
-"""A stand-in of the Hub's HTTP interface on loopback: files with the headers huggingface_hub reads, and its commit API.
+"""A stand-in of the Hub's HTTP interface on loopback: files, their headers, and the commit API.
 
-What it does as the Hub does: large files go to a store by hash before a commit names them, in parts if they are large enough, and
-are asked for once; a commit is on one parent or refused, and is all or nothing; a branch is a name for a commit; a pull request
-is a commit beside its branch; writing needs a token. What it leaves out: Xet, spaces, data sets, comments.
+What it does as the Hub does: large files go to a store by hash before a commit names them, in parts if they
+are large enough, and are asked for once; a commit is on one parent or refused, and is all or nothing; a
+branch is a name for a commit; a pull request is a commit beside its branch; writing needs a token. What it
+leaves out: Xet, spaces, data sets, comments.
 Source: https://github.com/huggingface/huggingface_hub/blob/v0.36.2/src/huggingface_hub/_commit_api.py
 Source: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md
 """
@@ -34,7 +35,7 @@ _PART_BYTES = 40
 
 @dataclass
 class Repository:
-    """A repository of one model: its commits, the branches that name them, pull requests, and the store of large files."""
+    """A repository of one model: commits, the branches that name them, pull requests, large files."""
 
     name: str
     commits: dict[str, dict[str, bytes]]
@@ -46,7 +47,7 @@ class Repository:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
-        """Give the files of a branch or commit."""
+        """Return the files of a branch or commit."""
         return self.commits[self.branches.get(revision, revision)]
 
     def commit(self, parent: str, files: dict[str, bytes], title: str) -> str:
@@ -73,7 +74,7 @@ class Hub:
 
 
 def hub_settings(url: str, cache: str) -> dict[str, object]:
-    """Give what names in huggingface_hub must be for it to ask the stand-in; it read the environment when it was imported."""
+    """Return the values by which huggingface_hub, whose names were set on import, asks the stand-in."""
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     return {
         "huggingface_hub.constants.ENDPOINT": url,
@@ -93,7 +94,7 @@ class _Refused(Exception):
 
 @contextmanager
 def serve(folder: Path | None, repo_id: str) -> Iterator[Hub]:
-    """Serve a folder as the repository `repo_id` at one commit, with a pickle beside it that nobody should ask for.
+    """Serve a folder as the repository `repo_id` at one commit, beside a pickle nobody should ask for.
 
     Without a folder the repository is as a new one is: a branch with a .gitattributes.
     """

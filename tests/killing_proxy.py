@@ -1,6 +1,7 @@
-"""A proxy on loopback that counts what a client asks of a server, and can kill the client at the k-th request.
+"""A proxy on loopback that counts the requests of a client, and can kill the client at the k-th.
 
-Killed `before`, the server never sees that request; killed `after`, it has done what was asked and nobody hears.
+Killed `before`, the server never sees that request; killed `after`, it has done what was asked and nobody
+hears.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Proxy:
         self.kill_at = 0
 
     def count(self, method: str, path: str) -> bool:
-        """Note a request, and tell whether its client is to be killed."""
+        """Note a request, and return whether its client is to be killed."""
         with self._lock:
             self.asked.append((method, path))
             return len(self.asked) == self.kill_at
@@ -69,7 +70,7 @@ class Proxy:
         os.kill(self.victim, signal.SIGKILL)
 
     def run(self, folder: Path, address: str, *, kill_at: int = 0, when: When = "before") -> int:
-        """Send an artifact in a process of its own, kill it if asked to, and give its exit code, -9 where it was killed."""
+        """Send an artifact in a process of its own, and return its exit code, -9 where it was killed."""
         self.forget()
         self._known.clear()
         self.kill_at, self.when = kill_at, when
@@ -84,7 +85,7 @@ class Proxy:
     def kill_and_repeat(
         self, old: Path, new: Path, address: Callable[[str], str], pull: Callable[[str], dict[str, bytes]]
     ) -> int:
-        """Kill a send over another artifact at many of its requests; hold what is there then, and after a repeat, against both.
+        """Kill a send at many of its requests, and check what is there then and after a repeat.
 
         Args:
             old: the artifact that is there.
@@ -93,7 +94,7 @@ class Proxy:
             pull: gives the files at a place.
 
         Returns:
-            How often the new artifact was there although the send was killed.
+            The number of killed sends after which the new artifact was there.
         """
         before, after = contents(old), contents(new)
         send(old, address("count"))

@@ -25,11 +25,12 @@ _BCRYPT = "$2y$05$abcdefghijklmnopqrstuuXXXUKy4cODBo6oD0fJZB1CSpIzxX0SW"
 
 @contextmanager
 def oci_registry(folder: Path, *, login: bool = False) -> Iterator[str]:
-    """Run a registry that keeps its files in `folder` and give its address; with `login` it asks for USER and PASSWORD."""
+    """Run a registry that keeps its files in `folder`; with `login` it asks for USER and PASSWORD."""
     program = shutil.which("docker-registry")
     if program is None and not os.environ.get(ALL_TESTS):
         pytest.skip(
-            "docker-registry is not installed, and this is a test against a real one: apt-get install docker-registry"
+            "docker-registry is not installed, and this is a test against a real one: "
+            "apt-get install docker-registry"
         )
     assert program, f"${ALL_TESTS} is set and docker-registry is not installed"
     with socket.socket() as free:

@@ -14,7 +14,7 @@ KEY = "planted-secret-key"
 
 @contextmanager
 def s3_server(*buckets: str) -> Iterator[str]:
-    """Run a server with some empty buckets and give its URL."""
+    """Run a server with some empty buckets, and yield its URL."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -33,7 +33,7 @@ def s3_server(*buckets: str) -> Iterator[str]:
 
 
 def s3_environment(url: str) -> dict[str, str]:
-    """Give the variables by which a client finds the server and may use it."""
+    """Return the variables by which a client finds the server and may use it."""
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "test",

@@ -14,7 +14,6 @@ from exporter.cli.app import app
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Bars, Measure, Model
-from exporter.report.report import json_schema
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,9 +51,11 @@ def test_recipe_loads(path: Path) -> None:
     assert load_recipe(path).variants
 
 
-def test_published_schema_is_the_reports() -> None:
-    """The copy in docs is what `exporter schema --report` prints."""
-    assert json.loads((ROOT / "docs/report.schema.json").read_text(encoding="utf-8")) == json_schema()
+@pytest.mark.parametrize("name", ["report", "manifest", "plans"])
+def test_published_schema_is_the_commands(name: str) -> None:
+    """The copies in docs are what `exporter schema --report`, `--manifest` and `--plans` print."""
+    printed = json.loads(CliRunner().invoke(app, ["schema", f"--{name}"]).stdout)
+    assert json.loads((ROOT / f"docs/{name}.schema.json").read_text(encoding="utf-8")) == printed
 
 
 def test_workflow_is_yaml() -> None:

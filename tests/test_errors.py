@@ -16,6 +16,8 @@ from exporter.errors import (
     IntegrityError,
     NoVerdict,
     RecipeError,
+    did_you_mean,
+    nearest,
 )
 
 _LINE = re.compile(r"^( *)[*x+] (\w+)(?: +(\d))?", re.MULTILINE)
@@ -70,3 +72,10 @@ def test_branches_have_codes_of_their_own() -> None:
 def test_text_is_the_message() -> None:
     """What is raised with a text prints as that text."""
     assert str(RecipeError("recipes/x.yaml:3: name: missing")) == "recipes/x.yaml:3: name: missing"
+
+
+def test_a_near_miss_is_named_or_all_that_is_known() -> None:
+    """A misspelt word brings the nearest known one; a word unlike all of them brings the list."""
+    assert did_you_mean("varaints", ("name", "variants")) == ", did you mean 'variants'?"
+    assert did_you_mean("xyz", ("name", "variants")) == "; known are name, variants"
+    assert nearest("labels", ("query", "label"), cutoff=0.95) is None

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import RecipeError
-from exporter.pairs import load_pair_sets, load_pairs
-from tests.factories import a_recipe
+from exporter.pairs import load_pair_sets, load_pairs, spread_out
+from tests.factories import a_pair_set, a_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -348,3 +348,29 @@ def test_bar_that_needs_labels(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no labels, which bar min_ndcg_retained needs"):
         load_pair_sets(recipe_of(verify, bar="min_ndcg_retained"))
     assert load_pair_sets(recipe_of(verify))[0].labels is None
+
+
+# --- spread_out ---
+
+
+def test_spread_out_by_hand() -> None:
+    """Of passages 1 to 9 letters long, three are the shortest, the middle one and the longest."""
+    picked = spread_out(a_pair_set((9,)), 3)
+    assert [len(passage) for _, passage in picked] == [1, 5, 9]
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(1, 40))
+def test_spread_out_laws(sizes: list[int], n: int) -> None:
+    """As many as asked for if there are, each once, in the set's order, and the same every time."""
+    pair_set = a_pair_set(sizes)
+    picked = spread_out(pair_set, n)
+    assert len(picked) == min(n, len(pair_set.pairs))
+    places = [pair_set.pairs.index(pair) for pair in picked]
+    assert places == sorted(set(places))
+    assert spread_out(pair_set, n) == picked
+
+
+def test_spread_out_of_fewer() -> None:
+    """A set with fewer pairs is taken whole."""
+    pair_set = a_pair_set((2, 2))
+    assert spread_out(pair_set, 100) == pair_set.pairs

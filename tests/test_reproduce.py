@@ -22,7 +22,7 @@ from exporter.reproduce import (
     Reproduction,
     ScoreComparison,
     ToolDifference,
-    compare,
+    compare_builds,
     find_inputs,
     reproduce,
     text,
@@ -49,7 +49,7 @@ def rebuilt_as(manifest: Manifest, **others: str) -> tuple[FileEntry, ...]:
 def test_same_files_are_reproduced(tmp_path: Path) -> None:
     """The same bytes with the same packages leave nothing to say."""
     manifest = an_artifact(tmp_path)
-    found = compare(manifest, manifest.variants, manifest.files, manifest.tools)
+    found = compare_builds(manifest, manifest.variants, manifest.files, manifest.tools)
     assert set(outcomes(found).values()) == {"same"}
     assert found.same
     assert found.tools == found.scores == found.kinds_that_differ == ()
@@ -58,7 +58,7 @@ def test_same_files_are_reproduced(tmp_path: Path) -> None:
 def test_difference_names_file_and_kind(tmp_path: Path) -> None:
     """A file with other bytes is named with the variant it belongs to."""
     manifest = an_artifact(tmp_path)
-    found = compare(
+    found = compare_builds(
         manifest, manifest.variants, rebuilt_as(manifest, **{MODELS["onnx-int8"]: "0" * 64}), manifest.tools
     )
     assert FileComparison(MODELS["onnx-int8"], "onnx-int8", "differs") in found.files
@@ -69,7 +69,7 @@ def test_difference_names_file_and_kind(tmp_path: Path) -> None:
 def test_shared_file_that_differs_counts(tmp_path: Path) -> None:
     """A tokenizer with other bytes is no reproduction, though no variant's file differs."""
     manifest = an_artifact(tmp_path)
-    found = compare(
+    found = compare_builds(
         manifest, manifest.variants, rebuilt_as(manifest, **{"tokenizer.json": "0" * 64}), manifest.tools
     )
     assert FileComparison("tokenizer.json", None, "differs") in found.files
@@ -88,7 +88,7 @@ def test_published_names_are_seen_through(tmp_path: Path) -> None:
     (tmp_path / "plots/speed.svg").write_text("plot", encoding="utf-8")
     onnx, int8 = built.variants
     renamed = (dataclasses.replace(onnx, model="model_O3.onnx", files=("model_O3.onnx",)), int8)
-    found = compare(a_manifest(tmp_path, variants=renamed), built.variants, built.files, built.tools)
+    found = compare_builds(a_manifest(tmp_path, variants=renamed), built.variants, built.files, built.tools)
     assert outcomes(found) == {
         "README.md": "not built",
         "config.json": "same",
@@ -105,7 +105,7 @@ def test_file_nobody_builds_is_no_reproduction(tmp_path: Path) -> None:
     """A file that building does not give, and publishing does not write, cannot be vouched for."""
     built = an_artifact(tmp_path)
     (tmp_path / "onnx/model_quantized.onnx").write_text("something else", encoding="utf-8")
-    found = compare(a_manifest(tmp_path), built.variants, built.files, built.tools)
+    found = compare_builds(a_manifest(tmp_path), built.variants, built.files, built.tools)
     assert outcomes(found)["onnx/model_quantized.onnx"] == "only recorded"
     assert not found.same
 
@@ -113,7 +113,7 @@ def test_file_nobody_builds_is_no_reproduction(tmp_path: Path) -> None:
 def test_kind_that_was_not_built_again(tmp_path: Path) -> None:
     """A variant without a counterpart is not the same."""
     manifest = an_artifact(tmp_path)
-    found = compare(manifest, manifest.variants[:1], manifest.files, manifest.tools)
+    found = compare_builds(manifest, manifest.variants[:1], manifest.files, manifest.tools)
     assert FileComparison(MODELS["onnx-int8"], "onnx-int8", "only recorded") in found.files
     assert not found.same
 

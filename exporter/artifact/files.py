@@ -1,8 +1,8 @@
-"""The files of an artifact: what each may be called, how large it may be, its hash, and JSON that carries its own.
+"""The files of an artifact: their names, sizes and hashes, and the JSON written into them.
 
-Knows names, sizes and bytes; does not know what a model is. A folder may be untrusted input: names, numbers and sizes are checked
-before a file is opened. A file swapped between its check and its use is not noticed: who can write to the folder then could as
-well have written another manifest.
+Knows names, sizes and bytes; does not know what a model is. A folder may be untrusted input: names, numbers
+and sizes are checked before a file is opened. A file swapped between its check and its use is not noticed:
+who can write to the folder then could as well have written another manifest.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import re
 import shutil
 import stat
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from exporter.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_T = TypeVar("_T")
 
 MANIFEST = "manifest.json"
 # How each variant is best run on machines it was measured on.
@@ -37,34 +39,54 @@ REPORT_XML = "report.xml"
 # Source: https://github.com/sigstore/model-transparency/blob/main/README.md#model-signing-cli
 ATTESTATION = "attestation.intoto.jsonl"
 SIGNATURE = "model.sig"
-# Written after the files are hashed, and sealed (or derived) themselves; everything else must stand in the manifest.
+CARD = "README.md"
+PLOTS = "plots"
+# What transformers.js opens for its dtype q8, and infinity on a CPU.
+# Source: https://github.com/huggingface/transformers.js/blob/main/packages/transformers/src/utils/dtypes.js
+# Source: https://github.com/michaelfeil/infinity/blob/main/libs/infinity_emb/infinity_emb/transformer/utils_optimum.py
+QUANTIZED = "onnx/model_quantized.onnx"
+# What text-embeddings-inference opens.
+# Source: https://github.com/huggingface/text-embeddings-inference/blob/main/backends/ort/src/lib.rs
+FLAT = "onnx/model.onnx"
+# Written after the files are hashed, and sealed (or derived) themselves; everything else must stand in the
+# manifest.
 UNLISTED = frozenset((MANIFEST, PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
 
-# What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds them, and none is a
-# pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
+# What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds
+# them, and none is a pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
 _PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+=-]*")
 MAX_NAME = 200
 # What runs code, or hides what it holds, once another tool opens it; nothing an artifact needs.
 UNWANTED = re.compile(
     r"(?i)\.(pyc?|so|dll|dylib|sh|jinja|ort|pkl|pickle|pt|pth|ckpt|joblib|h5|keras|npy|npz|zip|tar|t?gz|bz2|xz|zst|7z|whl)"
 )
-# Limits that no artifact of ours comes near. The largest rerankers have 9 billion float32 weights, a tokenizer.json of 256,000
-# tokens has 35 MB, a manifest 20 kB.
+# Limits that no artifact of ours comes near. The largest rerankers have 9 billion float32 weights, a
+# tokenizer.json of 256,000 tokens has 35 MB, a manifest 20 kB.
 MAX_FILES = 10_000
 MAX_BYTES = 64 << 30
 MAX_TEXT_BYTES = 64 << 20
 _MAX_MANIFEST_BYTES = 8 << 20
 TEXT = frozenset((".json", ".xml", ".txt", ".md"))
-# Keys of config.json and tokenizer_config.json by which a model brings code of its own, or takes files from elsewhere: a
-# `vocab_file` of another folder would be copied into the artifact.
-# Source: https://huggingface.co/docs/transformers/custom_models (auto_map), PreTrainedTokenizerBase._from_pretrained (the rest)
-# fmt: off
+# Keys of config.json and tokenizer_config.json by which a model brings code of its own, or files of other
+# folders: a `vocab_file` that lies elsewhere would be copied into the artifact.
+# Source: https://huggingface.co/docs/transformers/custom_models (auto_map)
+# Source: https://github.com/huggingface/transformers/blob/main/src/transformers/tokenization_utils_base.py
 _FOREIGN = (
-    "auto_map", "custom_pipelines", "trust_remote_code", "transformers_weights", "init_inputs", "vocab_file", "merges_file",
-    "tokenizer_file", "spm_file", "source_spm", "target_spm", "chat_template_file",
+    "auto_map",
+    "custom_pipelines",
+    "trust_remote_code",
+    "transformers_weights",
+    "init_inputs",
+    "vocab_file",
+    "merges_file",
+    "tokenizer_file",
+    "spm_file",
+    "source_spm",
+    "target_spm",
+    "chat_template_file",
 )
-# Types of what a manifest or its plans say, held against them when they are read. A line is shown on terminals: no
-# control characters, none that turn the direction of text.
+# Types of what a manifest or its plans say, held against them when they are read. A line is shown on
+# terminals: no control characters, none that turn the direction of text.
 Line = Annotated[
     str, Field(max_length=1 << 16, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$")
 ]
@@ -92,18 +114,22 @@ def sha256_file(path: Path) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Tell whether an artifact may hold a file of this name: relative, with forward slashes, plain ASCII, not too long."""
-    return len(text) <= MAX_NAME and all(_PART.fullmatch(part) and part.strip(".") for part in text.split("/"))
+    """Return whether an artifact may hold a file of this name: relative, plain ASCII, not too long."""
+    return len(text) <= MAX_NAME and all(
+        _PART.fullmatch(part) and part.strip(".") for part in text.split("/")
+    )
 
 
 def plain_file(folder: Path, name: str) -> Path:
-    """Give the path of a plain file of a folder; nothing is opened, so a pipe is not waited for.
+    """Return the path of a plain file of a folder; no file is opened, so that a pipe is not waited for.
 
-    No link is followed, but those of the Hub's cache, where `snapshots/COMMIT/NAME` leads to `blobs/HASH` beside `snapshots`.
+    No link is followed, but those of the Hub's cache, where `snapshots/COMMIT/NAME` leads to `blobs/HASH`
+    beside `snapshots`.
     Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 
     Raises:
-        IntegrityError: it is missing, a link, a pipe or a device, or one of the folders on the way to it is a link.
+        IntegrityError: the file is missing, a link, a pipe or a device, or one of the folders on the way to
+            it is a link.
     """
     path = folder / name
     try:
@@ -118,7 +144,9 @@ def plain_file(folder: Path, name: str) -> Path:
         raise IntegrityError(f"{str(path)!a}: cannot be read: {error}") from None
     above = (folder / parent for parent in Path(name).parents[:-1])
     if not stat.S_ISREG(found.st_mode) or any(parent.is_symlink() for parent in above):
-        raise IntegrityError(f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only")
+        raise IntegrityError(
+            f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only"
+        )
     return path
 
 
@@ -129,11 +157,13 @@ def list_files(folder: Path) -> tuple[FileEntry, ...]:
         IntegrityError: something in it is a link or no plain file; an artifact brings all it needs itself.
     """
     names = sorted(listed(folder))
-    return tuple(FileEntry(name, (folder / name).stat().st_size, sha256_file(folder / name)) for name in names)
+    return tuple(
+        FileEntry(name, (folder / name).stat().st_size, sha256_file(folder / name)) for name in names
+    )
 
 
 def listed(folder: Path) -> Iterator[str]:
-    """Give the name of every file of a folder that a manifest lists; none is opened."""
+    """Return the name of every file of a folder that a manifest lists; no file is opened."""
     above, n_found = [""], 0
     while above:
         prefix = above.pop()
@@ -154,7 +184,7 @@ def listed(folder: Path) -> Iterator[str]:
 
 
 def shown(name: str) -> str:
-    """Give a name that someone else chose so that it can be printed."""
+    """Return a name that someone else chose in a form that can be printed."""
     return name if is_name(name) else ascii(name)
 
 
@@ -162,13 +192,13 @@ def read_json_object(path: Path) -> dict[str, object]:
     """Read a JSON object of bearable size and nesting whose integers have 64 bits.
 
     Raises:
-        IntegrityError: it is none, or cannot be read.
+        IntegrityError: the file holds no such object, or cannot be read.
     """
     return _json_object(_bounded(path), path)
 
 
 def foreign_key(config: Mapping[str, object]) -> str | None:
-    """Name the first key of a config.json or tokenizer_config.json that brings code, or files from outside its folder."""
+    """Return the first key of a model's configuration that brings code or files of other folders, or None."""
     if "/" in str(config.get("attn_implementation", "")):  # a kernel on the Hub
         return "attn_implementation"
     return next((key for key in _FOREIGN if config.get(key)), None)
@@ -202,8 +232,8 @@ def _int64(digits: str) -> int:
     return value
 
 
-def write_sealed(path: Path, content: dict[str, object]) -> None:
-    """Write JSON with its own sha256 in it, beside and renamed, so that it is whole, and a changed byte shows.
+def write_sealed(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON with its own sha256 in it, so that a changed byte shows; the file is whole or not there.
 
     Raises:
         BackendError: the disk refuses.
@@ -223,13 +253,13 @@ def read_sealed(path: Path) -> dict[str, object]:
     """Read JSON written by `write_sealed`.
 
     Raises:
-        IntegrityError: it is missing, no JSON, or any byte of it differs from what was written.
+        IntegrityError: the file is missing, no JSON, or any byte of it differs from what was written.
     """
     raw = _bounded(plain_file(path.parent, path.name))
     sealed = _json_object(raw, path)
     try:
         as_written = _canonical(sealed) == raw
-    except (ValueError, RecursionError):  # a number that is none, a lone surrogate, too deep a nest
+    except (ValueError, RecursionError):  # NaN, a lone surrogate, too deep a nest
         as_written = False
     content = {key: value for key, value in sealed.items() if key != "sha256"}
     if not as_written or hashlib.sha256(_canonical(content)).hexdigest() != sealed.get("sha256"):
@@ -237,21 +267,61 @@ def read_sealed(path: Path) -> dict[str, object]:
     return content
 
 
-def _canonical(content: dict[str, object]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n").encode()
-CARD = "README.md"
-PLOTS = "plots"
-# What transformers.js opens for its dtype q8, and infinity on a CPU.
-# Source: https://github.com/huggingface/transformers.js/blob/main/packages/transformers/src/utils/dtypes.js
-# Source: https://github.com/michaelfeil/infinity/blob/main/libs/infinity_emb/infinity_emb/transformer/utils_optimum.py
-QUANTIZED = "onnx/model_quantized.onnx"
-# What text-embeddings-inference opens.
-# Source: https://github.com/huggingface/text-embeddings-inference/blob/main/backends/ort/src/lib.rs
-FLAT = "onnx/model.onnx"
+def _canonical(content: Mapping[str, object]) -> bytes:
+    return (
+        json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
+    ).encode()
+
+
+# pydantic takes milliseconds to build a type's schema, and advises to do it once.
+# Source: https://docs.pydantic.dev/latest/concepts/performance/ (TypeAdapter instantiated once)
+_adapters = cache(TypeAdapter)
+
+
+def _adapter(cls: object) -> TypeAdapter[object]:
+    return _adapters(cls)
+
+
+def to_json(value: object, *, indent: int | None = None) -> bytes:
+    """Return a dataclass, or a tuple or list of them, as JSON; NaN and infinity become null."""
+    return _adapter(type(value)).dump_json(value, indent=indent)
+
+
+def to_python(value: object) -> dict[str, object]:
+    """Return a dataclass as a dict of what JSON can hold: dicts, lists, texts, numbers, None."""
+    return cast("dict[str, object]", _adapter(type(value)).dump_python(value, mode="json"))
+
+
+def from_json(cls: type[_T], raw: bytes | str) -> _T:
+    """Read a value of a type from JSON.
+
+    Raises:
+        pydantic.ValidationError: the bytes are no JSON, or not what the type's annotations ask for.
+    """
+    return cast("_T", _adapter(cls).validate_json(raw))
+
+
+def from_python(cls: type[_T], plain: object) -> _T:
+    """Read a value of a type from what `to_python` returns.
+
+    Raises:
+        pydantic.ValidationError: the value is not what the type's annotations ask for.
+    """
+    return cast("_T", _adapter(cls).validate_python(plain))
+
+
+def sealed_schema(cls: type[object]) -> dict[str, object]:
+    """Return the JSON schema of a file that `write_sealed` writes of a type, its sha256 included."""
+    schema = _adapter(cls).json_schema()
+    schema["properties"] = {
+        "sha256": {"type": "string", "title": "Sha256 of the canonical JSON of the rest"},
+        **schema["properties"],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def link_or_copy(first: Path, second: Path) -> None:
-    """Give a file a second name; a copy where the disk has no hard links. An artifact holds no symbolic ones.
+    """Link a file under a second name, or copy it where the disk has no hard links; never a symbolic link.
 
     Raises:
         OSError: the disk refuses.

@@ -1,8 +1,8 @@
-"""The artifact folder: what its manifest says, how it comes to be there whole, and whether its files are still the ones.
+"""The manifest of an artifact: what it holds, what it was built from, and whether its files are intact.
 
-Knows files and hashes; does not know what a model is. The folder may come from a stranger: names, numbers and sizes are checked
-before a file is opened. A file swapped between its check and its use is not noticed: who can write to the folder then could as
-well have written another manifest.
+Knows files and hashes; does not know what a model is. The folder may come from a stranger: names, numbers and
+sizes are checked before a file is opened. A file swapped between its check and its use is not noticed: who
+can write to the folder then could as well have written another manifest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from exporter.artifact.files import (
     MANIFEST,
@@ -33,6 +33,7 @@ from exporter.artifact.files import (
     Sha256,
     Tokens,
     foreign_key,
+    from_python,
     is_name,
     listed,
     plain_file,
@@ -40,6 +41,8 @@ from exporter.artifact.files import (
     read_sealed,
     sha256_file,
     shown,
+    to_json,
+    to_python,
     write_sealed,
 )
 from exporter.errors import IntegrityError, RecipeError
@@ -47,22 +50,31 @@ from exporter.errors import IntegrityError, RecipeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# 1: first version. 2: plans per CPU class with their sweeps, and the work of a pair. 3: a sweep's rows as numbers.
-# 4: the pair sets by digest, and the platform. 5: a kind's traits; plans have a file of their own.
+# 5: a kind's traits; plans have a file of their own.
+# 4: the pair sets by digest, and the platform.
+# 3: a sweep's rows as numbers.
+# 2: plans per CPU class with their sweeps, and the FLOPs of a pair.
+# 1: first version.
 MANIFEST_SCHEMA = 5
-# fmt: on
+
+# The limits in the annotations of these dataclasses are checked on the way in only, when `read_manifest`
+# validates a file;
+# `Manifest(...)` in code checks nothing.
 
 
 @dataclass(frozen=True, slots=True)
 class FlopCount:
-    """Multiplications and additions of a graph's matrix products, for a pair of n tokens: per_pair + per_token n + ... n²."""
+    """Floating-point operations of a graph's matrix products, for a pair of n tokens.
+
+    Multiplications and additions are counted: per_pair + per_token * n + per_token_squared * n².
+    """
 
     per_pair: Count
     per_token: Count
     per_token_squared: Count
 
     def flops(self, n_pairs: int, n_tokens: int, n_tokens_squared: int) -> int:
-        """Add up the work of pairs with so many tokens, and squares of tokens, in all; padding is not counted."""
+        """Return the operations for pairs, from the sums of their tokens and squared tokens, no padding."""
         return self.per_pair * n_pairs + self.per_token * n_tokens + self.per_token_squared * n_tokens_squared
 
 
@@ -70,9 +82,10 @@ class FlopCount:
 class Traits:
     """What a reader has to know of a kind, carried along so that no table of kinds is needed to read it.
 
-    `engine` is onnxruntime or openvino. `weights` is the precision in which matrix products' weights are stored,
-    `activations` the one in which the products are computed: fp32, fp16, bf16 or int8. `calibrated`: the ranges of
-    activations come from calibration pairs. `cpu_features`: a CPU needs one of these to run it; none means any CPU.
+    `engine` is onnxruntime or openvino. `weights` is the precision in which matrix products' weights are
+    stored, `activations` the one in which the products are computed: fp32, fp16, bf16 or int8. `calibrated`:
+    the ranges of activations come from calibration pairs. `cpu_features`: a CPU needs one of these to run it;
+    none means any CPU.
     """
 
     engine: Line
@@ -86,9 +99,8 @@ class Traits:
 class VariantEntry:
     """One runnable variant of an artifact.
 
-    `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs` the graph's input
-    names in order. `facts` are short statements on what the
-    build did, for people.
+    `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs` the
+    graph's input names in order. `facts` are short statements on what the build did, for people.
     """
 
     kind: Line
@@ -113,7 +125,11 @@ class SourceEntry:
 
 @dataclass(frozen=True, slots=True)
 class PairsEntry:
-    """A pair set that was built with; `role` is its key in the recipe, `digest` `PairSet.digest`, wherever the file lies."""
+    """A pair set that was built with.
+
+    `role` is its key in the recipe, `digest` the set's `PairSet.digest`, which does not depend on where its
+    file lies.
+    """
 
     role: Literal["verify", "calibrate"]
     name: Line
@@ -123,7 +139,10 @@ class PairsEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artifact holds and what it was built from; `platform` is system, CPU class and Python, for people."""
+    """What an artifact holds and what it was built from.
+
+    `platform` is system, CPU class and Python, for people.
+    """
 
     schema: int
     name: Line
@@ -145,7 +164,7 @@ class Manifest:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def variant(self, kind: str) -> VariantEntry:
-        """Find a variant by kind.
+        """Return the variant of a kind.
 
         Raises:
             RecipeError: the artifact has none of that kind.
@@ -171,12 +190,12 @@ class ManifestDiff:
     changed: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        """Tell whether anything differs."""
+        """Return whether anything differs."""
         return bool(self.extra or self.missing or self.changed)
 
 
 def compare_files(manifest: Manifest, folder: Path) -> ManifestDiff:
-    """Say how a folder differs from its manifest. A file is hashed only where its size is right.
+    """Compare a folder with its manifest; a file is hashed only where its size is right.
 
     Raises:
         IntegrityError: the folder holds a link or special file.
@@ -190,7 +209,7 @@ def compare_files(manifest: Manifest, folder: Path) -> ManifestDiff:
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:
-    """Stop unless a folder holds exactly what its manifest names, and no configuration that brings code.
+    """Check that a folder holds exactly what its manifest names, and no configuration that brings code.
 
     Raises:
         IntegrityError: a file is extra, missing or changed, or asks for what lies outside the folder.
@@ -199,7 +218,8 @@ def check_files(manifest: Manifest, folder: Path) -> None:
         parts = {"changed": diff.changed, "missing": diff.missing, "not in the manifest": diff.extra}
         text = "; ".join(f"{word}: {_listing(paths)}" for word, paths in parts.items() if paths)
         raise IntegrityError(
-            f"{folder} is not what its manifest says: {text}; build it again with --replace, or fetch it again"
+            f"{folder} is not what its manifest says: {text}; "
+            "build it again with --replace, or fetch it again"
         )
     for name in {"config.json", "tokenizer_config.json"} & {file.path for file in manifest.files}:
         config = read_json_object(folder / name)
@@ -210,7 +230,7 @@ def check_files(manifest: Manifest, folder: Path) -> None:
 
 
 def check_needed(manifest: Manifest, folder: Path, names: Iterable[str]) -> None:
-    """Stop unless these files are the ones the manifest names; others are not looked at.
+    """Check that the named files are those of the manifest; no other file is read.
 
     Raises:
         IntegrityError: one is missing, changed, a link, or not in the manifest.
@@ -237,20 +257,20 @@ def _listing(names: tuple[str, ...]) -> str:
 
 
 def manifest_json(manifest: Manifest) -> bytes:
-    """Give a manifest as JSON, for machines."""
-    return TypeAdapter(Manifest).dump_json(manifest)
+    """Return a manifest as JSON, without the sha256 that manifest.json carries."""
+    return to_json(manifest)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write manifest.json into a folder."""
-    write_sealed(folder / MANIFEST, TypeAdapter(Manifest).dump_python(manifest, mode="json"))
+    write_sealed(folder / MANIFEST, to_python(manifest))
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read and check manifest.json of a folder; its files are not hashed here, see `check_files`.
 
     Raises:
-        RecipeError: the folder is missing or is no artifact.
+        RecipeError: the folder is missing, or no artifact.
         IntegrityError: the manifest was changed, is of another schema, or says what no build of ours says.
     """
     if not folder.is_dir():
@@ -260,10 +280,11 @@ def read_manifest(folder: Path) -> Manifest:
     content = read_sealed(folder / MANIFEST)
     if content.get("schema") != MANIFEST_SCHEMA:
         raise IntegrityError(
-            f"{folder / MANIFEST}: schema {content.get('schema')}, this exporter reads {MANIFEST_SCHEMA}; build it with --replace"
+            f"{folder / MANIFEST}: schema {content.get('schema')}, this exporter reads {MANIFEST_SCHEMA}; "
+            "build it with --replace"
         )
     try:
-        manifest = TypeAdapter(Manifest).validate_python(content)
+        manifest = from_python(Manifest, content)
     except ValidationError as error:
         first = error.errors()[0]
         found = "" if isinstance(first["input"], dict | list) else f", found {str(first['input'])[:80]!a}"
@@ -276,7 +297,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _odd_files(manifest: Manifest) -> Iterator[str]:
-    """Say which files a manifest names that no artifact has."""
+    """Return findings about the files a manifest names that no artifact has."""
     if not is_name(manifest.name) or "/" in manifest.name:
         yield f"name: {manifest.name[:MAX_NAME]!a} is no name of an artifact"
     names = [file.path for file in manifest.files]
@@ -285,10 +306,14 @@ def _odd_files(manifest: Manifest) -> Iterator[str]:
         if not is_name(name):
             yield f"{name[:MAX_NAME]!a} leaves the artifact's folder, or is no name for a file of one"
     for name in names:
-        # A .bin is OpenVINO's, or a pickle: those lie at the top, where PyTorch's users look, or belong to no variant.
+        # A .bin is OpenVINO's, or a pickle: those lie at the top, where PyTorch's users look, or belong to no
+        # variant.
         suffix, is_pickle = Path(name).suffix, name not in needed or "/" not in name
         if UNWANTED.fullmatch(suffix) or (suffix.lower() == ".bin" and is_pickle):
-            yield f"{name} is no file an artifact needs: it runs code, or hides what it holds, when another tool opens it"
+            yield (
+                f"{name} is no file an artifact needs: it runs code, or hides what it holds, "
+                "when another tool opens it"
+            )
     folded = Counter(name.casefold() for name in (*names, *UNLISTED))
     if twice := [name for name, n in folded.items() if n > 1]:
         yield f"{twice[0]} is listed twice, or in upper case and lower case"
@@ -300,7 +325,7 @@ def _odd_files(manifest: Manifest) -> Iterator[str]:
 
 
 def _odd_variants(manifest: Manifest) -> Iterator[str]:
-    """Say what of a manifest's variants cannot be carried out."""
+    """Return findings about variants of a manifest that cannot be run."""
     names = {file.path for file in manifest.files}
     if len({entry.kind for entry in manifest.variants}) < len(manifest.variants):
         yield "a kind is there twice"

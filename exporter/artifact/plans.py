@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from exporter.artifact.files import (
     PLANS,
@@ -20,8 +20,10 @@ from exporter.artifact.files import (
     Rate,
     Sha256,
     Tokens,
+    from_python,
     read_sealed,
     sha256_file,
+    to_python,
     write_sealed,
 )
 from exporter.errors import IntegrityError
@@ -47,9 +49,10 @@ class SweepRow:
 
 @dataclass(frozen=True, slots=True)
 class PlanEntry:
-    """The fastest plan of a variant on CPUs of one class: `workers` x `threads`, `token_budget` padded tokens a batch.
+    """The fastest plan of a variant on CPUs of one class.
 
-    `isa` and `n_cores` say where it was measured; `sweep` holds every plan tried.
+    `workers` run side by side with `threads` each, on batches of at most `token_budget` padded tokens. `isa`
+    and `n_cores` say where it was measured; `sweep` holds every plan tried.
     """
 
     isa: Line
@@ -62,18 +65,15 @@ class PlanEntry:
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """The measured plans of every variant, by kind; `manifest_root` names the files they were measured with."""
+    """The measured plans of every variant, by kind; `manifest_root` stands for the files they ran."""
 
     schema: int
     manifest_root: Sha256
     plans: dict[Line, tuple[PlanEntry, ...]]
 
     def of(self, kind: str) -> tuple[PlanEntry, ...]:
-        """Return the plans measured for a kind, one per CPU class and number of cores; none where none was."""
+        """Return the plans measured for a kind, one per CPU class and number of cores, maybe none."""
         return self.plans.get(kind, ())
-
-
-_PLANS = TypeAdapter(Plans)
 
 
 def no_plans(manifest: Manifest) -> Plans:
@@ -87,15 +87,15 @@ def write_plans(plans: Plans, folder: Path) -> None:
     Raises:
         BackendError: the disk refuses.
     """
-    write_sealed(folder / PLANS, _PLANS.dump_python(plans, mode="json"))
+    write_sealed(folder / PLANS, to_python(plans))
 
 
 def read_plans(folder: Path, manifest: Manifest) -> Plans:
     """Read an artifact's plans.json; without one there are no plans, and the runtime takes its default.
 
     Raises:
-        IntegrityError: it was changed since it was written, is of another schema, is about other files than the
-            manifest's, or says what no measurement of ours says.
+        IntegrityError: the file was changed since it was written, is of another schema, is about other files
+            than the manifest's, or says what no measurement of ours says.
     """
     path = folder / PLANS
     if not os.path.lexists(path):
@@ -105,7 +105,7 @@ def read_plans(folder: Path, manifest: Manifest) -> Plans:
     if content.get("schema") != PLANS_SCHEMA:
         raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {PLANS_SCHEMA}")
     try:
-        plans = _PLANS.validate_python(content)
+        plans = from_python(Plans, content)
     except ValidationError as error:
         first = error.errors()[0]
         raise IntegrityError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -123,5 +123,5 @@ def read_plans(folder: Path, manifest: Manifest) -> Plans:
 
 
 def plans_sha256(folder: Path) -> str | None:
-    """Return the sha256 of an artifact's plans.json, or None where there is none."""
+    """Return the sha256 of an artifact's plans.json, or None if it has no such file."""
     return sha256_file(folder / PLANS) if (folder / PLANS).is_file() else None

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a scratch folder that becomes `final` only if the block succeeds.
+    """Make a scratch folder that becomes `final` only if the block succeeds.
 
-    The scratch folder is a sibling, so that the rename stays on one file system. What a killed run left beside `final`
-    is cleared, or put back, first.
+    The scratch folder is a sibling, so that the rename stays on one file system. What a killed run left
+    beside `final` is cleared, or put back, first.
 
     Raises:
         RecipeError: `final` exists and `replace` is false, or it is something `exporter` did not make.
@@ -63,12 +63,12 @@ def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def scratch_beside(final: Path) -> Path:
-    """Make a hidden folder beside `final`, named so that `clear_left_over` knows whose it is."""
+    """Make a hidden folder beside `final`, whose name tells `clear_left_over` which process made it."""
     return Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}-", dir=final.parent))
 
 
 def clear_left_over(final: Path) -> None:
-    """Undo what a killed run left beside `final`: put the old folder back if the new one never arrived, drop the rest."""
+    """Remove what a killed run left beside `final`; put the old folder back if the new one never arrived."""
     for left in final.parent.glob(f".{glob.escape(final.name)}.*"):
         found = re.fullmatch(rf"\.{re.escape(final.name)}\.(\d+)-[^.]+(\.old)?", left.name)
         if not found or Path(f"/proc/{found[1]}").exists():

@@ -23,7 +23,7 @@ from exporter.machine import package_version
 from exporter.measure.reference import reference_scores, tuned_reference
 from exporter.measure.workspace import open_artifact
 from exporter.pairs import whole_queries
-from exporter.runtime import Reranker
+from exporter.runtime import PairTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,10 +82,11 @@ def bench(
     sides += [Side("torch tuned", torch, {TUNED: tuned}), *peers]
 
     ours, progress = _side(ours_first[0].kind), context.progress
-    tokenizer = Reranker.load(folder, ours_first[0].kind)
+    tokenizer = PairTokenizer.load(folder, manifest)
 
     def count(pairs: Sequence[Pair]) -> list[int]:
-        return [len(encoding) for encoding in tokenizer.tokenize(pairs)]
+        n_tokens: list[int] = tokenizer.count(pairs).tolist()
+        return n_tokens
 
     flop_counts = {entry.kind: entry.flop_count for entry in ours_first}
     what = f"{settings.n_queries} queries with all their candidates of {pair_set.name}"

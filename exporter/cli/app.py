@@ -174,8 +174,8 @@ def show(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> No
         plans = read_plans(folder, manifest)
         report = pipeline.gate(folder) if (folder / REPORT).is_file() else None
         if as_json:
+            from exporter.artifact.files import to_json
             from exporter.artifact.manifest import manifest_json
-            from exporter.report.report import to_json
 
             judged = json.loads(to_json(report)) if report else None
             typer.echo(
@@ -378,21 +378,20 @@ def publish(
         folder = folder_of(target, out)
         signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
         from exporter import pipeline
+        from exporter.publish.folder import Publication
 
+        options = Publication(
+            kinds=tuple(variant or ()),
+            layout=layout_of(profile),
+            signer=signer,
+            builder=builder,
+            consumers=consumers,
+            pull_request=pull_request,
+            replace=replace,
+            ask=ask_password,
+        )
         with watched() as context:
-            done = pipeline.publish(
-                folder,
-                to,
-                context,
-                kinds=variant or (),
-                layout=layout_of(profile),
-                signer=signer,
-                ask=ask_password,
-                builder=builder,
-                with_consumers=consumers,
-                pull_request=pull_request,
-                replace_there=replace,
-            )
+            done = pipeline.publish(folder, to, context, options)
         typer.echo(done.sent.reference)
         say(str(done.sent))
         if done.left:
@@ -418,7 +417,7 @@ def pull(
     identity: Identity = None,
     issuer: Issuer = None,
 ) -> None:
-    """Fetch a published artifact, check every file, and its signature if told whose; what is wrong never appears."""
+    """Fetch a published artifact; check every file, and its signature if told whose, before it appears."""
     with exit_codes():
         verifier = verifier_of(key, root or [], identity, issuer)
         from exporter.publish.signature import check_signature as run_check_signature
@@ -524,17 +523,23 @@ def reference(
 
 @app.command()
 def schema(
-    *, report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False
+    *,
+    report: Annotated[bool, typer.Option("--report", help="Of report.json instead.")] = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help="Of manifest.json instead.")] = False,
+    plans: Annotated[bool, typer.Option("--plans", help="Of plans.json instead.")] = False,
 ) -> None:
-    """Print the JSON schema of recipes, for editors, or of reports, for those who read them."""
-    if report:
-        from exporter.report.report import json_schema
-
-        typer.echo(json.dumps(json_schema(), indent=2))
-        return
+    """Print the JSON schema of recipes, for editors, or of a file of an artifact, for those who read it."""
+    from exporter.artifact.files import sealed_schema
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.plans import Plans
     from exporter.recipe.schema import Recipe
+    from exporter.report.report import Report
 
-    typer.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    chosen = [cls for cls, asked in ((Report, report), (Manifest, manifest), (Plans, plans)) if asked]
+    if len(chosen) > 1:
+        raise typer.BadParameter("one of --report, --manifest and --plans")
+    found = sealed_schema(chosen[0]) if chosen else Recipe.model_json_schema()
+    typer.echo(json.dumps(found, indent=2))
 
 
 @app.command()

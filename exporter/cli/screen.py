@@ -51,10 +51,10 @@ def exit_codes() -> Iterator[None]:
 
 def print_report(report: Report, folder: Path, *, as_json: bool) -> None:
     """Print a verdict and end with its exit code."""
-    from exporter.report.report import to_json
+    from exporter.artifact.files import to_json
 
     if as_json:
-        typer.echo(to_json(report))
+        typer.echo(to_json(report, indent=1))
     else:
         print_table(report)
         say(f"artifact {folder}, report {folder}/report.html, report.md, report.xml (JUnit)")

@@ -41,6 +41,7 @@ from exporter.measure.workspace import bars_of, recipe_of
 from exporter.pairs import load_pair_sets
 from exporter.recipe.schema import Recipe
 from exporter.report.report import Report, read_report
+from exporter.runtime import PairTokenizer
 from exporter.runtime.model_file import check_artifact
 from exporter.worker.job import ConsumerSpec
 
@@ -134,7 +135,8 @@ def check_consumers(
     if unknown := [name for name in options.only if name not in options.known]:
         raise RecipeError(f"{unknown[0]!r} is no consumer; they are {', '.join(options.known)}")
     names = options.only or tuple(options.known)
-    probe = pick_pairs(pair_set, folder, manifest.max_length)
+    count = PairTokenizer.load(folder, manifest).count_untruncated
+    probe = pick_pairs(pair_set, count, manifest.max_length)
 
     rows: list[ConsumerRow] = []
     with (

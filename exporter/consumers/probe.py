@@ -9,7 +9,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -45,23 +44,17 @@ class Probe:
     max_length: int
 
 
-def pick_pairs(pair_set: PairSet, folder: Path, max_length: int) -> Probe:
-    """Pick the pairs that every consumer scores, by `RULE`; the same for the same set, tokenizer and limit.
+def pick_pairs(
+    pair_set: PairSet, count: Callable[[Sequence[Pair]], NDArray[np.int64]], max_length: int
+) -> Probe:
+    """Pick the pairs that every consumer scores, by `RULE`; the same for the same set, counts and limit.
 
     Args:
         pair_set: where to pick from.
-        folder: holds the tokenizer.
+        count: counts the tokens of pairs before truncation, int64[n_pairs], as
+            `PairTokenizer.count_untruncated` does.
         max_length: the tokens of a pair that the model reads.
     """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def count(pairs: Sequence[Pair]) -> NDArray[np.int64]:
-        return np.array([len(encoding) for encoding in tokenizer.encode_batch(list(pairs))], np.int64)
-
     n_tokens = count(pair_set.pairs)
     groups = (  # truncated, long, short
         n_tokens > max_length,

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from pydantic import TypeAdapter
-
 from exporter import __version__
-from exporter.artifact.files import list_files
+from exporter.artifact.files import from_json, list_files, to_json
 from exporter.artifact.manifest import (
     MANIFEST_SCHEMA,
     FlopCount,
@@ -29,7 +27,7 @@ from exporter.errors import BackendMissing, RecipeError
 from exporter.export.folder import write_config_and_tokenizer
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version, this_platform
-from exporter.pairs import PairSet, spread_out
+from exporter.pairs import Pair, PairSet, spread_out
 from exporter.progress import quiet
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoInt8
@@ -48,14 +46,17 @@ if TYPE_CHECKING:
     _Feeds: TypeAlias = list[dict[str, NDArray[np.int64]]]
 
 
+# Pairs of all lengths, on which a rewritten graph is held against the exported one.
+N_PROOF_PAIRS = 64
+# Rows of a batch of them: some batches then have padding and some have not, without taking long.
+_PROOF_ROWS = 4
+# The files of a cached step: its facts, the graph that every kind is made from, that graph's arithmetic, and
+# the graph for onnxruntime alone, whose attention other engines do not know, with a fact about it.
 _FACTS = "facts.txt"
 _GRAPH = "graph.onnx"
-_WORK = "work.json"
-# The graph for onnxruntime alone, with an attention that other engines do not know.
+_FLOPS = "flops.json"
 _UNMASKED = "unmasked.onnx"
 _ATTENTION = "attention.txt"
-# Rows of one length and rows with padding, without taking long.
-_PROOF_ROWS = 4
 _TOOLS = (
     "torch",
     "transformers",
@@ -73,7 +74,7 @@ _TOOLS = (
 
 
 def tools() -> tuple[tuple[str, str], ...]:
-    """Name the packages that decide what a build gives, and their versions."""
+    """Return the packages that decide the bytes of a build, each with its version here."""
     return (
         ("exporter", __version__),
         *((name, version) for name in _TOOLS if (version := package_version(name))),
@@ -129,12 +130,50 @@ def build_artifact(
     return manifest
 
 
+def pair_entries(verify_set: PairSet, calibrate_set: PairSet | None) -> tuple[PairsEntry, ...]:
+    """Return what a manifest records of the pair sets of a build."""
+    verify_entry = PairsEntry("verify", verify_set.name, verify_set.digest, len(verify_set.pairs))
+    if calibrate_set is None:
+        return (verify_entry,)
+    return (
+        verify_entry,
+        PairsEntry("calibrate", calibrate_set.name, calibrate_set.digest, len(calibrate_set.pairs)),
+    )
+
+
+def is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsEntry, ...]) -> bool:
+    """Check that an artifact is what this recipe would build here and now; return True, or raise.
+
+    Args:
+        folder: the artifact.
+        recipe: what would be built.
+        source: its model.
+        pairs: its pair sets, see `pair_entries`.
+
+    Raises:
+        RecipeError: the artifact was built from another recipe, model, pairs or packages; the message names
+            which.
+        IntegrityError: the artifact was built from this recipe, and its files were changed since.
+    """
+    manifest = read_manifest(folder)
+    for what, old, new in (
+        ("another recipe", manifest.recipe_digest, recipe.digest),
+        ("another model", manifest.source.digest, source.digest),
+        ("other pairs", manifest.pairs, pairs),
+        ("other package versions", manifest.tools, tools()),
+    ):
+        if old != new:
+            raise RecipeError(f"{folder} already exists, built from {what}; pass --replace to build it again")
+    check_artifact(manifest, folder)
+    return True
+
+
 def build_variants(
     recipe: Recipe,
     source: Source,
     *,
-    calibrate: Sequence[tuple[str, str]],
-    proof: Sequence[tuple[str, str]],
+    calibrate: Sequence[Pair],
+    proof: Sequence[Pair],
     into: Path,
     context: Context,
 ) -> tuple[VariantEntry, ...]:
@@ -143,10 +182,10 @@ def build_variants(
     Args:
         recipe: what to build.
         source: its model.
-        calibrate: (query, passage) texts for static int8; empty if no variant needs them.
-        proof: (query, passage) texts on which a rewritten graph must score as the exported one.
+        calibrate: pairs for static int8; empty if no variant needs any.
+        proof: pairs on which a rewritten graph must score as the exported one.
         into: the artifact's folder.
-        context: told the name of each step, and where finished steps are kept.
+        context: its progress is told the name of each step, its cache keeps finished steps.
 
     Raises:
         BackendMissing: a package that builds one of the kinds is not installed.
@@ -179,20 +218,17 @@ def _base(source: Source, opset: int) -> dict[str, object]:
 
 @cache
 def _source_hash() -> str:
-    """Give one hash of this room's modules: what they make changes between two releases too."""
-    return hashlib.sha256(
-        b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
-    ).hexdigest()
+    """Return a hash of this package's source, part of every cache key: other code may build other bytes."""
+    modules = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()
 
 
-def _export(
-    source: Source, opset: int, max_length: int, proof: Sequence[tuple[str, str]], context: Context
-) -> Path:
-    """Give the folder of the graph all variants of one opset are made from: exported, rewritten, and shown to score the same."""
+def _export(source: Source, opset: int, max_length: int, proof: Sequence[Pair], context: Context) -> Path:
+    """Export and rewrite the graph that all variants of one opset are made from; return its folder."""
 
     def make(folder: Path) -> tuple[str, ...]:
         from exporter.export.flops import count_flops
-        from exporter.export.folder import tokenized
+        from exporter.export.folder import artifact_tokenizer, feeds_of
         from exporter.export.onnx import export_plain
         from exporter.export.rewrites.attention import absorb_kv_projections, add_unpadded_fast_path
         from exporter.export.rewrites.last_layer import first_token_only
@@ -200,20 +236,22 @@ def _export(
 
         exported, narrowed, rewritten = folder / "exported.onnx", folder / "narrowed.onnx", folder / _GRAPH
         export_plain(source, opset, exported)
-        feeds = tokenized(source, max_length, proof, batch_size=_PROOF_ROWS)
+
+        tokenizer = artifact_tokenizer(source, max_length)
+        feeds = feeds_of(proof, tokenizer, source.inputs, batch_size=_PROOF_ROWS)
         facts = (
             keep_if_equivalent(first_token_only(exported, narrowed), exported, narrowed, feeds),
             keep_if_equivalent(absorb_kv_projections(narrowed, rewritten), narrowed, rewritten, feeds),
         )
         exported.unlink()
         narrowed.unlink()
+
         unmasked = folder / _UNMASKED
         attention = add_unpadded_fast_path(rewritten, unmasked)
-        feeds += tokenized(source, max_length, proof)  # without padding
-        (folder / _ATTENTION).write_text(
-            keep_if_equivalent(attention, rewritten, unmasked, feeds), encoding="utf-8"
-        )
-        (folder / _WORK).write_bytes(TypeAdapter(FlopCount).dump_json(count_flops(rewritten, source.inputs)))
+        feeds += feeds_of(proof, tokenizer, source.inputs)  # without padding
+        attention = keep_if_equivalent(attention, rewritten, unmasked, feeds)
+        (folder / _ATTENTION).write_text(attention, encoding="utf-8")
+        (folder / _FLOPS).write_bytes(to_json(count_flops(rewritten, source.inputs)))
         return facts
 
     key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
@@ -224,7 +262,7 @@ def _build(
     variant: Variant,
     recipe: Recipe,
     source: Source,
-    calibrate: Sequence[tuple[str, str]],
+    calibrate: Sequence[Pair],
     *,
     graph: Path,
     into: Path,
@@ -233,6 +271,7 @@ def _build(
     row, isa = KINDS[variant.kind], getattr(variant, "isa", None)
     target = Path(row.path(isa))
     exported = tuple((graph / _FACTS).read_text(encoding="utf-8").splitlines())
+
     config = {
         **_base(source, _opset(variant)),
         "graph": exported,
@@ -241,19 +280,23 @@ def _build(
     if row.traits.calibrated:
         config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": recipe.model.max_length}
 
-    def make(folder: Path) -> tuple[str, ...]:
-        from exporter.export.folder import tokenized
+    def feeds() -> _Feeds:
+        from exporter.export.folder import artifact_tokenizer, feeds_of
 
-        feeds = partial(tokenized, source, recipe.model.max_length, calibrate)
+        return feeds_of(calibrate, artifact_tokenizer(source, recipe.model.max_length), source.inputs)
+
+    def make(folder: Path) -> tuple[str, ...]:
         return _make(variant, graph, folder / target.name, feeds)
 
     built = _step("variant", config, make, f"build {variant.kind}", context)
+
     (into / target).parent.mkdir(exist_ok=True)
     files = []
     for path in sorted(built.iterdir()):
         if path.stem == target.stem and path.suffix in (".onnx", ".xml", ".bin"):
             shutil.copyfile(path, into / target.parent / path.name)
             files.append((target.parent / path.name).as_posix())
+
     return VariantEntry(
         kind=variant.kind,
         traits=row.traits,
@@ -261,15 +304,16 @@ def _build(
         model=target.as_posix(),
         files=tuple(files),
         inputs=source.inputs,
-        flop_count=TypeAdapter(FlopCount).validate_json((graph / _WORK).read_bytes()),
+        flop_count=from_json(FlopCount, (graph / _FLOPS).read_bytes()),
         facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines()),
     )
 
 
 def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Feeds]) -> tuple[str, ...]:
-    """Turn the graph of an export's folder into a variant's file and give the facts; the library that does it is imported here.
+    """Turn the graph of an export's folder into a variant's file, and return facts for the manifest.
 
-    `feeds` gives the calibration pairs as the graph's inputs, one by one.
+    `feeds` returns the calibration pairs as the graph's inputs, one pair a batch. The library that builds the
+    kind is imported here and not before.
     """
     graph = exported / _GRAPH
     attention = (exported / _ATTENTION).read_text(encoding="utf-8")
@@ -306,7 +350,7 @@ def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Fee
 def _step(
     step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str, context: Context
 ) -> Path:
-    """Run a step, or take its result from the cache and say so."""
+    """Run a step, or find its result in the cache; return its folder."""
 
     def fill(folder: Path) -> None:
         with quiet():
@@ -318,37 +362,3 @@ def _step(
     if reused:
         context.progress.note(f"{name}: reused, nothing it is made from has changed")
     return folder
-
-
-# Pairs of all lengths, on which a rewritten graph is held against the exported one.
-N_PROOF_PAIRS = 64
-
-
-def pair_entries(verify_set: PairSet, calibrate_set: PairSet | None) -> tuple[PairsEntry, ...]:
-    verify_entry = PairsEntry("verify", verify_set.name, verify_set.digest, len(verify_set.pairs))
-    if calibrate_set is None:
-        return (verify_entry,)
-    return (
-        verify_entry,
-        PairsEntry("calibrate", calibrate_set.name, calibrate_set.digest, len(calibrate_set.pairs)),
-    )
-
-
-def is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsEntry, ...]) -> bool:
-    """Tell whether an artifact is what this recipe would build here and now.
-
-    Raises:
-        RecipeError: it was built from something else; says from what.
-        IntegrityError: it was built from this recipe, and changed since.
-    """
-    manifest = read_manifest(folder)
-    for what, old, new in (
-        ("another recipe", manifest.recipe_digest, recipe.digest),
-        ("another model", manifest.source.digest, source.digest),
-        ("other pairs", manifest.pairs, pairs),
-        ("other package versions", manifest.tools, tools()),
-    ):
-        if old != new:
-            raise RecipeError(f"{folder} already exists, built from {what}; pass --replace to build it again")
-    check_artifact(manifest, folder)
-    return True

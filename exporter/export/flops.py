@@ -1,4 +1,4 @@
-"""Count the arithmetic a graph does for a pair: what a machine's peak is held against."""
+"""Count the floating-point operations a graph does for a pair; utilisation is reckoned from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-# A transformer's work is quadratic in the tokens; three lengths give its three coefficients.
+# A transformer's arithmetic is quadratic in the tokens; three lengths give its three coefficients.
 _LENGTHS = (8, 16, 24)
 
 
@@ -35,9 +35,8 @@ def _flops(graph: Path, inputs: Sequence[str], n_tokens: int) -> int:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )  # a fused operator would hide its products
+    # A fused operator would hide its products.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.enable_profiling = True
     with tempfile.TemporaryDirectory(prefix="exporter-profile-") as folder:

@@ -1,48 +1,57 @@
-"""Write a model's folder: config and tokenizer beside a graph, or the whole PyTorch reference; and tokenize pairs for a graph."""
+"""Write a model's folder: config and tokenizer beside a graph, or the whole PyTorch reference.
+
+The tokenizer written is also the one that the build's own pairs, for proof and calibration, are tokenized
+with.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.staging import staged
 from exporter.errors import RecipeError
 from exporter.export.source import WEIGHTS, Source, find_source
 from exporter.recipe.schema import Model
+from exporter.runtime.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from exporter.context import Context
+    from exporter.pairs import Pair
 
 
-def tokenized(
-    source: Source, max_length: int, pairs: Sequence[tuple[str, str]], *, batch_size: int = 1
+def artifact_tokenizer(source: Source, max_length: int) -> PairTokenizer:
+    """Return the tokenizer that an artifact of this model gets: a build is proven with what users run."""
+    with tempfile.TemporaryDirectory(prefix="exporter-tokenizer-") as scratch:
+        write_config_and_tokenizer(source, max_length, Path(scratch))
+        return PairTokenizer(Path(scratch, "tokenizer.json"), max_length, source.pad_id)
+
+
+def feeds_of(
+    pairs: Sequence[Pair], tokenizer: PairTokenizer, inputs: Sequence[str], *, batch_size: int = 1
 ) -> list[dict[str, NDArray[np.int64]]]:
-    """Tokenize pairs for a graph of this model: int64[batch_size, n_tokens] per input and batch, padded to the longest in it."""
-    import numpy as np
-    from transformers import AutoTokenizer
+    """Return pairs as batches for a graph, padded to the longest pair of each batch.
 
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    feeds = []
-    for start in range(0, len(pairs), batch_size):
-        queries, passages = zip(*pairs[start : start + batch_size], strict=True)
-        encoded = tokenizer(
-            list(queries),
-            list(passages),
-            padding=True,
-            padding_side="right",
-            truncation=True,
-            max_length=max_length,
-            return_tensors="np",
-        )
-        feeds.append({name: encoded[name].astype(np.int64) for name in source.inputs})
-    return feeds
+    Args:
+        pairs: in the order of the batches.
+        tokenizer: see `artifact_tokenizer`.
+        inputs: the graph's input names.
+        batch_size: pairs of a batch.
+
+    Returns:
+        Per batch and input, int64[batch_size, n_tokens].
+    """
+    encodings = tokenizer.encode(pairs)
+    starts = range(0, len(encodings), batch_size)
+    return [tokenizer.padded(encodings[start : start + batch_size], inputs) for start in starts]
 
 
 def write_reference(source: Source, max_length: int, into: Path) -> None:
@@ -52,11 +61,11 @@ def write_reference(source: Source, max_length: int, into: Path) -> None:
 
 
 def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> None:
-    """Write what every consumer of the model reads beside a graph.
+    """Write config.json and the tokenizer's files, which every consumer of the model reads beside a graph.
 
-    One limit on length, the recipe's, in tokenizer.json and in tokenizer_config.json: fastembed takes the strictest it finds,
-    transformers ignores one of them, and a leftover 128 looks like a fourfold speed-up. `special_tokens_map.json` always,
-    since transformers 5 stopped writing it.
+    One limit on length, the recipe's, in tokenizer.json and in tokenizer_config.json: fastembed takes the
+    strictest it finds, transformers ignores one of them, and a leftover 128 looks like a fourfold speed-up.
+    `special_tokens_map.json` always, since transformers 5 stopped writing it.
     Source: https://github.com/qdrant/fastembed/issues/686
     """
     from tokenizers import Tokenizer
@@ -73,9 +82,11 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
         if k not in ("max_length", "stride", "pad_to_multiple_of", "chat_template")
     }
     tokenizer.save_pretrained(into)
+
     special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
     if not (into / "special_tokens_map.json").is_file():
         (into / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
+
     plain = Tokenizer.from_file(str(into / "tokenizer.json"))
     plain.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
     plain.no_padding()

@@ -1,7 +1,7 @@
 """Quantize an exported ONNX graph to int8, activations at run time or by ranges measured before.
 
-Weights are signed, symmetric, one scale per output channel. On CPUs without VNNI the product of unsigned activations and
-signed weights is summed in int16 and saturates, so there the weights keep to 7 bits.
+Weights are signed, symmetric, one scale per output channel. On CPUs without VNNI the product of unsigned
+activations and signed weights is summed in int16 and saturates, so there the weights keep to 7 bits.
 Source: https://github.com/microsoft/onnxruntime/issues/14642
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What both ways of quantizing are told.
+    """The options of both ways of quantizing.
 
-    `isa`: the CPUs it is for; decides whether weights keep to 7 bits. `keep_fp32`: shell patterns of node names left alone,
-    beside pooler and classifier. `embeddings`: quantize the tables too.
+    `isa`: the CPUs it is for; decides whether weights keep to 7 bits. `keep_fp32`: shell patterns of node
+    names left alone, beside pooler and classifier. `embeddings`: quantize the tables too.
     """
 
     isa: Isa
@@ -45,23 +45,26 @@ class Options:
         return 7 if saturates(self.isa) else 8
 
 
-# One [CLS] row per pair: quantizing them saves nothing and costs ranking. So are the products of `absorb_kv_projections`.
+# One [CLS] row per pair: quantizing them saves nothing and costs ranking. So are the products of
+# `absorb_kv_projections`.
 # Source: https://github.com/vllm-project/vllm/issues/35849
-_ALWAYS_FP32 = ("*pooler*", "*classifier*", "absorbed_*")
+ALWAYS_FP32 = ("*pooler*", "*classifier*", "absorbed_*")
 # The quantizer turns `NAME` of this type into a MatMul `NAME_MatMul`, and quantizes that.
 # Source: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/python/tools/quantization/onnx_model.py
 _GEMM = "Gemm"
-# How much of an activation's range goes into the weights: all at 1. On the sample's 3,600 pairs tau-b was 0.957 at 0.5, 0.982 at
-# 0.7, 0.986 at 0.8, 0.987 at 0.85, 0.985 at 0.9, 0.984 at 1, and 0.974 without (8-bit weights). Ranges narrower than all that was
-# seen rank worse, since a separator's few large activations decide: at the 99.99th percentile 0.922, at the least error 0.974.
+# How much of an activation's range goes into the weights: all at 1. On the sample's 3,600 pairs tau-b was
+# 0.957 at 0.5, 0.982 at 0.7, 0.986 at 0.8, 0.987 at 0.85, 0.985 at 0.9, 0.984 at 1, and 0.974 without (8-bit
+# weights). Ranges narrower than all that was seen rank worse, since a separator's few large activations
+# decide: at the 99.99th percentile 0.922, at the least error 0.974.
 _SMOOTHING = 0.8
 _SMALLEST = 1e-5
-# By weight bits. Two products of at most 255 * 64 sum to 32,640, within int16; ORT's own reduced range ends at 64 too.
+# By weight bits. Two products of at most 255 * 64 sum to 32,640, within int16; ORT's own reduced range ends
+# at 64 too.
 _LARGEST_WEIGHT = {7: 64, 8: 127}
 
 
 def quantize_at_run_time(graph: Path, path: Path, options: Options) -> tuple[str, ...]:
-    """Quantize matrix products, each batch's activations by their own range, and embedding tables if asked for.
+    """Quantize matrix products, activations by each batch's own range, and embedding tables if asked for.
 
     Args:
         graph: the fp32 graph.
@@ -83,12 +86,14 @@ def quantize_at_run_time(graph: Path, path: Path, options: Options) -> tuple[str
 def quantize_by_ranges(
     graph: Path, path: Path, options: Options, feeds: Sequence[Mapping[str, NDArray[np.int64]]]
 ) -> tuple[str, ...]:
-    """Quantize matrix products, activations by the ranges that calibration pairs have, so no pair moves another's score.
+    """Quantize matrix products, activations by ranges measured on calibration pairs.
 
-    Channels of large activations are scaled down, their weights up by as much (SmoothQuant); the scaling is a multiplication
-    before the quantization, too cheap to measure. Products are written as ORT's MatMulIntegerToFloat, which takes the bias too:
-    as DequantizeLinear and MatMul (QDQ), from which ORT makes the same without the bias, 134 pairs/s became 145 (AMD EPYC 25/17
-    with VNNI, two cores, onnxruntime 1.32.0). A scale per channel in QuantizeLinear itself: 28 pairs/s.
+    With fixed ranges a pair's score does not depend on its batch. Channels of large activations are scaled
+    down, their weights up by as much (SmoothQuant); the scaling is a multiplication before the quantization,
+    too cheap to measure. Products are written as ORT's MatMulIntegerToFloat, which takes the bias too: as
+    DequantizeLinear and MatMul (QDQ), from which ORT makes the same without the bias, 134 pairs/s became 145
+    (AMD EPYC 25/17 with VNNI, two cores, onnxruntime 1.32.0). A scale per channel in QuantizeLinear itself:
+    28 pairs/s.
     Source: https://arxiv.org/abs/2211.10438 (SmoothQuant, equation 4)
     Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulintegertofloat
 
@@ -128,7 +133,7 @@ def quantize_by_ranges(
 
 
 def _products(graph: Path, options: Options) -> tuple[list[str], list[str]]:
-    """Name the matrix products with a weight, and those of them that are left alone."""
+    """Return the names of the matrix products with a weight, and of those among them that stay in fp32."""
     import onnx
 
     model = onnx.load(graph)
@@ -142,7 +147,7 @@ def _products(graph: Path, options: Options) -> tuple[list[str], list[str]]:
     return names, [
         name
         for name in names
-        if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *options.keep_fp32))
+        if any(fnmatch(name, pattern) for pattern in (*ALWAYS_FP32, *options.keep_fp32))
     ]
 
 
@@ -172,7 +177,8 @@ def _quantize_dynamic(
 
 def _facts(names: list[str], kept: list[str], options: Options) -> tuple[str, ...]:
     return (
-        f"int8: {len(names) - len(kept)} of {len(names)} matrix products, {options.weight_bits}-bit weights per channel",
+        f"int8: {len(names) - len(kept)} of {len(names)} matrix products, "
+        f"{options.weight_bits}-bit weights per channel",
         *((f"kept in fp32: {', '.join(kept)}",) if kept else ()),
         *(("int8 embedding tables",) if options.embeddings else ()),
     )
@@ -181,7 +187,7 @@ def _facts(names: list[str], kept: list[str], options: Options) -> tuple[str, ..
 def _channel_ranges(
     graph: Path, names: Sequence[str], feeds: Sequence[Mapping[str, NDArray[np.int64]]]
 ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Run pairs and give the least and the largest of each named value's channels, its last axis."""
+    """Run pairs and return the least and the largest of each named value's channels, its last axis."""
     import onnx
     import onnxruntime as ort
 
@@ -266,7 +272,7 @@ def _scale_and_zero(
 
 
 def _with_bias(node: ir.Node) -> tuple[ir.Node, ir.Value | None]:
-    """Find the Add of a constant vector that is all a product goes into; else the product itself, without a bias."""
+    """Return the Add that alone reads a product, and its constant bias; else the product and None."""
     users = list(node.outputs[0].uses())
     if len(users) == 1 and users[0].node.op_type == "Add":
         other = _input(users[0].node, 1 - users[0].idx)

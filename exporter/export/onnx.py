@@ -1,8 +1,9 @@
 """Export the plain ONNX graph, the common ancestor of every kind.
 
-No fused operators are written into it: ORT fuses what pays when it loads a graph, every other engine reads plain operators, and
-the rewrites need them. On two cores int8 with ORT's offline transformer fusions (Attention, SkipLayerNormalization) did 125
-pairs/s, without them 155; fp32 61 and 66 (AMD EPYC 25/17, onnxruntime 1.32.0, 128 tokens a pair).
+No fused operators are written into it: ORT fuses what pays when it loads a graph, every other engine reads
+plain operators, and the rewrites need them. On two cores int8 with ORT's offline transformer fusions
+(Attention, SkipLayerNormalization) did 125 pairs/s, without them 155; fp32 61 and 66 (AMD EPYC 25/17,
+onnxruntime 1.32.0, 128 tokens a pair).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ DEFAULT_OPSET = 18
 def export_plain(source: Source, opset: int, path: Path) -> None:
     """Export a cross-encoder with Optimum: dynamic batch and sequence, one output `logits` [n_rows, 1].
 
-    Eager attention, since the SDPA form hides the products of queries and keys from the rewrites; the TorchScript exporter, since
-    BERT's dynamic batch fails under dynamo.
+    Eager attention, since the SDPA form hides the products of queries and keys from the rewrites; the
+    TorchScript exporter, since BERT's dynamic batch fails under dynamo.
     Source: https://github.com/pytorch/pytorch/issues/150842
 
     Args:
@@ -34,7 +35,8 @@ def export_plain(source: Source, opset: int, path: Path) -> None:
         path: the .onnx file to write.
 
     Raises:
-        BackendError: the architecture cannot be exported, or the graph lost an input or the output it must have.
+        BackendError: the architecture cannot be exported, or the graph lost an input or the output it must
+            have.
     """
     import onnx
     import torch

@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from exporter.errors import BackendError, RecipeError
+from exporter.export.int8 import ALWAYS_FP32
 from exporter.recipe.kinds import saturates
 
 if TYPE_CHECKING:
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exporter.machine import Isa
-
-
-# Scores come from these one-row products; see int8.py.
-_ALWAYS_FP32 = ("*pooler*", "*classifier*", "absorbed_*")
 
 
 def convert(plain: Path, path: Path, *, fp16: bool) -> tuple[str, ...]:
@@ -56,8 +53,8 @@ def quantize(
 ) -> tuple[str, ...]:
     """Quantize with NNCF, activation ranges taken from real pairs.
 
-    For CPUs without VNNI the range of every layer is halved: `OverflowFix.ENABLE`; the default mends the first convolution
-    only, of which a transformer has none.
+    For CPUs without VNNI the range of every layer is halved: `OverflowFix.ENABLE`; the default mends the
+    first convolution only, of which a transformer has none.
     Source: https://github.com/openvinotoolkit/openvino/issues/25342
 
     Args:
@@ -88,7 +85,7 @@ def quantize(
                     f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}"
                 )
         kept = [
-            name for name in names if any(fnmatch(name, pattern) for pattern in (*_ALWAYS_FP32, *keep_fp32))
+            name for name in names if any(fnmatch(name, pattern) for pattern in (*ALWAYS_FP32, *keep_fp32))
         ]
         quantized = nncf.quantize(
             model,

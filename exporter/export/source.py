@@ -1,9 +1,9 @@
-"""Find the model a recipe names and make sure it is a cross-encoder that can be exported safely.
+"""Find the model a recipe names, and check that it is a cross-encoder that can be exported safely.
 
-The result is an ordinary folder, as sentence-transformers and transformers read it. Weights are safetensors only, no code of
-the model's author is run. The libraries are shown the files of `_SOURCE_FILES` and no others: a `modules.json` beside them names
-Python files that sentence-transformers runs when the folder is a local one, an `adapter_config.json` another model.
-What is built from the folder is not known here.
+The result is an ordinary folder, as sentence-transformers and transformers read it. Weights are safetensors
+only, no code of the model's author is run. The libraries are shown the files of `_SOURCE_FILES` and no
+others: a `modules.json` beside them names Python files that sentence-transformers runs when the folder is a
+local one, an `adapter_config.json` another model. What is built from the folder is not known here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from exporter import __version__
 from exporter.artifact.files import (
     MANIFEST,
+    MAX_TEXT_BYTES,
     FileEntry,
     foreign_key,
     plain_file,
@@ -26,7 +27,7 @@ from exporter.artifact.files import (
 )
 from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
-from exporter.remote.hub import fetch
+from exporter.remote.hub import fetch_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 
 WEIGHTS = "model.safetensors"
-_MAX_TOKENIZER_BYTES = 64 << 20  # see artifact.py
-# All a reranker consists of; nothing else is fetched, copied or shown to a library, so no pickle and no code is ever opened.
+# All a reranker consists of; nothing else is fetched, copied or shown to a library, so no pickle and no code
+# is ever opened.
 _SOURCE_FILES = (
     "config.json",
     WEIGHTS,
@@ -56,8 +57,9 @@ _SOURCE_FILES = (
 class Source:
     """A cross-encoder on disk.
 
-    `digest` stands for weights, config and tokenizer; `revision` is the Hub commit, or None; `inputs` are the names its
-    tokenizer gives, in the order of its forward method; `weights_bytes` is the size of the float32 weights.
+    `digest` stands for weights, config and tokenizer; `revision` is the Hub commit, or None; `inputs` are the
+    names its tokenizer gives, in the order of its forward method; `weights_bytes` is the size of the float32
+    weights.
     """
 
     name: str
@@ -70,10 +72,11 @@ class Source:
 
 
 def find_source(model: Model, cache: Cache) -> Source:
-    """Give the folder of the model a recipe names; the sample is merged, a Hub id is fetched or found in the Hub's cache.
+    """Return the model a recipe names; the sample is merged, a Hub id fetched or found in the Hub's cache.
 
     Raises:
-        RecipeError: there is no such folder or model, or it is no cross-encoder with one score and safetensors weights.
+        RecipeError: there is no such folder or model, or the model is no cross-encoder with one score and
+            safetensors weights.
         BackendError: the Hub cannot be reached.
         BackendMissing: the sample's backbone is not installed.
         IntegrityError: the sample's weights are not the published ones.
@@ -84,7 +87,7 @@ def find_source(model: Model, cache: Cache) -> Source:
         folder, revision = Path(model.source), None
     else:
         ways_on = "use `--model sample`, or `--model ./FOLDER` with a copy of it"
-        folder, revision = fetch(model.source, model.revision, _SOURCE_FILES, instead=ways_on)
+        folder, revision = fetch_snapshot(model.source, model.revision, _SOURCE_FILES, instead=ways_on)
     return _checked(model, folder, revision, cache)
 
 
@@ -136,7 +139,7 @@ def _checked(model: Model, folder: Path, revision: str | None, cache: Cache) -> 
 
 
 def _files(where: str, folder: Path) -> tuple[tuple[FileEntry, ...], dict[str, object]]:
-    """Hash the files a model consists of and give its config, once nothing in them leads elsewhere."""
+    """Check and hash the files a model consists of; return them and its config."""
     try:
         paths = [plain_file(folder, name) for name in _SOURCE_FILES if os.path.lexists(folder / name)]
         config = read_json_object(folder / "config.json")
@@ -145,9 +148,9 @@ def _files(where: str, folder: Path) -> tuple[tuple[FileEntry, ...], dict[str, o
                 asks = "asks to run code of its own, or for files from elsewhere"
                 raise RecipeError(f"{where}: its {name} {asks} ({key}), which exporter does not")
         for path in paths:
-            if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > _MAX_TOKENIZER_BYTES:
+            if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > MAX_TEXT_BYTES:
                 raise RecipeError(
-                    f"{path}: {path.stat().st_size} bytes, and no such file has more than {_MAX_TOKENIZER_BYTES}"
+                    f"{path}: {path.stat().st_size} bytes, and no such file has more than {MAX_TEXT_BYTES}"
                 )
     except IntegrityError as error:
         raise RecipeError(f"{where}: {error}") from None
@@ -169,7 +172,7 @@ def _check_weights(where: str, path: Path) -> None:
 
 
 def _only(files: Sequence[FileEntry], folder: Path, cache: Cache) -> Path:
-    """Give a folder that holds a model's files and nothing else: this one, or one in the cache."""
+    """Return a folder that holds a model's files and nothing else: this one, or a copy in the cache."""
     if {path.name for path in folder.iterdir()} <= {
         MANIFEST,
         *(file.path for file in files),

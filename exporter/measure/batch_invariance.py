@@ -1,6 +1,7 @@
 """How far a pair's score changes with the batch it is scored in. Pure; `scores.py` asks for the scores.
 
-Each pair is scored alone, and in three batch compositions of mixed lengths: whatever plan a user runs lies between.
+Each pair is scored alone, and in three batch compositions of mixed lengths: whatever plan a user runs lies
+between.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ Composition: TypeAlias = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class BatchInvariance:
-    """How a pair's score changes with the batch it is scored in, in logits: |difference| of alone and batched.
+    """How a pair's score changes with the batch it is scored in: |difference| of alone and batched, logits.
 
     Each pair is scored alone with all threads in one worker, and under the plan that ships in three batch
     compositions: among mixed lengths, in the same batches the other way round, and beside the longest pair.
     `relative_rms` is the root mean square of the differences over the standard deviation of the scores alone.
-    `n_pairs_ordered` passage pairs of one query are ranked strictly when scored alone, counted once a composition;
-    `n_inversions` of them are reversed or tied when batched.
+    `n_pairs_ordered` passage pairs of one query are ranked strictly when scored alone, counted once a
+    composition; `n_inversions` of them are reversed or tied when batched.
     """
 
     n_pairs: int
@@ -45,7 +46,7 @@ class BatchInvariance:
 
 
 def compositions(pair_set: PairSet, n_batch: int) -> tuple[Composition, ...]:
-    """Return the batch compositions in which pairs are scored: mixed lengths, reversed, beside the longest pair.
+    """Return the batch compositions: mixed lengths, the same reversed, and beside the longest pair.
 
     Args:
         pair_set: whole queries.

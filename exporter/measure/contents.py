@@ -1,4 +1,4 @@
-"""What a variant's files hold, read from the files, so that a name can be held against it: operators and weights.
+"""What a variant's files hold, so that a kind's promise can be held against it: operators and weights.
 
 Knows ONNX and OpenVINO IR, runs neither.
 """
@@ -49,8 +49,8 @@ class Weight(NamedTuple):
 class Contents:
     """What is in the files.
 
-    `operators` are the most frequent with their counts; `stored_bytes` the constants by type, of all operators; the shares are of
-    the matrix products' weights, by number, 0...1.
+    `operators` are the most frequent with their counts; `stored_bytes` the constants by type, of all
+    operators; the shares are of the matrix products' weights, by number, 0...1.
     """
 
     operators: tuple[tuple[str, int], ...]
@@ -60,7 +60,7 @@ class Contents:
     fp16_share: float
 
     def share_of(self, precision: str) -> float:
-        """Return the share of the products' weights that is stored in a precision, 0...1; `fp32` is what is left."""
+        """Return the share of the products' weights stored in a precision, 0...1; `fp32` is what is left."""
         shares = {"int8": self.int8_share, "fp16": self.fp16_share}
         return shares.get(precision, 1.0 - sum(shares.values()))
 
@@ -88,7 +88,7 @@ def read_contents(model: Path) -> Contents:
 
 
 def weights(model: Path) -> Iterator[Weight]:
-    """Give every constant that a matrix product reads.
+    """Yield every constant that a matrix product reads.
 
     Raises:
         BackendError: the file is neither ONNX nor OpenVINO IR.
@@ -108,7 +108,7 @@ def _onnx_graph(model: Path) -> GraphProto:
 
 
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Give a graph and those in its If and Loop nodes."""
+    """Yield a graph and those in its If and Loop nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:

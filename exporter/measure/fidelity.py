@@ -1,7 +1,7 @@
-"""Does a variant score like its reference: all about it but its speed, in the one way `verify` and `selftest` share.
+"""Does a variant score like its reference? All about it but its speed, as `verify` and `selftest` share it.
 
-Averages hide what matters to one user: a pair that scores otherwise in another batch, a length that is cut off
-wrongly, one query that got another's scores. Each is measured here and judged in `gate.py`.
+Averages hide what matters to one user: a pair that scores otherwise in another batch, a length that is cut
+off wrongly, one query that got another's scores. Each is measured here and judged in `gate.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _N_WORST_PAIRS = 10
 
 @dataclass(frozen=True, slots=True)
 class EngineDefault:
-    """Accuracy and speed at the engine's own default precision, and pairs per second at the pinned one beside it.
+    """Accuracy and speed at the engine's own default numerics, with the speed at the pinned ones.
 
     Both speeds are of one process, one after the other.
     """
@@ -60,8 +60,9 @@ class EngineDefault:
 class Fidelity:
     """One candidate against the reference, but for speed.
 
-    `worst_query` is the text of the query that agrees least. `scores` are the raw logits, in the order of the pair
-    set, None where not finite. `repeat_diff` is the largest |difference|, in logits, between two processes at one plan.
+    `worst_query` is the text of the query that agrees least. `scores` are the raw logits, in the order of the
+    pair set, None where not finite. `repeat_diff` is the largest |difference|, in logits, between two
+    processes at one plan.
     """
 
     kind: str
@@ -121,7 +122,7 @@ def measure_fidelity(
     """
     folder = Path(spec.folder)
     scores = score_variant(entry.traits, spec, expected.pair_set, settings, progress)
-    lengths = token_counts(folder, entry.kind, expected.pair_set.pairs, manifest.max_length)
+    lengths = token_counts(folder, manifest, expected.pair_set.pairs)
     return compare_scores(manifest, entry, folder, expected, scores=scores, lengths=lengths)
 
 
@@ -181,7 +182,7 @@ def compare_scores(
 def engine_default(
     scores: VariantScores, expected: ReferenceScores, default_pairs_per_s: float, pinned_pairs_per_s: float
 ) -> EngineDefault | None:
-    """Compare a few whole queries at the engine's own numerics with the reference; None where those were not asked.
+    """Compare whole queries scored at the engine's own numerics with the reference; None where none were.
 
     Source: https://github.com/openvinotoolkit/openvino/issues/24501 (bf16 where the CPU has it)
 

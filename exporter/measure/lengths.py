@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.pairs import PairSet
-from exporter.runtime import Reranker
+from exporter.runtime import PairTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from exporter.artifact.manifest import Manifest
+    from exporter.pairs import Pair
 
 
 SHOWN_CHARACTERS = 400
@@ -26,7 +29,7 @@ TRUNCATED = "truncated"
 
 @dataclass(frozen=True, slots=True)
 class PairScore:
-    """One pair, by its position in the set, with both scores and its tokens (see `token_counts`); texts are shortened."""
+    """One pair, by its position in the set, with both scores and its tokens; its texts are shortened."""
 
     position: int
     query_id: str
@@ -39,10 +42,12 @@ class PairScore:
 
 @dataclass(frozen=True, slots=True)
 class LengthBucket:
-    """Pairs of like length: |difference| from the reference in logits, and its root mean square over the spread of all scores.
+    """Pairs of like length: |difference| from the reference, in logits.
 
-    `name` gives tokens, special ones counted, or says that the pairs are longer than the model reads. `worst` is the pair with
-    the largest difference.
+    `relative_rms` is their root mean square over the standard deviation of all reference scores.
+
+    `name` gives tokens, special ones counted, or says that the pairs are longer than the model reads. `worst`
+    is the pair with the largest difference.
     """
 
     name: str
@@ -54,16 +59,14 @@ class LengthBucket:
     worst: PairScore
 
 
-def token_counts(
-    folder: Path, kind: str, pairs: Sequence[tuple[str, str]], max_length: int
-) -> NDArray[np.int64]:
-    """Count each pair's tokens, special ones too, int64[n_pairs]; one more than `max_length` stands for a truncated pair."""
-    reranker = Reranker.load(folder, kind)
-    return np.array([max_length + 1 if e.overflowing else len(e) for e in reranker.tokenize(pairs)], np.int64)
+def token_counts(folder: Path, manifest: Manifest, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+    """Return each pair's tokens, int64[n_pairs]; `max_length + 1` stands for a truncated pair."""
+    n_tokens = PairTokenizer.load(folder, manifest).count_untruncated(pairs)
+    return np.minimum(n_tokens, manifest.max_length + 1)
 
 
 def bucket_names(lengths: NDArray[np.int64], max_length: int) -> list[str]:
-    """Name the bucket of every pair by its tokens."""
+    """Return the name of every pair's bucket."""
     ends = [*(end for end in _BUCKET_ENDS if end < max_length), max_length]
     starts = [1, *(end + 1 for end in ends)]
     names = [*(f"{start} to {end}" for start, end in zip(starts, ends, strict=False)), TRUNCATED]
@@ -77,7 +80,7 @@ def by_length(
     max_length: int,
     pair_set: PairSet,
 ) -> tuple[LengthBucket, ...]:
-    """Compare scores bucket by bucket, shortest first; a bucket without pairs is left out, as are scores that are not finite."""
+    """Compare scores by bucket, shortest first; empty buckets and non-finite scores are left out."""
     diff = np.abs(reference.astype(np.float64) - candidate)
     names = np.array(bucket_names(lengths, max_length))
     spread = float(reference.std())
@@ -106,6 +109,7 @@ def pair_score(
     lengths: NDArray[np.int64],
     pair_set: PairSet,
 ) -> PairScore:
+    """Describe the pair at position `i`."""
     query, passage = (
         textwrap.shorten(text, SHOWN_CHARACTERS, placeholder=" …") for text in pair_set.pairs[i]
     )
@@ -121,7 +125,7 @@ def pair_score(
 
 
 def number(score: np.float32) -> float | None:
-    """Give a score as JSON has it: NaN and infinity are no numbers there."""
+    """Return a score as JSON can hold it: None for NaN and infinity."""
     return float(score) if np.isfinite(score) else None
 
 

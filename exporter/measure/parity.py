@@ -6,7 +6,7 @@ Everything is in raw logits: a sigmoid hides a wrong model at both ends.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 class Parity:
     """Differences of scores and of order on the same pairs.
 
-    Score differences are in logits and, like the rankings, over the pairs finite on both sides; `n_nonfinite` counts the
-    candidate's others. Order is compared within each query that has two passages the reference tells apart. The root mean
-    square of the differences is relative to the standard deviation of the reference's scores, of all pairs and of one query's,
-    the farthest's: what is on another scale than the reference, or has another query's scores, is 1 or more.
+    Score differences are in logits and, like the rankings, over the pairs finite on both sides; `n_nonfinite`
+    counts the candidate's others. Order is compared within each query that has two passages the reference
+    tells apart. The root mean square of the differences is relative to the standard deviation of the
+    reference's scores, of all pairs and of one query's, the farthest's: what is on another scale than the
+    reference, or has another query's scores, is 1 or more.
     """
 
     n_pairs: int
@@ -59,51 +60,75 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
     Raises:
         ValueError: the arrays are not as long as the pair set, or the reference is not finite.
     """
-    from scipy.stats import kendalltau
-
     if not len(reference) == len(candidate) == len(pair_set.pairs):
         raise ValueError(f"{len(reference)} and {len(candidate)} scores for {len(pair_set.pairs)} pairs")
     if not np.isfinite(reference).all():
         raise ValueError("the reference gives scores that are not finite; there is nothing to compare with")
-    finite = np.isfinite(candidate)
-    diff = np.abs(reference[finite].astype(np.float64) - candidate[finite]) if finite.any() else np.zeros(1)
-    spread = float(reference.std())
-    names, taus, top1, top10, far = [], [], [], [], []
-    for query, rows in _ranked_queries(reference, pair_set.query_of):
-        ours, theirs = lowest_if_not_finite(candidate[rows]), reference[rows]
-        # A constant candidate has no order at all: tau-b is undefined, agreement is none.
-        tau = float(kendalltau(theirs, ours).statistic) if np.ptp(ours) > 0 else 0.0
-        # A tie the candidate makes is broken against it: else a constant model would keep whatever order the file has.
-        best = np.argsort(-theirs, kind="stable"), np.lexsort((theirs, -ours))
-        names.append(pair_set.query_ids[query])
-        taus.append(tau)
-        far.append(_rms(theirs - candidate[rows]) / spread)
-        top1.append(best[0][0] == best[1][0])
-        top10.append(len(set(best[0][:10]) & set(best[1][:10])) / min(10, len(rows)))
-    if not taus:
+
+    queries = _rank_agreement(reference, candidate, pair_set)
+    if not queries:
         raise ValueError(
             "the reference tells no two passages of any query apart; there is no ranking to compare"
         )
-    worst = int(np.argmin(taus))
+    finite = np.isfinite(candidate)
+    diff = np.abs(reference[finite].astype(np.float64) - candidate[finite]) if finite.any() else np.zeros(1)
     varies = finite.sum() > 1 and np.ptp(reference[finite]) > 0 and np.ptp(candidate[finite]) > 0
+    worst = min(queries, key=lambda query: query.tau)
+    farthest = max(queries, key=lambda query: query.relative_rms)
     return Parity(
         n_pairs=len(reference),
-        n_queries=len(taus),
+        n_queries=len(queries),
         n_nonfinite=int((~finite).sum()),
         max_abs_diff=float(diff.max()),
         p99_abs_diff=float(np.percentile(diff, 99)),
         mean_abs_diff=float(diff.mean()),
         pearson=float(np.corrcoef(reference[finite], candidate[finite])[0, 1]) if varies else 0.0,
-        kendall_tau=float(np.mean(taus)),
-        worst_query_tau=taus[worst],
-        worst_query=names[worst],
-        query_taus=tuple(taus),
-        relative_rms=_rms(diff) / spread,
-        worst_query_relative_rms=max(far),
-        farthest_query=names[int(np.argmax(far))],
-        top1_agreement=float(np.mean(top1)),
-        top10_overlap=float(np.mean(top10)),
+        kendall_tau=float(np.mean([query.tau for query in queries])),
+        worst_query_tau=worst.tau,
+        worst_query=worst.name,
+        query_taus=tuple(query.tau for query in queries),
+        relative_rms=_rms(diff) / float(reference.std()),
+        worst_query_relative_rms=farthest.relative_rms,
+        farthest_query=farthest.name,
+        top1_agreement=float(np.mean([query.same_best for query in queries])),
+        top10_overlap=float(np.mean([query.top10_overlap for query in queries])),
     )
+
+
+class _Query(NamedTuple):
+    """How one query's passages are ranked on both sides."""
+
+    name: str
+    tau: float
+    relative_rms: float
+    same_best: bool
+    top10_overlap: float
+
+
+def _rank_agreement(
+    reference: NDArray[np.float32], candidate: NDArray[np.float32], pair_set: PairSet
+) -> list[_Query]:
+    """Compare the rankings of every query that has two passages the reference tells apart."""
+    from scipy.stats import kendalltau
+
+    spread, found = float(reference.std()), []
+    for query, rows in _ranked_queries(reference, pair_set.query_of):
+        ours, theirs = lowest_if_not_finite(candidate[rows]), reference[rows]
+        # A constant candidate has no order at all: tau-b is undefined, and nothing agrees.
+        tau = float(kendalltau(theirs, ours).statistic) if np.ptp(ours) > 0 else 0.0
+        # A tie the candidate makes is broken against it: else a constant model would keep whatever order the
+        # file has.
+        by_reference, by_candidate = np.argsort(-theirs, kind="stable"), np.lexsort((theirs, -ours))
+        found.append(
+            _Query(
+                name=pair_set.query_ids[query],
+                tau=tau,
+                relative_rms=_rms(theirs - candidate[rows]) / spread,
+                same_best=bool(by_reference[0] == by_candidate[0]),
+                top10_overlap=len(set(by_reference[:10]) & set(by_candidate[:10])) / min(10, len(rows)),
+            )
+        )
+    return found
 
 
 def _rms(differences: NDArray[np.floating]) -> float:

@@ -13,8 +13,8 @@ from exporter.errors import BackendError
 from exporter.machine import this_isa
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.workspace import recipe_of
-from exporter.pairs import load_pair_sets, spread_out
-from exporter.runtime import Plan, Reranker, choose_plan
+from exporter.pairs import Pair, load_pair_sets, spread_out
+from exporter.runtime import PairTokenizer, Plan, Reranker, choose_plan
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """All runs of one operator type. `share` is of all operators' time; `flops` 0 where its products are not known."""
+    """All runs of one operator type; `share` is of all operators' time, `flops` 0 where unknown."""
 
     op: str
     n_runs: int
@@ -35,7 +35,7 @@ class OperatorTime:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Operators of a variant, the slowest first; `wall_s` is the time from text to scores, tokenizing and recording counted."""
+    """Operators of a variant, the slowest first; `wall_s` counts tokenizing and recording too."""
 
     kind: str
     plan: str
@@ -45,7 +45,7 @@ class Profile:
     operators: tuple[OperatorTime, ...]
 
 
-def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, str]]) -> Profile:
+def profile_variant(folder: Path, kind: str | None, pairs: Sequence[Pair]) -> Profile:
     """Score pairs with one worker of one thread and add up each operator's time.
 
     Args:
@@ -79,7 +79,7 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[tuple[str, s
                 op, len(of_op), seconds, seconds / total, sum(operation.flops for operation in of_op)
             )
         )
-    n_tokens = sum(len(encoding) for encoding in reranker.tokenize(pairs))
+    n_tokens = int(PairTokenizer.load(folder, manifest).count(pairs).sum())
     slowest_first = tuple(sorted(rows, key=lambda row: -row.seconds))
     return Profile(entry.kind, str(plan), len(pairs), n_tokens, wall_s, slowest_first)
 

@@ -20,7 +20,7 @@ _SEED = 20_240
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Ranking quality against labels: of the reference, of the candidate, and the share retained with its 95 % interval."""
+    """Ranking quality against labels: reference, candidate, and the share retained with its 95 % interval."""
 
     n_queries: int
     reference_ndcg: float
@@ -70,7 +70,7 @@ def quality(
 
 
 def retained(reference: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Give the ratio of two means over the same queries, and its 95 % interval: a paired percentile bootstrap, seeded.
+    """Return the ratio of two means over the same queries and its 95 % interval, a paired bootstrap.
 
     Args:
         reference: float64[n_queries], a measure of the reference's rankings.
@@ -102,7 +102,7 @@ def retained(reference: NDArray[np.float64], candidate: NDArray[np.float64]) -> 
 def per_query(
     scores: NDArray[np.float32], pair_set: PairSet, labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Give float64[n_queries, 2], nDCG@10 and reciprocal rank@10 of each query with a relevant passage."""
+    """Return float64[n_queries, 2]: nDCG@10 and reciprocal rank@10 of each query with a relevant passage."""
     import ir_measures
     from ir_measures import RR, nDCG
 

@@ -1,4 +1,4 @@
-"""The PyTorch reference: where it runs, its scores and its best plan, kept so that a second recipe does not pay again."""
+"""The PyTorch reference: where it runs, its scores and its best plan, kept for the next recipe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def device_for(wanted: str) -> str:
-    """Turn `cpu`, `cuda` or `auto` into the device there is.
+    """Return the device that `cpu`, `cuda` or `auto` means here.
 
     Raises:
         BackendMissing: cuda is asked for and torch sees none.
@@ -40,7 +40,7 @@ def device_for(wanted: str) -> str:
     if wanted == "cuda":
         raise BackendMissing(
             f"reference.device is cuda, but torch {torch.__version__} sees no CUDA device; "
-            "use `--set reference.device=cpu`, or install a CUDA build of torch on a machine with an NVIDIA GPU"
+            "use `--set reference.device=cpu`, or a CUDA build of torch on a machine with an NVIDIA GPU"
         )
     return "cpu"
 

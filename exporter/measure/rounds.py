@@ -1,7 +1,7 @@
 """How fast each side is: text in, scores out, one process per side and round, all sides in turn.
 
-In a round the sides pass over the same pairs by turns, so that what a shared machine does hits all of them; the
-speed-up is the median of the rounds' paired ratios with its interval. Nothing here knows a bar.
+In a round the sides pass over the same pairs by turns, so that what a shared machine does hits all of them;
+the speed-up is the median of the rounds' paired ratios with its interval. Nothing here knows a bar.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def measure_rounds(
 ) -> dict[_Side, list[Run]]:
     """Run every side in a process of its own each round, until the numbers are settled or the time is up.
 
-    Every second round goes through the sides backwards, so that none always has the warmer machine. Round i of a
-    side is its i-th run, so two sides' first runs pair up though one was measured on.
+    Every second round goes through the sides backwards, so that none always has the warmer machine. Round i
+    of a side is its i-th run, so two sides' first runs pair up though one was measured on.
 
     Args:
         sides: how each is run.
@@ -54,8 +54,8 @@ def measure_rounds(
         progress: told the rounds done.
         baselines: sides that no speed bar is held against; they run in the first rounds only.
         budget_s: no round is begun after this many seconds.
-        unsettled: asked after each round from the least number on which sides to run once more; an empty answer
-            ends the measurement.
+        unsettled: asked after each round from the least number on which sides to run once more; an empty
+            answer ends the measurement.
         what: the name of the stage.
         start: starts a side's worker.
 
@@ -91,10 +91,10 @@ def _round(
 ) -> dict[_Side, Run]:
     """Start a process for each side, and let the sides pass over the pairs in turn.
 
-    A neighbour on a shared machine comes and goes within a second. Of sides that ran one after the other, three
-    seconds each, the ratio of an artifact to itself had a standard deviation of 11 %; in turns of a third of a
-    second it has 2.6 %. A turn is as long as one pass of the slowest side that is gated; the rest do as many passes
-    as fit. A baseline slower than that has one pass.
+    A neighbour on a shared machine comes and goes within a second. Of sides that ran one after the other,
+    three seconds each, the ratio of an artifact to itself had a standard deviation of 11 %; in turns of a
+    third of a second it has 2.6 %. A turn is as long as one pass of the slowest side that is gated; the rest
+    do as many passes as fit. A baseline slower than that has one pass.
     """
     order = list(sides)[::-1] if backwards else list(sides)
     with ExitStack() as stack:
@@ -112,7 +112,9 @@ def _round(
 def measure_latency(
     side: str, spec: Spec, pair_set: PairSet, settings: MeasureSettings
 ) -> tuple[Latency, ...]:
-    """Time single queries with few and many candidates of mixed length; p99 of few calls is close to their maximum.
+    """Time single queries with few and many candidates of mixed length.
+
+    The 99th percentile of few calls is close to their maximum.
 
     Raises:
         BackendError: the side fails.

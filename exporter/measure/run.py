@@ -1,4 +1,4 @@
-"""Measure an artifact: the whole story from its files to every number of its report, without an opinion on any.
+"""Measure an artifact: from its files to every number of its report, without an opinion on any.
 
 Scores first, then speed in rounds of all sides together, then latency and speed by length.
 """
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of those that are timed beside each other: the reference in two ways, a variant, or the machine's own peak."""
+    """One of those timed beside each other: the reference in two ways, a variant, the machine's own peak."""
 
     role: Literal["torch", "variant", "peak"]
     name: str
@@ -64,7 +64,7 @@ DEFAULT, TUNED = Side("torch", "default"), Side("torch", "tuned")
 
 @dataclass(frozen=True, slots=True)
 class ReferenceMeasurement:
-    """The PyTorch reference: where it ran, its scores, and its speed with default arguments and at its own best plan."""
+    """The PyTorch reference: device, scores, and speed with default arguments and at its own best plan."""
 
     device: str
     scores: ReferenceScores
@@ -123,12 +123,7 @@ def measure(
     specs = {entry.kind: workspace.spec(entry) for entry in workspace.runnable}
     scores = _scores(workspace, specs, expected, settings, context)
     runs = _rounds(workspace, specs, tuned, settings=settings, context=context, unsettled=unsettled)
-    n_tokens = token_counts(
-        workspace.folder,
-        workspace.manifest.variants[0].kind,
-        workspace.pair_set.pairs,
-        workspace.manifest.max_length,
-    )
+    n_tokens = token_counts(workspace.folder, workspace.manifest, workspace.pair_set.pairs)
     buckets = positions_by_length(n_tokens, workspace.manifest.max_length)
     latency, by_length = _calls(workspace, specs, tuned, buckets, settings=settings, context=context)
     defaults = _engine_defaults(specs, scores, expected, settings)
@@ -278,7 +273,7 @@ def _engine_defaults(
     expected: ReferenceScores,
     settings: MeasureSettings,
 ) -> dict[str, EngineDefault | None]:
-    """Time a few whole queries at the pinned numerics and at the engine's own, one after the other in one process."""
+    """Time a few whole queries at the pinned numerics, then at the engine's own, in one process."""
     found = {}
     for kind, of_kind in scores.items():
         if of_kind.engine_default is None:

@@ -1,8 +1,9 @@
 """Prove from its weights that an int8 variant cannot saturate on CPUs without VNNI.
 
-There, VPMADDUBSW multiplies unsigned activations by signed weights and adds two neighbouring products in 16 bits: what is beyond
-32,767 is cut off, without a sign of it, and the scores are wrong on that CPU only. Activations may be anything from 0 to 255, so
-the positive parts of two weights that are neighbours along k may sum to 128, and the negative to -128, and no further.
+There, VPMADDUBSW multiplies unsigned activations by signed weights and adds two neighbouring products in 16
+bits: what is beyond 32,767 is cut off, without a sign of it, and the scores are wrong on that CPU only.
+Activations may be anything from 0 to 255, so the positive parts of two weights that are neighbours along k
+may sum to 128, and the negative to -128, and no further.
 Source: https://github.com/microsoft/onnxruntime/issues/14642
 Source: https://www.felixcloutier.com/x86/pmaddubsw
 """
@@ -28,8 +29,8 @@ LARGEST_SUM, SMALLEST_SUM = 2**15 - 1, -(2**15)
 class Saturation:
     """The largest and smallest sum that two neighbouring products can come to, and where.
 
-    `unsaturated_diff` is the largest |difference|, in logits, to the same file run with kernels that cannot saturate
-    (`session.x64quantprecision`); None where the engine has no such kernels.
+    `unsaturated_diff` is the largest |difference|, in logits, to the same file run with kernels that cannot
+    saturate (`session.x64quantprecision`); None where the engine has no such kernels.
     """
 
     n_products: int

@@ -1,8 +1,8 @@
-"""Everything that workers are asked about a variant's scores, in two processes; what comes of it is computed elsewhere.
+"""Everything that workers are asked about a variant's scores, in two processes.
 
-One process scores all pairs, and a few whole queries in every other way that is compared: alone, in mixed batches, in
-kernels that cannot saturate, at the engine's own defaults. A second one scores the few once more, since two processes
-must agree.
+One process scores all pairs, and a few whole queries in every other way that is compared: alone, in mixed
+batches, in kernels that cannot saturate, at the engine's own defaults. A second one scores the few once more,
+since two processes must agree.
 """
 
 from __future__ import annotations

@@ -26,8 +26,9 @@ MIN_ROUNDS = 6
 class Throughput:
     """All runs of one side, and what they come to.
 
-    `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean; `tokenize_share`,
-    `cpu_share`, `cpu_contention` and `steal` are 0...1, medians like `load_s`; `peak_rss_bytes` is the largest over runs.
+    `pairs_per_s` is the median over runs; `spread` their standard deviation over their mean;
+    `tokenize_share`, `cpu_share`, `cpu_contention` and `steal` are 0...1, medians like `load_s`;
+    `peak_rss_bytes` is the largest over runs.
     """
 
     side: str
@@ -48,11 +49,12 @@ class Throughput:
 class Ratio:
     """A speed-up: the median of paired ratios, its 95 % interval, and their spread.
 
-    `spread` is the standard deviation of the ratios' logarithms, taken from their interquartile range (over 1.349, what it is
-    for normal noise), so that one spoilt round does not make it. `cpu_contention` is how much of the cores others had, 0...1, the
-    median over rounds of the side that suffered more, and `steal` the same of the host's part in it. `drift` is by how much the
-    ratio of the second half of the rounds is above that of the first, `clock` by how much the CPU's clock differed between two of
-    the runs, both as shares.
+    `spread` is the standard deviation of the ratios' logarithms, taken from their interquartile range (over
+    1.349, what it is for normal noise), so that one spoilt round does not make it. `cpu_contention` is how
+    much of the cores others had, 0...1, the median over rounds of the side that suffered more, and `steal`
+    the same of the host's part in it. `drift` is by how much the ratio of the second half of the rounds is
+    above that of the first, `clock` by how much the CPU's clock differed between two of the runs, both as
+    shares.
     """
 
     value: float
@@ -68,10 +70,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Utilization:
-    """Matrix products per second, `flops_per_s` multiplications and additions without padding, and what the machine can do.
+    """Achieved over peak: `flops_per_s` counts matrix products' multiplications and additions, no padding.
 
-    `peak_flops_per_s` is of large products on all cores in the same run, in int8 for int8 kinds, else float32. The whole work is
-    held against it, though int8 kinds do some of theirs (attention) in float32.
+    `peak_flops_per_s` is of large products on all cores in the same run, in int8 for int8 kinds, else
+    float32. The whole work is held against it, though int8 kinds do some of theirs (attention) in float32.
     """
 
     flops_per_s: float
@@ -98,7 +100,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class LengthSpeed:
-    """Pairs per second on pairs of like length, and times tuned PyTorch's; one process each, so without an interval."""
+    """Pairs per second on pairs of like length, and over tuned PyTorch's; of one process, so no interval."""
 
     name: str
     n_pairs: int
@@ -107,7 +109,7 @@ class LengthSpeed:
 
 
 def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
-    """Turn the runs of one side into numbers.
+    """Pool the runs of one side.
 
     Raises:
         ValueError: there are no runs, or they did not score the same pairs.
@@ -134,9 +136,9 @@ def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
 def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
     """Compare two sides round by round; rounds that only one of them ran are left out.
 
-    The median, and the interval its order statistics give: one round in which a neighbour took the machine must neither move
-    the number nor widen it, which a mean and Student's t would let it do. Below six rounds no such interval has 95 %; low and
-    high are then the extremes.
+    The median, and the interval its order statistics give: one round in which a neighbour took the machine
+    must neither move the number nor widen it, which a mean and Student's t would let it do. Below six rounds
+    no such interval has 95 %; low and high are then the extremes.
     Source: https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.quantile_test.html
 
     Raises:
@@ -170,7 +172,7 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Give the median of values and its 95 % interval; below MIN_ROUNDS values there is none, and the extremes are given."""
+    """Return the median of values and its 95 % interval; of fewer than MIN_ROUNDS values, the extremes."""
     from scipy.stats import quantile_test
 
     median = statistics.median(values)
@@ -207,6 +209,6 @@ def utilization(
 
 
 def percentiles(side: str, run: Run) -> Latency:
-    """Turn the calls of a run into a latency."""
+    """Return the latency that the calls of a run come to."""
     p50, p95, p99 = (float(p) * 1000 for p in np.percentile(run.seconds, [50, 95, 99]))
     return Latency(side, run.n_pairs, len(run.seconds), p50, p95, p99)

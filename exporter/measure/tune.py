@@ -31,7 +31,7 @@ def with_plans(
     settings: MeasureSettings,
     progress: Progress,
 ) -> Plans:
-    """Return an artifact's plans with those of this machine, sweeping what was not measured on its like before.
+    """Return an artifact's plans with those of this machine, sweeping those not measured on its like before.
 
     Args:
         plans: those measured so far.
@@ -66,7 +66,7 @@ def tune_torch(
     settings: MeasureSettings,
     progress: Progress,
 ) -> TorchSpec:
-    """Find the reference's own best plan: every batch size on one worker with all threads, and on one worker a core.
+    """Find the reference's own best plan: batch sizes on one worker with all threads, and on a worker a core.
 
     Raises:
         BackendError: torch fails.

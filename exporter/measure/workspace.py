@@ -1,4 +1,4 @@
-"""Open an artifact for measuring: manifest, plans, recipe, pairs and model, each checked against the others."""
+"""Open an artifact for measuring: manifest, plans, recipe, pairs and model, checked against each other."""
 
 from __future__ import annotations
 

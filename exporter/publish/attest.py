@@ -1,14 +1,19 @@
-"""Say in in-toto's words what an artifact was made from and how it was judged.
+"""The in-toto statements of a published folder: what the artifact was made from, and how it was judged.
 
-Two statements about the same files: a test result (the report's checks) and SLSA provenance (the manifest's recipe, model, pairs
-and packages). Everything but `write_statements` and `read_statements` is pure.
+Two statements about the same files: a test result (the report's checks) and SLSA provenance (the manifest's
+recipe, model, pairs and packages). Everything but `write_statements` and `read_statements` is pure.
 
-Who vouches for the statements is not known here. Each line of `attestation.intoto.jsonl` is a bare statement, not an envelope
-with a signature of its own: `signature` signs the file together with all it speaks of, so no line can be taken out or put in.
+Who vouches for the statements is not known here. Each line of `attestation.intoto.jsonl` is a bare statement,
+not an envelope with a signature of its own: `signature` signs the file together with all files it is about,
+so that no line can be taken out or put in.
 
-`sha256` in a statement is that of bytes anybody can hash: a file's, or the text under `recipe` in manifest.json. Two digests are
-not, and have names of their own: `exporter_model` is the manifest's `source.digest` (over the names and hashes of weights, config
-and tokenizer files), `exporter_pairs` a pair set's (over texts, labels and grouping, wherever the file lies).
+`sha256` in a statement is that of bytes anybody can hash: a file's, or the text under `recipe` in
+manifest.json. Two digests have names of their own: `exporter_model` is the manifest's `source.digest` (over
+the names and hashes of weights, config and tokenizer files), `exporter_pairs` a pair set's (over texts,
+labels and grouping, wherever the file lies).
+
+The statements are plain JSON with typed shapes, not in-toto's protobuf classes: those have no required
+fields, so that a statement without a builder would be read, and they turn the recipe's integers into floats.
 Source: https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 Source: https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md
 """
@@ -27,6 +32,7 @@ from urllib.parse import quote
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from exporter.artifact.canonical import canonical_json
 from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, plain_file, sha256_file
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
@@ -45,17 +51,16 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 # Source: https://slsa.dev/spec/v1.0/provenance
 PROVENANCE = "https://slsa.dev/provenance/v1"
-# What the recipe under externalParameters means: `exporter export` builds it, `exporter reproduce` builds it again.
+# The recipe under externalParameters: `exporter export` builds it, `exporter reproduce` builds it again.
 BUILD_TYPE = "urn:exporter:build:v1"
-# Somebody's machine, nothing known of it: no more than SLSA build level 1.
+# A machine of which nothing is known: no more than SLSA build level 1.
 LOCAL_BUILDER = "urn:exporter:builder:local"
 # Two statements name each file once; a thousand files are far below this.
 _MAX_BYTES = 4 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:[\x21-\x7e]+")
 
-Json: TypeAlias = JsonValue
-_Object: TypeAlias = dict[str, Json]
+_Object: TypeAlias = dict[str, JsonValue]
 
 
 class _Subject(TypedDict):
@@ -113,20 +118,25 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An in-toto statement: something of a known type, said of files."""
+    """An in-toto statement: a predicate of a known type, and the files it is about."""
 
     subjects: tuple[Subject, ...]
     predicate_type: str
     predicate: _Object
 
     def to_json(self) -> bytes:
-        """Give the statement as one line of canonical JSON, without its end."""
-        return _canonical(
+        """Return the statement as one line of canonical JSON, without a line break.
+
+        Raises:
+            BackendMissing: rfc8785 is not installed.
+        """
+        about: list[JsonValue] = [
+            {"name": one.name, "digest": {"sha256": one.sha256}} for one in self.subjects
+        ]
+        return canonical_json(
             {
                 "_type": STATEMENT,
-                "subject": [
-                    {"name": subject.name, "digest": {"sha256": subject.sha256}} for subject in self.subjects
-                ],
+                "subject": about,
                 "predicateType": self.predicate_type,
                 "predicate": self.predicate,
             }
@@ -134,52 +144,43 @@ class Statement:
 
 
 def subjects(manifest: Manifest, manifest_sha256: str) -> tuple[Subject, ...]:
-    """Name every file of an artifact and the manifest itself, sorted by path."""
+    """Return every file of an artifact, and the manifest itself, as subjects sorted by path."""
     files = (Subject(file.path, file.sha256) for file in manifest.files)
     return tuple(sorted((*files, Subject(MANIFEST, manifest_sha256))))
 
 
 def result_of(manifest: Manifest, report: Report, report_sha256: str) -> _Object:
-    """Give a report's verdict and checks as a test-result predicate.
+    """Return a report's verdict and checks as a test-result predicate.
 
-    A check without a verdict (`invalid`) is under `failedTests`. The type has three lists, and a policy takes a test it finds in
-    two of them, `passedTests` "or possibly `warnedTests`", for passed; one that was not decided has not passed. The extension
-    `exporter_undecidedTests` says which of the failed those are; who ignores it refuses all the same.
+    A check without a verdict (`invalid`) is under `failedTests`. The type has three lists, and a policy takes
+    a test it finds in two of them, `passedTests` "or possibly `warnedTests`", for passed; a check that was
+    not decided has not passed. The extension `exporter_undecidedTests` names those of the failed checks; a
+    reader that ignores the extension refuses all the same.
     Source: https://github.com/in-toto/attestation/blob/main/spec/predicates/test-result.md#asserting-test-results
     Source: https://github.com/in-toto/attestation/blob/main/spec/v1/README.md#parsing-rules
 
     Args:
         manifest: of the files that were judged.
         report: about them.
-        report_sha256: of report.json, where the measurements stand that the checks are about.
+        report_sha256: of report.json, which holds the measurements that the checks are about.
     """
-    found = {outcome: _tests(report, outcome) for outcome in ("pass", "fail", "invalid")}
-    predicate: _Object = {
-        "result": "PASSED" if report.verdict == "pass" else "FAILED",
+    undecided = _tests(report, "invalid")
+    return {
+        **_verdict(report, report_sha256),
         "configuration": [_recipe(manifest), _pairs("verify", report.pairs.digest), _machine(report.machine)],
-        "passedTests": list(found["pass"]),
         "warnedTests": [],
-        "failedTests": [*found["fail"], *found["invalid"]],
-        "exporter_report": {
-            "name": REPORT,
-            "digest": {"sha256": report_sha256},
-            "mediaType": "application/json",
-        },
+        **({"exporter_undecidedTests": undecided} if undecided else {}),
     }
-    if found["invalid"]:
-        predicate["exporter_undecidedTests"] = list(found["invalid"])
-    return predicate
 
 
-def provenance_of(manifest: Manifest, manifest_sha256: str, builder: str = LOCAL_BUILDER) -> _Object:
-    """Give what an artifact was built from as a SLSA provenance predicate.
+def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> _Object:
+    """Return what an artifact was built from as a SLSA provenance predicate.
 
-    When it was built stands nowhere: a manifest has no clock, so that building again can give the same one. `invocationId` is the
-    manifest's hash, which the plans measured in that build make its own.
+    Neither time nor invocation is named: a manifest knows neither, so that two builds can have equal
+        manifests.
 
     Args:
         manifest: of the artifact.
-        manifest_sha256: of manifest.json.
         builder: a URI for the machine and the people trusted to have built it.
 
     Raises:
@@ -190,7 +191,7 @@ def provenance_of(manifest: Manifest, manifest_sha256: str, builder: str = LOCAL
             f"builder {builder!r} is no URI; wanted for example https://github.com/ORG/REPO/actions"
         )
     versions = dict(manifest.tools)
-    packages: list[Json] = [
+    packages: list[JsonValue] = [
         {"uri": _purl("pypi", name, version)} for name, version in manifest.tools if name != "exporter"
     ]
     return {
@@ -205,7 +206,6 @@ def provenance_of(manifest: Manifest, manifest_sha256: str, builder: str = LOCAL
         },
         "runDetails": {
             "builder": {"id": builder, "version": {"exporter": versions.get("exporter", "unknown")}},
-            "metadata": {"invocationId": f"sha256:{manifest_sha256}"},
         },
     }
 
@@ -218,7 +218,7 @@ def statements(
     report_sha256: str,
     builder: str = LOCAL_BUILDER,
 ) -> tuple[Statement, ...]:
-    """Give both statements about an artifact: the test result, then the provenance.
+    """Return both statements about an artifact: the test result, then the provenance.
 
     Raises:
         RecipeError: `builder` is no URI.
@@ -226,18 +226,19 @@ def statements(
     about = subjects(manifest, manifest_sha256)
     return (
         Statement(about, TEST_RESULT, result_of(manifest, report, report_sha256)),
-        Statement(about, PROVENANCE, provenance_of(manifest, manifest_sha256, builder)),
+        Statement(about, PROVENANCE, provenance_of(manifest, builder)),
     )
 
 
 def write_statements(
     folder: Path, manifest: Manifest, report: Report, *, builder: str = LOCAL_BUILDER
 ) -> Path:
-    """Write the statements into a folder that holds its manifest and report already, and give the file.
+    """Write the statements into a folder that holds its manifest and report already; return the file's path.
 
     Raises:
         RecipeError: `builder` is no URI.
         BackendError: the disk refuses.
+        BackendMissing: rfc8785 is not installed.
     """
     path = folder / ATTESTATION
     try:
@@ -255,14 +256,15 @@ def write_statements(
 
 
 def read_statements(folder: Path) -> tuple[Statement, ...]:
-    """Read a folder's statements and check that they are about its files, hashed anew, and say what its report says.
+    """Read a folder's statements, and check them against its files, hashed anew, and its report.
 
     Lines of other types are passed over, as in-toto asks.
     Source: https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md#data-structure
 
     Raises:
         RecipeError: the folder is no artifact, was not verified, or has no statements.
-        IntegrityError: a line is no statement, one of the two types is missing or stands twice, or what it says is not so.
+        IntegrityError: a line is no statement, one of the two types is missing or stands twice, or a
+            statement does not fit the files or the report.
     """
     manifest = read_manifest(folder)
     report = read_report(folder, manifest)
@@ -271,17 +273,13 @@ def read_statements(folder: Path) -> tuple[Statement, ...]:
     if sorted(statement.predicate_type for statement in found) != sorted(_PREDICATES):
         held = ", ".join(statement.predicate_type for statement in found) or "neither"
         raise IntegrityError(f"{path}: wanted one test result and one provenance, found {held}")
-    on_disk = {
-        name: _hash(folder, name) for name in sorted({MANIFEST, *(file.path for file in manifest.files)})
-    }
+
+    names = sorted({MANIFEST, *(file.path for file in manifest.files)})
+    on_disk = {name: _hash(folder, name) for name in names}
     for statement in found:
         _check_subjects(path, statement, on_disk)
-    _check_result(
-        path,
-        next(s.predicate for s in found if s.predicate_type == TEST_RESULT),
-        report,
-        _hash(folder, REPORT),
-    )
+    result = next(s.predicate for s in found if s.predicate_type == TEST_RESULT)
+    _check_result(path, result, report, _hash(folder, REPORT))
     return tuple(found)
 
 
@@ -312,7 +310,7 @@ def _parsed(where: str, line: str) -> Statement:
 
 
 def _check_subjects(path: Path, statement: Statement, on_disk: dict[str, str]) -> None:
-    """Stop unless a statement's subjects are exactly these files."""
+    """Raise unless a statement's subjects are exactly the files in `on_disk`, by name and hash."""
     said = {subject.name: subject.sha256 for subject in statement.subjects}
     parts = {
         "not in the folder": said.keys() - on_disk.keys(),
@@ -327,18 +325,8 @@ def _check_subjects(path: Path, statement: Statement, on_disk: dict[str, str]) -
 
 
 def _check_result(path: Path, said: _Object, report: Report, report_sha256: str) -> None:
-    """Stop unless a test result is what the report comes to."""
-    failed = [*_tests(report, "fail"), *_tests(report, "invalid")]
-    wanted: _Object = {
-        "result": "PASSED" if report.verdict == "pass" else "FAILED",
-        "passedTests": list(_tests(report, "pass")),
-        "failedTests": list(failed),
-        "exporter_report": {
-            "name": REPORT,
-            "digest": {"sha256": report_sha256},
-            "mediaType": "application/json",
-        },
-    }
+    """Raise unless a test result has the report's verdict and checks."""
+    wanted = _verdict(report, report_sha256)
     if wrong := [key for key, value in wanted.items() if said.get(key) != value]:
         raise IntegrityError(
             f"{path}: {', '.join(wrong)} of the test result is not what {REPORT} comes to; publish it again"
@@ -352,14 +340,28 @@ def _hash(folder: Path, name: str) -> str:
         raise IntegrityError(f"{folder / name}: cannot be read: {error.strerror}") from None
 
 
-def _tests(report: Report, outcome: str) -> tuple[str, ...]:
-    """Name the checks of all variants that ended so."""
-    return tuple(
+def _verdict(report: Report, report_sha256: str) -> _Object:
+    """Return what a test result takes from the report."""
+    return {
+        "result": "PASSED" if report.verdict == "pass" else "FAILED",
+        "passedTests": _tests(report, "pass"),
+        "failedTests": [*_tests(report, "fail"), *_tests(report, "invalid")],
+        "exporter_report": {
+            "name": REPORT,
+            "digest": {"sha256": report_sha256},
+            "mediaType": "application/json",
+        },
+    }
+
+
+def _tests(report: Report, outcome: str) -> list[JsonValue]:
+    """Return the names of all variants' checks that have this outcome."""
+    return [
         f"{row.kind}: {check.name}"
         for row in report.variants
         for check in row.checks
         if check.outcome == outcome
-    )
+    ]
 
 
 def _recipe(manifest: Manifest) -> _Object:
@@ -372,11 +374,11 @@ def _pairs(role: str, digest: str) -> _Object:
 
 
 def _machine(machine: Machine) -> _Object:
-    """Describe where it was measured in less than a kilobyte; an int8 verdict holds for its instruction set only."""
-    found = {name: getattr(machine, name) for name in ("cpu", "isa", "n_cores", "system", "python")}
+    """Return the machine of the measurement in short: a policy needs its instruction set."""
+    found: _Object = {name: getattr(machine, name) for name in ("cpu", "isa", "n_cores", "system", "python")}
     return {
         "name": "machine",
-        "content": base64.b64encode(_canonical(found)).decode(),
+        "content": base64.b64encode(canonical_json(found)).decode(),
         "mediaType": "application/json",
     }
 
@@ -393,14 +395,8 @@ def _model(manifest: Manifest) -> _Object:
 
 
 def _purl(kind: str, name: str, version: str) -> str:
-    """Give a package URL; `name` may have an owner before a slash.
+    """Return a package URL; `name` may have an owner before a slash.
 
     Source: https://github.com/package-url/purl-spec/blob/main/purl-specification.md
     """
     return f"pkg:{kind}/{quote(name, safe='/')}@{quote(version, safe='')}"
-
-
-def _canonical(content: _Object) -> bytes:
-    return json.dumps(
-        content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
-    ).encode()

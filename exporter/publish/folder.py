@@ -1,33 +1,61 @@
-"""Make the folder that is published: what passed, laid out for its consumers, with its card and its proof; refuse the rest."""
+"""Make the folder that is published: what passed, laid out for its consumers, with its card and its proof.
+
+What did not pass is refused. `Publication` holds the choices of whoever publishes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import list_files
-from exporter.artifact.manifest import write_manifest
+from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
+from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
+from exporter.consumers.report import ConsumerReport
 from exporter.errors import GateRefused, NoVerdict, RecipeError
 from exporter.gate import outcome
+from exporter.measure.workspace import recipe_of
+from exporter.pairs import load_pair_sets
 from exporter.publish.attest import LOCAL_BUILDER, write_statements
 from exporter.publish.card import write_card
-from exporter.publish.layout import lay_out, place
+from exporter.publish.layout import LayoutProfile, lay_out, place
+from exporter.publish.licence import Licence, licence_of
 from exporter.report.write import write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
-    from exporter.artifact.manifest import Manifest
-    from exporter.consumers.report import ConsumerReport
-    from exporter.publish.layout import LayoutProfile
-    from exporter.publish.licence import Licence
+    from exporter.context import Context
+    from exporter.publish.signature import Signer
     from exporter.report.report import Report
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How an artifact is published: what of it, in which form, and with whose proof.
+
+    `kinds` are the variants, by default all that passed. `builder` is a URI for who built the artifact, for the
+    provenance. `consumers` first loads the folder in other libraries, whose scores go into the card. `pull_request`
+    opens a pull request on the Hub instead of committing. `replace` permits to publish over another artifact. `ask`
+    is called with a prompt for the password of an encrypted key.
+    """
+
+    kinds: tuple[str, ...] = ()
+    layout: LayoutProfile = "hub"
+    signer: Signer | None = None
+    builder: str = LOCAL_BUILDER
+    consumers: bool = False
+    pull_request: bool = False
+    replace: bool = False
+    ask: Callable[[str], str] | None = None
+
+
 def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tuple[str, ...]:
-    """Name the variants that may be published: those that passed, or those of them that are asked for.
+    """Return the variants that may be published: those that passed, or those of them that are asked for.
 
     Args:
         folder: the artifact, for errors.
@@ -40,6 +68,7 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
         RecipeError: one asked for is not in the report.
     """
     verdicts = {row.kind: row.verdict for row in report.variants}
+    verdicts |= {row.kind: "not judged here" for row in report.not_judged}
     if unknown := [kind for kind in wanted if kind not in verdicts]:
         raise RecipeError(f"{folder} has no {unknown[0]}; it has {', '.join(verdicts)}")
     passed = tuple(
@@ -59,42 +88,86 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
     return passed
 
 
-def make_publication(
+@contextmanager
+def staged_publication(
     folder: Path,
-    manifest: Manifest,
     report: Report,
-    into: Path,
-    *,
     kinds: Sequence[str],
-    profile: LayoutProfile,
-    licence: Licence,
+    options: Publication,
+    context: Context,
     repo_id: str | None = None,
-    builder: str = LOCAL_BUILDER,
-    check: Callable[[Path, Manifest], ConsumerReport] | None = None,
-) -> Manifest:
-    """Write a complete published folder: files, card, manifest, report and statements of just these variants.
+) -> Iterator[Path]:
+    """Yield the complete published folder of an artifact, in a scratch directory that is removed afterwards.
 
     Args:
-        folder: the artifact, whose files were checked against `manifest`.
-        manifest: its manifest.
+        folder: the artifact, whose files were checked.
+        report: its report, judged.
+        kinds: the variants, see `passed_kinds`.
+        options: the choices of whoever publishes.
+        context: told what goes on.
+        repo_id: `org/name`, where the folder goes to the Hub.
+
+    Raises:
+        ExporterError: see `make_publication`.
+    """
+    manifest = read_manifest(folder)
+
+    def check(staged: Path, published: Manifest) -> ConsumerReport:
+        recipe = recipe_of(manifest, folder)
+        pair_set, _ = load_pair_sets(recipe)
+        allowed = CheckOptions(tolerances=batch_tolerances(recipe, report))
+        return check_consumers(staged, published, pair_set, context, allowed)
+
+    with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
+        staged = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in
+        staged.mkdir()
+        make_publication(
+            folder,
+            report,
+            staged,
+            kinds,
+            options,
+            licence=licence_of(manifest.source),
+            repo_id=repo_id,
+            check=check if options.consumers else None,
+        )
+        yield staged
+
+
+def make_publication(
+    folder: Path,
+    report: Report,
+    into: Path,
+    kinds: Sequence[str],
+    options: Publication,
+    *,
+    licence: Licence,
+    repo_id: str | None = None,
+    check: Callable[[Path, Manifest], ConsumerReport] | None = None,
+) -> Manifest:
+    """Write a complete published folder: files, card, manifest, plans, report and statements of just these variants.
+
+    Args:
+        folder: the artifact, whose files were checked against its manifest.
         report: its report, judged.
         into: an empty folder.
         kinds: the variants, see `passed_kinds`.
-        profile: how files are laid out.
-        licence: what the model's source says of it.
-        repo_id: `org/name`, where it goes to the Hub.
-        builder: who built it, for the provenance; a URI.
-        check: loads the folder in other libraries, before the card is written, which has what came of it.
+        options: `layout` and `builder` are used.
+        licence: what the model's source says of its licence.
+        repo_id: `org/name`, where the folder goes to the Hub.
+        check: loads the folder in other libraries before the card is written, which shows the result.
 
     Raises:
         GateRefused: another library scores wrongly.
-        RecipeError: the profile cannot hold these variants, or `builder` is no URI.
+        RecipeError: the layout cannot hold these variants, or `builder` is no URI.
         BackendError, BackendMissing: the disk refuses, or a package that writes the card is not installed.
     """
-    layout = lay_out(manifest, kinds, profile)
+    manifest = read_manifest(folder)
+    layout = lay_out(manifest, kinds, options.layout)
     place(layout, folder, into)
     rows = tuple(row for row in report.variants if row.kind in kinds)
     judged = replace(report, variants=rows, verdict=outcome(rows))
+
     published = replace(manifest, variants=layout.variants, files=list_files(into))
     consumers = check(into, published) if check else None
     if consumers and consumers.problems:
@@ -102,10 +175,11 @@ def make_publication(
     write_card(into, published, judged, licence, repo_id=repo_id, consumers=consumers)
     published = replace(published, files=list_files(into))
     write_manifest(published, into)
+
     plans = read_plans(folder, manifest)
     kept = {kind: plans.of(kind) for kind in kinds}
     write_plans(replace(plans, manifest_root=published.root, plans=kept), into)
     judged = replace(judged, manifest_root=published.root, plans_sha256=plans_sha256(into))
     write_report(judged, into)
-    write_statements(into, published, judged, builder=builder)
+    write_statements(into, published, judged, builder=options.builder)
     return published

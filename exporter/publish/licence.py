@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import CARD
 from exporter.errors import BackendMissing, RecipeError
-from exporter.remote.hub import fetch
+from exporter.remote.hub import fetch_snapshot
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import SourceEntry
@@ -56,7 +56,7 @@ def licence_of(source: SourceEntry) -> Licence:
             )
         return find_licence(Path(source.source))
     instead = "publish where the model was fetched before"
-    folder, _ = fetch(source.source, source.revision, [CARD, *_LICENCE_FILES], instead=instead)
+    folder, _ = fetch_snapshot(source.source, source.revision, [CARD, *_LICENCE_FILES], instead=instead)
     return find_licence(folder)
 
 

@@ -1,8 +1,8 @@
 """The kinds of variants that can be built, as a table: one row a kind.
 
-Everybody who wants to know something of a kind asks its row here, or, for an artifact or a report that is there
-already, the `Traits` that its entry carries: those are also right for a kind that this version does not know.
-Which options a recipe may give a kind stands in `schema.py`; how it is built, in `exporter/export/`.
+Everybody who wants to know something of a kind asks its row here, or, for an artifact or a report that is
+there already, the `Traits` that its entry carries: those are also right for a kind that this version does not
+know. Which options a recipe may give a kind stands in `schema.py`; how it is built, in `exporter/export/`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _EXPORT = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir"
 class Kind:
     """One row.
 
-    `file` is what the engine opens, named as sentence-transformers names it where it has a name for it, `{isa}`
-    being the recipe's; `packages` are needed to build it.
+    `file` is what the engine opens, named as sentence-transformers names it where it has a name for it,
+    `{isa}` being the recipe's; `packages` are needed to build it.
     """
 
     name: str
@@ -70,10 +70,10 @@ KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
 
 
 def saturates(isa: str) -> bool:
-    """Tell whether int8 dot products are summed in int16 on CPUs with this instruction set, and can saturate.
+    """Return whether int8 dot products on CPUs of this instruction set are summed in int16 and can saturate.
 
-    Without VNNI, VPMADDUBSW adds two products of unsigned by signed bytes in 16 bits; VNNI and Arm's dot products
-    add in 32.
+    Without VNNI, VPMADDUBSW adds two products of unsigned by signed bytes in 16 bits; VNNI and Arm's dot
+    products add in 32.
     Source: https://github.com/microsoft/onnxruntime/issues/14642
     Source: https://www.felixcloutier.com/x86/pmaddubsw
 

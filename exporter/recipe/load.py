@@ -1,11 +1,10 @@
-"""Read a recipe's YAML and word what is wrong with it.
+"""Read a recipe's YAML, and word what is wrong with it.
 
 YAML 1.2; duplicate and unknown keys are errors, all of them reported at once with file and line.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,15 +13,14 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from exporter.errors import RecipeError
+from exporter.errors import RecipeError, did_you_mean
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Bars, Measure, Model, Pairs, Part, Publish, Recipe, Reference, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from ruamel.yaml.nodes import MappingNode
 
 
 # A recipe is a page of text; more than this is a mistake or an attack.
@@ -31,13 +29,16 @@ _MAX_KEYS = 1000
 
 Yaml: TypeAlias = "str | int | float | bool | None | list[Yaml] | dict[str, Yaml]"
 _Loc: TypeAlias = "tuple[int | str, ...]"
+# On which line a key stands, by the keys and positions that lead to it, as text.
+_Steps: TypeAlias = tuple[str, ...]
+_Lines: TypeAlias = dict[_Steps, int]
 
 
 def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, or say everything that is wrong with it.
+    """Read a recipe; raise all findings at once if it is wrong.
 
-    Folders and pair files named relatively are taken from the recipe's own folder, those in `model` and `changes` from the
-    working directory.
+    Folders and pair files named relatively are taken from the recipe's own folder, those in `model` and
+    `changes` from the working directory.
 
     Args:
         path: the YAML file.
@@ -91,7 +92,7 @@ def load_bars(path: Path) -> dict[str, Bars]:
                 for problem in error.errors()
             )
             located = {
-                ("variants", 0, "bars", *loc[1:]): line
+                ("variants", "0", "bars", *loc[1:]): line
                 for loc, line in lines.items()
                 if loc and loc[0] == kind
             }
@@ -103,8 +104,8 @@ def load_bars(path: Path) -> dict[str, Bars]:
     return bars
 
 
-def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
-    """Give a YAML file as plain data, and the line on which each key stands."""
+def _read_yaml(path: Path) -> tuple[Yaml, _Lines]:
+    """Read a YAML file as plain data, with the line on which each key stands."""
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
             raise RecipeError(f"{path}: no file; a recipe is a YAML file")
@@ -120,9 +121,10 @@ def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
     try:
         yaml = YAML(typ="safe", pure=True)
         yaml.Constructor = _Constructor
-        data = yaml.load(text)
-        lines: dict[_Loc, int] = {}
-        _collect_lines(YAML(typ="rt").load(text), (), lines, set())
+        node = yaml.compose(text)
+        lines: _Lines = {}
+        _collect_lines(node, (), lines, set())
+        data: Yaml = None if node is None else yaml.constructor.construct_document(node)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -130,7 +132,7 @@ def _read_yaml(path: Path) -> tuple[Yaml, dict[_Loc, int]]:
         if problem.startswith("but ") and error.context:  # half a sentence
             problem = f"{error.context}, {problem}"
         raise RecipeError(f"{place}: {problem}") from None
-    except (YAMLError, RecursionError, ValueError) as error:  # ValueError: a tag or a date that is none
+    except (YAMLError, RecursionError, ValueError) as error:  # ValueError: `!!int long`, month 13
         raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     return data, lines
 
@@ -146,17 +148,19 @@ class _Constructor(SafeConstructor):
             )
 
 
-def _collect_lines(node: object, loc: _Loc, lines: dict[_Loc, int], seen: set[int]) -> None:
+def _collect_lines(node: Node | None, loc: _Steps, lines: _Lines, seen: set[int]) -> None:
+    """Add the lines on which the keys of a mapping and of all below it stand."""
     if id(node) in seen:  # an alias; a nest of them would be walked 2^n times
         return
     seen.add(id(node))
-    marks = getattr(getattr(node, "lc", None), "data", None) or {}
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, child in children:
-        if key in marks:
-            lines[(*loc, key)] = marks[key][0] + 1
-        if isinstance(child, dict | list):
-            _collect_lines(child, (*loc, key), lines, seen)
+    if isinstance(node, MappingNode):
+        for key, child in node.value:
+            lines.setdefault((*loc, key.value), key.start_mark.line + 1)
+            _collect_lines(child, (*loc, key.value), lines, seen)
+    elif isinstance(node, SequenceNode):
+        for i, child in enumerate(node.value):
+            lines[(*loc, str(i))] = child.start_mark.line + 1
+            _collect_lines(child, (*loc, str(i)), lines, seen)
 
 
 def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
@@ -186,7 +190,7 @@ def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
 
 
 def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> None:
-    """Turn the names of existing or plainly written folders and files into absolute ones; leave Hub ids and sample sets."""
+    """Make paths of folders and pair files absolute; leave Hub ids and sample sets as they are."""
     model, pairs = data.get("model"), data.get("pairs")
     if (
         isinstance(model, dict)
@@ -205,27 +209,28 @@ def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> Non
 def _absolute(name: str, base: Path, recipe: Path) -> str:
     try:
         return str((base / Path(name).expanduser()).resolve())
-    except (RuntimeError, ValueError, OSError) as error:  # nobody's home, a null byte, a loop of links
+    except (RuntimeError, ValueError, OSError) as error:  # unknown ~user, null byte, symlink loop
         raise RecipeError(f"{recipe}: {name!r} is no path: {error}") from None
 
 
-def _finding(path: Path, lines: dict[_Loc, int], problem: object) -> str:
+def _finding(path: Path, lines: _Lines, problem: object) -> str:
     """Word one pydantic error as `file:line: where: what was found, what was wanted`."""
     assert isinstance(problem, dict)
     loc: _Loc = tuple(problem["loc"])
     plain = tuple(
         step for i, step in enumerate(loc) if not (i == 2 and loc[0] == "variants" and step in KINDS)
     )
-    line = next((lines[plain[:end]] for end in range(len(plain), 0, -1) if plain[:end] in lines), None)
+    steps = tuple(map(str, plain))
+    line = next((lines[steps[:end]] for end in range(len(steps), 0, -1) if steps[:end] in lines), None)
     place = f"{path}:{line}" if line else str(path)
     where = ".".join(str(step) for step in plain)
     found = problem.get("input")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        message = f"unknown key{_did_you_mean(str(plain[-1]), _fields_at(loc))}"
+        message = f"unknown key{did_you_mean(str(plain[-1]), _fields_at(loc))}"
     elif problem["type"] == "union_tag_invalid":
         tag = str(found.get("kind")) if isinstance(found, dict) else ""
-        message = f"{tag!r} is no kind{_did_you_mean(tag, tuple(KINDS))}"
+        message = f"{tag!r} is no kind{did_you_mean(tag, tuple(KINDS))}"
         where += ".kind"
     elif problem["type"] == "union_tag_not_found":
         message = f"a variant needs a kind, one of {', '.join(KINDS)}"
@@ -244,7 +249,7 @@ def _finding(path: Path, lines: dict[_Loc, int], problem: object) -> str:
 
 
 def _fields_at(loc: _Loc) -> tuple[str, ...]:
-    """Name the keys that may stand where `loc` points."""
+    """Return the keys that may stand where `loc` points."""
     parts: dict[str, type[Part]] = {
         "model": Model,
         "pairs": Pairs,
@@ -257,11 +262,6 @@ def _fields_at(loc: _Loc) -> tuple[str, ...]:
     if loc[0] == "variants":
         return tuple(Bars.model_fields) if "bars" in loc[:-1] else tuple(options_of(str(loc[2])).model_fields)
     return tuple(parts[str(loc[0])].model_fields)
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
 
 
 def _kind_of(data: Yaml) -> str:

@@ -1,7 +1,8 @@
 """The recipe: what a person asks for, checked whole before anything runs.
 
-`Recipe` and its parts are frozen data without I/O; `load_recipe` is the one place that reads YAML and words what is wrong
-with it. YAML 1.2; duplicate and unknown keys are errors, all of them reported at once with file and line.
+`Recipe` and its parts are frozen data without I/O; `load_recipe` is the one place that reads YAML and words
+what is wrong with it. YAML 1.2; duplicate and unknown keys are errors, all of them reported at once with file
+and line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from exporter.recipe.kinds import KINDS
 
 
 class Part(BaseModel):
+    """A part of a recipe: it does not change, and refuses keys that it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -79,7 +82,8 @@ class Bars(Part):
     )
     max_abs_diff: Positive | None = Field(None, description="largest |difference| of two scores, in logits")
     max_batch_delta: Positive | None = Field(
-        None, description="largest |difference|, in logits, of a pair's score alone and among other pairs"
+        None,
+        description="batch invariance: largest |difference|, in logits, of a pair scored alone and batched",
     )
     min_speedup: Positive | None = Field(None, description="pairs per second over tuned PyTorch")
     max_size_ratio: Positive | None = Field(
@@ -96,7 +100,7 @@ class Bars(Part):
 
 
 class Measure(Part):
-    """How long speed is measured: rounds go on until every gated speed-up is known well enough, or the time is up."""
+    """How long speed is measured: rounds end once every gated speed-up is precise, or the time is up."""
 
     precision: float = Field(
         0.10,
@@ -127,7 +131,8 @@ class Onnx(Part):
 class _OnnxInt8(Part):
     isa: Isa = Field(
         "avx2",
-        description="the CPUs it is for; avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate",
+        description="the CPUs it is for; "
+        "avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate",
     )
     opset: int = Field(18, ge=17, le=21)
     quantize_embeddings: bool = Field(True, description="int8 embedding tables too")
@@ -220,7 +225,8 @@ class Recipe(Part):
             )
         if self.pairs.calibrate == self.pairs.verify:
             raise ValueError(
-                "pairs.calibrate and pairs.verify are the same set; a model is not judged on what it was fitted to"
+                "pairs.calibrate and pairs.verify are the same set; "
+                "a model is not judged on what it was fitted to"
             )
         return self
 

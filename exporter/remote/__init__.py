@@ -1,4 +1,7 @@
-"""Where artifacts lie outside this machine, and how they come here: `fetch_artifact`, and `cached_artifact` for the runtime."""
+"""Where artifacts lie outside this machine, and how they come here and go there.
+
+`fetch_artifact` copies a published artifact to a folder, `cached_artifact` does so for the runtime.
+"""
 
 from exporter.remote.address import Place, is_remote, parse_place
 from exporter.remote.fetch import cached_artifact, fetch_artifact

@@ -1,6 +1,6 @@
-"""Which place an address means: a folder, a repository on the Hub, a tag in an OCI registry, a prefix in a bucket.
+"""Which place an address means: a folder, a Hub repository, a tag in an OCI registry, a prefix in a bucket.
 
-Only the text is judged; nothing is asked over the network, and nothing secret may stand in an address.
+Only the text is judged: no network is asked, and no address may hold a secret.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _HUB = re.compile(r"(?P<where>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<version>[^@\s:?*\[\\^~]+))?", re.ASCII)
 # Names and tags as the registries have them.
 # Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
+_HOST = r"((localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:\d+)?|[A-Za-z0-9-]+:\d+)"
 _OCI = re.compile(
-    r"(?P<where>((localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:\d+)?|[A-Za-z0-9-]+:\d+)(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+)"
+    rf"(?P<where>{_HOST}(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+)"
     r"(:(?P<tag>\w[\w.-]{0,127})|@(?P<digest>sha256:[0-9a-f]{64}))",
     re.ASCII,
 )
@@ -40,76 +41,71 @@ _CREDENTIALS = re.compile(r"://([^/]*|(?!.*@sha256:)[^@/]*:[^@]*)@")
 class Place:
     """Where an artifact lies, or is to lie.
 
-    `where` is the folder, `org/name`, `registry/name` or `bucket/prefix`; `version` the branch, tag or digest, None where there
-    is no such thing; `protocol` what stands before `://`.
+    `where` is the folder, `org/name`, `registry/name` or `bucket/prefix`. `version` is the branch, tag or
+    digest; None where the address names none.
     """
 
     kind: PlaceKind
     where: str
     version: str | None = None
-    protocol: str = ""
 
     @property
     def text(self) -> str:
-        """The whole address."""
+        """Return the whole address."""
         if self.kind == "dir":
             return self.where
         mark = ":" if self.kind == "oci" and not (self.version or "").startswith("sha256:") else "@"
-        return f"{self.protocol}://{self.where}" + (f"{mark}{self.version}" if self.version else "")
-
-    @property
-    def url(self) -> str:
-        """The bucket's prefix, for fsspec."""
-        return f"{self.protocol}://{self.where}"
+        return f"{self.kind}://{self.where}" + (f"{mark}{self.version}" if self.version else "")
 
 
 def is_remote(text: str) -> bool:
-    """Tell an address with `://` from a path."""
+    """Return whether a text is an address with `://`, not a path."""
     return "://" in text
 
 
 def parse_place(text: str) -> Place:
-    """Find out what an address means.
+    """Parse an address into the place it means.
 
     Args:
         text: a path, `dir:PATH`, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
 
     Raises:
-        RecipeError: it is none of these, or has credentials in it, which are not repeated.
+        RecipeError: the text has none of these forms, or holds credentials, which the message leaves out.
     """
     found = _SCHEME.match(text)
     scheme = found[1].lower() if found else "dir"
     if _CREDENTIALS.search(text):
         raise RecipeError(
-            f"{_shown(text)}: credentials do not belong in an address; use the environment or log in"
+            f"{_without_password(text)}: credentials do not belong in an address; "
+            "use the environment or log in"
         )
     rest = text.removeprefix(f"{found[0]}") if found else text
+
     match scheme:
         case "dir" if rest and rest.isprintable():
             return Place("dir", rest)
         case "hf" if match := re.fullmatch(_HUB, rest.removeprefix("//")):
-            return _with_slashes(text, rest, Place("hf", match["where"], match["version"], "hf"))
+            return _with_slashes(text, rest, Place("hf", match["where"], match["version"]))
         case "oci" if match := re.fullmatch(_OCI, rest.removeprefix("//")):
-            return _with_slashes(
-                text, rest, Place("oci", match["where"], match["tag"] or match["digest"], "oci")
-            )
-        case "s3" | "memory" if match := re.fullmatch(_BUCKET, rest.removeprefix("//")):
-            return _with_slashes(text, rest, Place("s3", match["where"], None, scheme))
+            return _with_slashes(text, rest, Place("oci", match["where"], match["tag"] or match["digest"]))
+        case "s3" if match := re.fullmatch(_BUCKET, rest.removeprefix("//")):
+            return _with_slashes(text, rest, Place("s3", match["where"]))
         case "dir" | "hf" | "oci" | "s3":
-            raise RecipeError(f"{_shown(text)}: wanted {_FORMS[scheme]}")
+            raise RecipeError(f"{_without_password(text)}: wanted {_FORMS[scheme]}")
         case _:
             pass
+
     near = difflib.get_close_matches(scheme, _FORMS, n=1, cutoff=0.5)
     meant = f"did you mean {_FORMS[near[0]]}?" if near else f"known are {', '.join(_FORMS.values())}"
-    raise RecipeError(f"{_shown(text)}: no {scheme}: address is known here, {meant}")
+    raise RecipeError(f"{_without_password(text)}: no {scheme}: address is known here, {meant}")
 
 
 def _with_slashes(text: str, rest: str, place: Place) -> Place:
     if not rest.startswith("//"):
-        raise RecipeError(f"{_shown(text)}: did you mean {place.text}?")
+        raise RecipeError(f"{_without_password(text)}: did you mean {place.text}?")
     return place
 
 
-def _shown(text: str) -> str:
-    """Give an address without what stands before an @: that may be a password."""
+def _without_password(text: str) -> str:
+    """Return an address, quoted, without what stands before an @: that may be a password."""
     return repr(re.sub(r":(//)?.*@", r":\1...@", text))

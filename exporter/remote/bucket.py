@@ -1,10 +1,11 @@
-"""Artifacts in a bucket, through fsspec: each version under a prefix of its own, and a small pointer that says which is current.
+"""Artifacts in a bucket, through s3fs: each version under its own prefix, and a pointer to the current one.
 
-    prefix/artifact.json                        the pointer: files, sizes and hashes of the current version
-    prefix/.versions/SHA256/manifest.json ...   SHA256 is over the list in the pointer, so nothing is ever overwritten by another
+    prefix/artifact.json                    the pointer: files, sizes and hashes of the current version
+    prefix/.versions/SHA256/manifest.json   and the rest; SHA256 is over the list in the pointer
 
-A bucket knows no rename, but puts one object whole or not at all. Who reads the pointer once and then its version gets one
-artifact, whatever is published meanwhile. Older versions stay, for readers that are not done; an expiry rule may clear them.
+A bucket knows no rename, but puts one object whole or not at all. A reader that reads the pointer once, and
+then the files of its version, gets one artifact, whatever is published meanwhile. Older versions stay for
+readers that are not done; an expiry rule may clear them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from exporter.remote.source import RemoteFile, write_chunks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fsspec import AbstractFileSystem
+    from s3fs import S3FileSystem
 
     from exporter.remote.address import Place
 
@@ -39,7 +40,7 @@ _CHUNK_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What the pointer says; `version` is the hash over `files`."""
+    """The content of the pointer; `version` is the hash over `files`."""
 
     schema: int
     name: str
@@ -49,7 +50,7 @@ class Pointer:
 
 
 def version_of(files: tuple[FileEntry, ...]) -> str:
-    """Hash a list of files, sorted by path."""
+    """Return the hash over a list of files, which is sorted by path."""
     return hashlib.sha256(repr([(f.path, f.size_bytes, f.sha256) for f in files]).encode()).hexdigest()
 
 
@@ -57,7 +58,7 @@ def version_of(files: tuple[FileEntry, ...]) -> str:
 class BucketSource:
     """One version in a bucket."""
 
-    bucket: AbstractFileSystem
+    bucket: S3FileSystem
     prefix: str
     pointer: Pointer
     files: dict[str, RemoteFile]
@@ -65,16 +66,16 @@ class BucketSource:
 
     @property
     def version(self) -> str:
-        """The hash over all files."""
+        """Return the hash over all files."""
         return self.pointer.version
 
     def same(self, entry: FileEntry, file: Path) -> bool:
-        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        """Return whether the place holds the content of a local file at the path of its `entry`."""
         del file
         return self.files.get(entry.path) == RemoteFile(entry.size_bytes, entry.sha256)
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
-        """Write the file there to a new file here."""
+        """Write a file of the place to the new local file `to`."""
         write_chunks(self._chunks(version_key(self.prefix, self.version, path)), to, limit_bytes)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
@@ -84,37 +85,30 @@ class BucketSource:
 
 
 def version_key(prefix: str, version: str, path: str) -> str:
-    """Name the object of one file of one version."""
+    """Return the key of the object that holds one file of one version."""
     return f"{prefix}/{VERSIONS}/{version}/{path}"
 
 
-def open_bucket(place: Place) -> tuple[AbstractFileSystem, str]:
-    """Give the file system, which remembers no listings, and the prefix in it.
+def open_bucket(place: Place) -> tuple[S3FileSystem, str]:
+    """Return the store's file system, which remembers no listings, and the prefix in it.
 
     Raises:
-        BackendMissing: fsspec or s3fs is not installed.
+        BackendMissing: s3fs is not installed.
     """
-    options = {}
     try:
-        from fsspec.core import url_to_fs
-
-        if place.protocol == "s3":
-            import s3fs  # noqa: F401 # fsspec's own message names no version, and comes late
-
-            options = {"use_listings_cache": False, "skip_instance_cache": True}
-        bucket, prefix = url_to_fs(place.url, **options)
-    except ImportError as error:
-        raise BackendMissing(f"{place.text} needs {error.name}: pip install 'exporter[s3]'") from None
-    return bucket, str(prefix)
+        from s3fs import S3FileSystem
+    except ImportError:
+        raise BackendMissing(f"{place.text} needs s3fs: pip install '.[s3]' in exporter's clone") from None
+    return S3FileSystem(use_listings_cache=False, skip_instance_cache=True), place.where
 
 
 def bucket_source(place: Place) -> BucketSource | None:
-    """Open the current version at a prefix; None if there is none.
+    """Return the current version at a prefix as a source; None if the prefix has no pointer.
 
     Raises:
-        RecipeError: there is no such bucket, or the credentials found may not read it.
+        RecipeError: the bucket does not exist, or the credentials found may not read it.
         BackendError: the store cannot be reached.
-        BackendMissing: fsspec or s3fs is not installed.
+        BackendMissing: s3fs is not installed.
         IntegrityError: the pointer is damaged.
     """
     bucket, prefix = open_bucket(place)
@@ -126,6 +120,7 @@ def bucket_source(place: Place) -> BucketSource | None:
         if size > _MAX_POINTER_BYTES:
             raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
         raw = bucket.cat_file(f"{prefix}/{POINTER}")
+
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / POINTER).write_bytes(raw)
         try:
@@ -134,22 +129,20 @@ def bucket_source(place: Place) -> BucketSource | None:
             raise IntegrityError(
                 f"{place.text}/{POINTER}: changed since it was written; publish again with --replace"
             ) from None
+
     if pointer.schema != POINTER_SCHEMA or pointer.version != version_of(pointer.files):
         raise IntegrityError(
             f"{place.text}/{POINTER}: schema {pointer.schema}, this exporter reads {POINTER_SCHEMA}"
         )
-    return BucketSource(
-        bucket, prefix, pointer, {f.path: RemoteFile(f.size_bytes, f.sha256) for f in pointer.files}, place
-    )
+    files = {file.path: RemoteFile(file.size_bytes, file.sha256) for file in pointer.files}
+    return BucketSource(bucket, prefix, pointer, files, place)
 
 
 @contextmanager
 def bucket_errors(place: Place) -> Iterator[None]:
-    """Errors of the store become ours, one line each; their own texts stay out, they may quote what was sent."""
-    try:
-        from botocore.exceptions import BotoCoreError, FlexibleChecksumError, NoCredentialsError
-    except ImportError:  # memory:// needs no botocore
-        BotoCoreError = FlexibleChecksumError = NoCredentialsError = ConnectionError  # noqa: N806
+    """Raise the store's errors as ours, one line each; the store's own texts may quote what was sent."""
+    from botocore.exceptions import BotoCoreError, FlexibleChecksumError, NoCredentialsError
+
     try:
         yield
     except PermissionError:

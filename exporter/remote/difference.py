@@ -1,28 +1,38 @@
-"""What a published folder and a place have in common, and whether the one may be put over the other."""
+"""How a published folder differs from what a place holds, and whether the folder may replace it."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import MANIFEST, SIGNATURE, FileEntry, sha256_file
-from exporter.artifact.manifest import check_files, read_manifest
+from exporter.artifact.manifest import Manifest, check_files, read_manifest
 from exporter.errors import IntegrityError, RecipeError
 from exporter.remote.fetch import read_published
 from exporter.remote.open import open_source
-from exporter.remote.source import SIDECARS
+from exporter.remote.source import SIDECARS, RemoteFile
 
 if TYPE_CHECKING:
-    from exporter.artifact.manifest import Manifest
+    from collections.abc import Mapping
+
     from exporter.remote.address import Place
     from exporter.remote.source import ArtifactSource
 
 
+class Holds(Enum):
+    """What a place holds before a delivery."""
+
+    NOTHING = "nothing, or only what cannot be opened and is to be replaced"
+    OTHER_FILES = "files without a manifest, or with a damaged one that is to be replaced"
+    ARTIFACT = "an artifact"
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A folder to be sent, checked, with all its files; `files` are sorted by path."""
+    """A folder to be sent, checked against its manifest; `files` are all its files, sorted by path."""
 
     folder: Path
     manifest: Manifest
@@ -31,29 +41,34 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How what is at a place differs from a delivery.
+    """How what a place holds differs from a delivery.
 
-    `there` is None where nothing is, and `found` the manifest there, None where there is none or it is damaged. `changed` are the
-    files to be sent, `gone` those of an artifact that is there and that the delivery does not have.
+    `changed` are the files to be sent. `version` and `there` (files by path) are those of the place, empty
+    where it holds nothing. `name` and `root` are those of the artifact there, `own` the paths that belong to
+    it, and `gone` those of `own` that the delivery lacks; all are empty unless the place holds an artifact.
     """
 
-    there: ArtifactSource | None
-    found: Manifest | None
+    holds: Holds
     changed: tuple[FileEntry, ...]
-    gone: tuple[str, ...]
+    version: str = ""
+    there: Mapping[str, RemoteFile] = field(default_factory=dict)
+    name: str = ""
+    root: str = ""
+    own: frozenset[str] = frozenset()
+    gone: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        """Whether the delivery is there already, as it is."""
-        return self.there is not None and not self.changed and not self.gone
+        """Return whether the place holds the delivery already, as it is."""
+        return self.holds is not Holds.NOTHING and not self.changed and not self.gone
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What a send did.
 
-    `reference` names for good what is at the place now, or the pull request that was opened; `n_files` is None where all was
-    there already, `n_in_all` how many files the artifact has.
+    `reference` names for good what is at the place now, or the pull request that was opened. `n_files` counts
+    the files sent, None where the place held all of them already; `n_in_all` counts the artifact's files.
     """
 
     place: str
@@ -62,7 +77,7 @@ class Sent:
     n_in_all: int
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return one line for people."""
         if self.n_files is None:
             return f"{self.place} already holds this artifact, nothing was sent"
         there = f", {self.n_in_all - self.n_files} were there" if self.n_files < self.n_in_all else ""
@@ -70,11 +85,11 @@ class Sent:
 
 
 def delivery(folder: Path) -> Delivery:
-    """Take a folder for sending, and check it.
+    """Return a folder as a delivery, with every file checked against the manifest and hashed.
 
     Raises:
-        RecipeError: it is no artifact.
-        IntegrityError: it is not what its manifest says.
+        RecipeError: the folder is no artifact.
+        IntegrityError: the folder is not what its manifest says.
     """
     manifest = read_manifest(folder)
     check_files(manifest, folder)
@@ -87,67 +102,80 @@ def delivery(folder: Path) -> Delivery:
 
 
 def difference(wanted: Delivery, place: Place, *, replace: bool) -> Difference:
-    """Look what is at a place.
+    """Return how what a place holds differs from a delivery.
+
+    Args:
+        wanted: the delivery.
+        place: where it is to go.
+        replace: whether what is damaged there may be replaced.
 
     Raises:
-        RecipeError: what is there is damaged and not to be replaced; or there is no such repository or bucket.
-        BackendError, BackendMissing: see `exporter.remote.source.open_source`.
+        RecipeError: what the place holds is damaged and may not be replaced; or its repository or bucket is
+            missing.
+        BackendError, BackendMissing: see `exporter.remote.open.open_source`.
     """
+    there: ArtifactSource | None = None
+    manifest: Manifest | None = None
     try:
         there = open_source(place)
-        found = None if there is None else _manifest_there(wanted, there, place)
+        if there and MANIFEST in there.files:
+            manifest = _manifest_at(wanted, there, place)
     except IntegrityError as error:
         if not replace:
             raise RecipeError(
                 f"what is there is damaged: {error}; pass --replace to publish over it"
             ) from None
-        return Difference(None, None, wanted.files, ())
     if there is None:
-        return Difference(None, None, wanted.files, ())
+        return Difference(Holds.NOTHING, wanted.files)
+
     changed = tuple(file for file in wanted.files if not there.same(file, wanted.folder / file.path))
-    ours = _own_files(found) if found else set()
-    gone = tuple(sorted((ours & there.files.keys()) - {file.path for file in wanted.files}))
-    return Difference(there, found, changed, gone)
+    if manifest is None:
+        return Difference(Holds.OTHER_FILES, changed, there.version, there.files)
+
+    own = frozenset({MANIFEST, *SIDECARS, *(file.path for file in manifest.files)})
+    gone = sorted((own & there.files.keys()) - {file.path for file in wanted.files})
+    return Difference(
+        Holds.ARTIFACT, changed, there.version, there.files, manifest.name, manifest.root, own, tuple(gone)
+    )
 
 
 def check_overwrite(wanted: Delivery, found: Difference, place: Place) -> None:
-    """Stop if something else is at the place: another artifact, a signature, or files of somebody else, that would be lost.
+    """Raise where a delivery would lose another artifact, a signature, or files of other people.
 
-    Another artifact is one with other files in its manifest; the same files with another report, card or signature are not.
+    Another artifact is one with other files in its manifest. The same files with another report, card or
+    signature are the same artifact.
 
     Raises:
-        RecipeError: so it is.
+        RecipeError: the place holds something that would be lost.
     """
-    if found.there is None:
-        return
-    if found.found is None:
-        if taken := [file.path for file in found.changed if file.path in found.there.files]:
+    match found.holds:
+        case Holds.NOTHING:
+            return
+        case Holds.OTHER_FILES:
+            if taken := [file.path for file in found.changed if file.path in found.there]:
+                raise RecipeError(
+                    f"{place.text}: no artifact, and has a {taken[0]} of its own; "
+                    "pass --replace to overwrite it"
+                )
+        case Holds.ARTIFACT if found.root != wanted.manifest.root:
             raise RecipeError(
-                f"{place.text}: no artifact, and has a {taken[0]} of its own; pass --replace to overwrite it"
+                f"{place.text} holds another artifact, {found.name} with root {found.root[:12]}; "
+                "pass --replace to publish over it"
             )
-    elif found.found.root != wanted.manifest.root:
-        name, root = found.found.name, found.found.root[:12]
-        raise RecipeError(
-            f"{place.text} holds another artifact, {name} with root {root}; pass --replace to publish over it"
-        )
-    elif SIGNATURE in found.gone:
-        raise RecipeError(
-            f"{place.text} is signed, and this is not; sign it too, with --sign-key FILE, or pass --replace"
-        )
-    elif place.kind == "dir" and (others := found.there.files.keys() - _own_files(found.found)):
-        raise RecipeError(
-            f"{place.text} has a {min(others)} of its own; move it away, or pass --replace to lose it"
-        )
+        case Holds.ARTIFACT if SIGNATURE in found.gone:
+            raise RecipeError(
+                f"{place.text} is signed, and this is not; "
+                "sign it too, with --sign-key FILE, or pass --replace"
+            )
+        case Holds.ARTIFACT:
+            # A folder is replaced whole; on the Hub the files of others stay, elsewhere none are seen.
+            if place.kind == "dir" and (others := found.there.keys() - found.own):
+                raise RecipeError(
+                    f"{place.text} has a {min(others)} of its own; move it away, or pass --replace to lose it"
+                )
 
 
-def _own_files(manifest: Manifest) -> set[str]:
-    """Name what belongs to a published artifact."""
-    return {MANIFEST, *SIDECARS, *(file.path for file in manifest.files)}
-
-
-def _manifest_there(wanted: Delivery, there: ArtifactSource, place: Place) -> Manifest | None:
-    if MANIFEST not in there.files:
-        return None
+def _manifest_at(wanted: Delivery, there: ArtifactSource, place: Place) -> Manifest:
     own = next(file for file in wanted.files if file.path == MANIFEST)
     if there.same(own, wanted.folder / MANIFEST):
         return wanted.manifest

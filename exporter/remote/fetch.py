@@ -1,7 +1,7 @@
-"""Bring a published artifact here, and let nothing in that its manifest does not name or that is larger than it says.
+"""Fetch a published artifact: only files its manifest names, each with the size and hash named there.
 
-A manifest may come from a stranger. So its own size is bounded before it is read, each file is held against it as it comes, and
-the folder appears when all of it was found right.
+A manifest is untrusted input. So its own size is bounded before it is read, each file is held against the
+manifest as the file comes, and the folder appears only when all of it was found right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from exporter.remote.source import ArtifactSource
 
 
-# A manifest of every kind has 60 kB.
+# The manifest of an artifact with every kind has 60 kB.
 MAX_MANIFEST_BYTES = 8 << 20
 # A report with the raw scores of 300 questions is 1 MB, its page with plots 2 MB.
 MAX_SIDECAR_BYTES = 256 << 20
@@ -37,23 +37,24 @@ MAX_SIDECAR_BYTES = 256 << 20
 def fetch_artifact(
     address: str, into: Path, *, replace: bool = False, check: Callable[[Path], object] | None = None
 ) -> tuple[Path, str]:
-    """Fetch a published artifact to a folder, which appears once every file in it was found to be the one its manifest names.
+    """Fetch a published artifact to a folder, which appears once every file is as the manifest names it.
 
     Args:
         address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
         into: the folder to become the copy.
-        replace: replace an artifact that stands there.
-        check: called with the whole copy before it appears, for example to verify a signature; what it raises keeps it from
-            appearing.
+        replace: whether an artifact at `into` may be replaced.
+        check: called with the whole copy before it appears, for example to verify a signature. Where `check`
+            raises, the copy does not appear.
 
     Returns:
-        The folder, and the version it was fetched at: a commit, a digest.
+        The folder, and the version of its content: a commit, a digest.
 
     Raises:
-        RecipeError: there is no artifact at this address, or `into` stands in the way.
-        IntegrityError: a file is not the one its manifest names, or too large, or the manifest names files outside the folder.
+        RecipeError: no artifact is at this address, or `into` stands in the way.
+        IntegrityError: a file is not the one its manifest names, or is too large, or the manifest names files
+            outside the folder.
         BackendError: the place cannot be reached or refuses, or the disk does.
-        BackendMissing: the library that knows the way is not installed.
+        BackendMissing: the place's client library is not installed.
     """
     source = _opened(parse_place(address))
     with staged(into, replace=replace) as scratch:
@@ -70,10 +71,10 @@ def fetch_artifact(
 
 
 def cached_artifact(address: str, variant: str | None = None, *, cache: Cache | None = None) -> Path:
-    """Give a folder with what running one variant needs: the manifest, the tokenizer and the variant's files.
+    """Return a folder with what running one variant needs: manifest, tokenizer and the variant's files.
 
-    It lies in the cache, or is the folder that the address names. What is at the address is looked up each time, and fetched when
-    it has changed.
+    The folder lies in the cache, or is the folder that the address names. What is at the address is looked up
+    each time, and fetched when it has changed.
 
     Args:
         address: as in `fetch_artifact`.
@@ -81,7 +82,8 @@ def cached_artifact(address: str, variant: str | None = None, *, cache: Cache | 
         cache: where the folder is kept, by default the user's cache.
 
     Raises:
-        RecipeError, IntegrityError, BackendError, BackendMissing: see `fetch_artifact`; or the artifact has no such variant.
+        RecipeError, IntegrityError, BackendError, BackendMissing: see `fetch_artifact`; or the artifact has
+            no such variant.
     """
     place = parse_place(address)
     if place.kind == "dir":
@@ -108,12 +110,12 @@ def cached_artifact(address: str, variant: str | None = None, *, cache: Cache | 
 
 
 def read_published(source: ArtifactSource, address: str, scratch: Path) -> Manifest:
-    """Read just the manifest of what is published, by way of an empty folder.
+    """Return the manifest of what is published, read by way of the empty folder `scratch`.
 
     Raises:
-        RecipeError: there is no artifact.
+        RecipeError: the source has no manifest.
         IntegrityError: the manifest was changed or is too large.
-        BackendError: it cannot be fetched.
+        BackendError: the manifest cannot be fetched.
     """
     return _copy_manifest(source, scratch, address)
 
@@ -133,17 +135,19 @@ def _copy_manifest(source: ArtifactSource, folder: Path, address: str) -> Manife
 
 
 def _copy_files(source: ArtifactSource, manifest: Manifest, wanted: tuple[str, ...], folder: Path) -> None:
-    """Copy files that the manifest names, in the sizes and with the hashes that it names."""
+    """Copy files, and raise unless each has the size and the hash that the manifest names."""
     entries = {file.path: file for file in manifest.files}
     if missing := [path for path in wanted if path not in entries or path not in source.files]:
         raise IntegrityError(
             f"{', '.join(missing)}: not there, or not in the manifest; tell who published it"
         )
+
     n_bytes, n_free = sum(entries[path].size_bytes for path in wanted), shutil.disk_usage(folder).free
     if n_bytes > n_free:
         raise BackendError(
             f"{folder.parent}: {n_bytes / 1e9:.1f} GB are to be fetched and {n_free / 1e9:.1f} GB are free"
         )
+
     for path in wanted:
         _copy(source, path, folder, entries[path].size_bytes)
         if sha256_file(folder / path) != entries[path].sha256:
@@ -151,7 +155,7 @@ def _copy_files(source: ArtifactSource, manifest: Manifest, wanted: tuple[str, .
 
 
 def _copy(source: ArtifactSource, path: str, folder: Path, limit_bytes: int) -> None:
-    """Copy one file of at most so many bytes; it must not be there yet."""
+    """Copy one file of at most `limit_bytes` to a path that does not exist yet."""
     listed = source.files[path]
     if listed.size_bytes > limit_bytes:
         raise IntegrityError(

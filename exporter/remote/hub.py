@@ -1,4 +1,4 @@
-"""Artifacts in repositories of the Hugging Face Hub: one commit of one branch, through huggingface_hub and its cache."""
+"""Artifacts and models in repositories of the Hugging Face Hub, through huggingface_hub and its cache."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class HubSource:
 
     @property
     def version(self) -> str:
-        """The commit."""
+        """Return the commit."""
         return self.commit
 
     def same(self, entry: FileEntry, file: Path) -> bool:
-        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        """Return whether the place holds the content of a local file at the path of its `entry`."""
         listed = self.files.get(entry.path)
         if listed is None or listed.size_bytes != entry.size_bytes:
             return False
@@ -50,10 +50,10 @@ class HubSource:
         return bool(self.blobs.get(entry.path) == git_hash(file.read_bytes()))
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
-        """Fetch a file to the Hub's cache, and write it to a new file here."""
+        """Fetch a file to the Hub's cache, and write it to the new local file `to`."""
         del limit_bytes  # the size was listed, and huggingface_hub holds the download against it
-        # Patterns are what `fetch` takes, and a name may look like one.
-        folder, _ = fetch(self.place.where, self.commit, [glob.escape(path)], instead="try again")
+        # `fetch_snapshot` takes patterns, and a name may look like one.
+        folder, _ = fetch_snapshot(self.place.where, self.commit, [glob.escape(path)], instead="try again")
         if not (folder / path).is_file():
             raise BackendError(f"{self.place.text}: {path} was not fetched; try again")
         with (folder / path).open("rb") as there, to.open("xb") as here:
@@ -61,10 +61,10 @@ class HubSource:
 
 
 def hub_source(place: Place) -> HubSource | None:
-    """Open the newest commit of a branch; None if the repository has no such branch.
+    """Return the newest commit of a branch as a source; None if the repository has no such branch.
 
     Raises:
-        RecipeError: the Hub has no such repository, or not for you.
+        RecipeError: the Hub has no such repository, or hides it from this user.
         BackendError: the Hub cannot be reached.
         BackendMissing: huggingface_hub is not installed.
     """
@@ -84,7 +84,7 @@ def hub_source(place: Place) -> HubSource | None:
 
 
 def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, instead: str) -> Path:
-    """Give the folder of the Hub's own cache with what one variant needs, fetched if need be.
+    """Fetch what one variant needs to the Hub's own cache, and return the folder with it.
 
     Args:
         repo_id: `org/name`.
@@ -93,18 +93,18 @@ def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, 
         instead: what to do where the Hub cannot be reached, for the error.
 
     Raises:
-        RecipeError, BackendError, BackendMissing: see `fetch`; or the artifact has no such variant.
+        RecipeError, BackendError, BackendMissing: see `fetch_snapshot`; or the artifact has no such variant.
         IntegrityError: the manifest was changed.
     """
-    folder, commit = fetch(repo_id, revision, [MANIFEST], instead=instead)
-    wanted = needed(read_manifest(folder), variant)
-    folder, _ = fetch(repo_id, commit, [glob.escape(path) for path in (*wanted, PLANS)], instead=instead)
+    folder, commit = fetch_snapshot(repo_id, revision, [MANIFEST], instead=instead)
+    wanted = [glob.escape(path) for path in (*needed(read_manifest(folder), variant), PLANS)]
+    folder, _ = fetch_snapshot(repo_id, commit, wanted, instead=instead)
     return folder
 
 
 @contextmanager
 def hub_errors(place: Place) -> Iterator[None]:
-    """Errors of huggingface_hub become ours, one line each; their own texts stay out, they may quote what was sent."""
+    """Raise huggingface_hub's errors as ours, one line each; the library's texts may quote what was sent."""
     try:
         from huggingface_hub.errors import (
             EntryNotFoundError,
@@ -115,7 +115,9 @@ def hub_errors(place: Place) -> Iterator[None]:
             XetError,
         )
     except ImportError:
-        raise BackendMissing(f"{place.text} needs huggingface_hub: pip install 'exporter[hub]'") from None
+        raise BackendMissing(
+            f"{place.text} needs huggingface_hub: pip install '.[hub]' in exporter's clone"
+        ) from None
     try:
         from httpx import HTTPError  # what huggingface_hub 1 speaks with
     except ImportError:
@@ -131,7 +133,8 @@ def hub_errors(place: Place) -> Iterator[None]:
         ) from None
     except RepositoryNotFoundError:
         raise RecipeError(
-            f"the Hub has no {repo}, or not for you; `hf auth login`, or set HF_TOKEN, or make it: `hf repo create {repo}`"
+            f"the Hub has no {repo}, or not for you; `hf auth login`, or set HF_TOKEN, "
+            f"or make it: `hf repo create {repo}`"
         ) from None
     except EntryNotFoundError as error:
         raise BackendError(
@@ -139,13 +142,8 @@ def hub_errors(place: Place) -> Iterator[None]:
         ) from error
     except HfHubHTTPError as error:
         raise _http_error(place, getattr(error.response, "status_code", 0), error) from error
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        HTTPError,
-        XetError,
-    ) as error:  # RuntimeError: an upload, ValueError: a bad answer
+    # RuntimeError: an upload failed. ValueError: the answer could not be read.
+    except (OSError, RuntimeError, ValueError, HTTPError, XetError) as error:
         if isinstance(cause := error.__cause__, HfHubHTTPError):
             raise _http_error(place, getattr(cause.response, "status_code", 0), cause) from cause
         reason = type(error).__name__
@@ -157,7 +155,8 @@ def hub_errors(place: Place) -> Iterator[None]:
 def _http_error(place: Place, status: int, error: Exception) -> BackendError | RecipeError:
     if status in (401, 403):
         return RecipeError(
-            f"{place.text}: the Hub refuses ({status}); log in with `hf auth login`, or set HF_TOKEN to a token that may do this"
+            f"{place.text}: the Hub refuses ({status}); "
+            "log in with `hf auth login`, or set HF_TOKEN to a token that may do this"
         )
     if status in (409, 412):
         return BackendError(f"{place.text}: somebody else committed meanwhile; run the same again")
@@ -165,8 +164,10 @@ def _http_error(place: Place, status: int, error: Exception) -> BackendError | R
     return BackendError(f"{place.text}: the Hub answered {what}; run the same again, what was sent is kept")
 
 
-def fetch(repo_id: str, revision: str | None, files: Sequence[str], *, instead: str) -> tuple[Path, str]:
-    """Give the folder that holds the wanted files of a repository, and their commit.
+def fetch_snapshot(
+    repo_id: str, revision: str | None, files: Sequence[str], *, instead: str
+) -> tuple[Path, str]:
+    """Fetch files of a repository at one commit, and return the folder that holds them, and the commit.
 
     Args:
         repo_id: `org/name`.
@@ -175,8 +176,9 @@ def fetch(repo_id: str, revision: str | None, files: Sequence[str], *, instead: 
         instead: what to use where the Hub cannot be reached, for the error.
 
     Raises:
-        RecipeError: this is no Hub id, or the Hub has no such repository or revision.
-        BackendError: the Hub cannot be reached and the files are not in its cache, or it wants a licence accepted.
+        RecipeError: `repo_id` is no Hub id, or the Hub has no such repository or revision.
+        BackendError: the Hub cannot be reached and its cache lacks the files, or the Hub wants a licence
+            accepted.
         BackendMissing: huggingface_hub is not installed.
     """
     try:
@@ -189,6 +191,7 @@ def fetch(repo_id: str, revision: str | None, files: Sequence[str], *, instead: 
         )
     except ImportError:
         raise BackendMissing(f"{repo_id} is on the Hub: pip install huggingface_hub, or {instead}") from None
+
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
     except HFValidationError:
@@ -201,12 +204,12 @@ def fetch(repo_id: str, revision: str | None, files: Sequence[str], *, instead: 
         raise RecipeError(f"{repo_id} has no revision {revision!r}") from None
     except RepositoryNotFoundError:
         raise RecipeError(f"the Hub has no {repo_id}, or not for you; check the name, or log in") from None
-    except (
-        OSError
-    ) as error:  # requests' and huggingface_hub's errors are OSErrors: no route, time-out, nothing cached
+    # requests' and huggingface_hub's errors are OSErrors: no route, time-out, nothing cached.
+    except OSError as error:
         reason = type(error).__name__
         raise BackendError(
             f"{repo_id} is not in the local cache and the Hub cannot be reached ({reason}); {instead}"
         ) from error
+
     # huggingface_hub lays snapshots out as snapshots/COMMIT.
     return folder, folder.name

@@ -1,7 +1,8 @@
-"""Artifacts in an OCI registry, laid out as ModelPack has it: one raw layer per file, its path in an annotation.
+"""Artifacts in an OCI registry, laid out as in ModelPack: one raw layer per file, its path in an annotation.
 
-Addresses, logins (what `docker login` keeps, credential helpers too, or ORAS_USER and ORAS_PASS) and tokens are oras's. Requests
-are sent here: oras's own have no time-out, are repeated for two minutes when a password is wrong, and read files into memory.
+Addresses, logins (what `docker login` keeps, credential helpers too, or ORAS_USER and ORAS_PASS) and tokens
+are oras's. Requests are sent here: oras's own have no time-out, are repeated for two minutes when a password
+is wrong, and read files into memory.
 Source: https://github.com/modelpack/model-spec/blob/main/docs/spec.md
 Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
@@ -9,11 +10,9 @@ Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +44,10 @@ TITLE = "org.opencontainers.image.title"
 # Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests
 _MAX_MANIFEST_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
-_ATTEMPTS = 3
 _TIMEOUT_S = (10, 300)  # to connect, and between bytes: a registry hashes a large layer before it answers
+_N_RETRIES = 2
+_BACKOFF_S = 2  # before the second retry twice that; urllib3 does not wait before the first
+_MAX_RETRY_AFTER_S = 60  # a registry that asks for a longer pause is reported as failed after this one
 _OVERLOADED = (429, 500, 502, 503, 504)
 _CLOSED = (401, 403)
 # Without TLS only on this machine, which is docker's rule too.
@@ -57,33 +58,36 @@ Json = JsonValue
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What stands for a blob or manifest in another one."""
+    """The reference by which a manifest names a blob or another manifest."""
 
     media_type: str
     digest: str
     size_bytes: int
 
     def json(self, **more: Json) -> dict[str, Json]:
-        """Give it as it stands in a manifest."""
+        """Return the descriptor as JSON, with further properties."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes, **more}
 
 
-@dataclass(slots=True)
 class Repository:
-    """One repository of a registry, and what was learnt about how to be let in."""
+    """One repository of a registry, with the session that asks it and the login that it wanted.
 
-    place: Place
-    _registry: Registry = field(repr=False)
-    _container: Container
-    _authorization: str = field(default="", repr=False)  # who prints this object prints no password
+    No dataclass: a generated repr would print the login.
+    """
+
+    def __init__(self, place: Place, registry: Registry, container: Container) -> None:
+        self.place = place
+        self._registry = registry
+        self._container = container
+        self._authorization = ""
 
     def manifest(self, reference: str, media_type: str = MANIFEST_TYPE) -> bytes | None:
-        """Give a manifest by tag or digest as the registry has it; None if there is none.
+        """Return a manifest's bytes by tag or digest; None if the registry has no such manifest.
 
         Raises:
-            IntegrityError: it is too large, or not the one of this digest.
+            IntegrityError: the manifest is too large, or does not have this digest.
             RecipeError: the registry wants another login.
-            BackendError: it cannot be reached or failed.
+            BackendError: the registry cannot be reached or failed.
         """
         response = self._ask(
             "GET", self._container.manifest_url(reference), {"Accept": media_type}, stream=True
@@ -92,6 +96,7 @@ class Repository:
             response.close()
             return None
         self._expect(response, 200)
+
         body = b""
         for chunk in self._chunks(response):
             body += chunk
@@ -106,7 +111,7 @@ class Repository:
         return body
 
     def blob(self, digest: str) -> Iterator[bytes]:
-        """Give the bytes of a blob as they come.
+        """Yield the bytes of a blob as they come.
 
         Raises:
             RecipeError, BackendError: see `manifest`.
@@ -118,13 +123,14 @@ class Repository:
         yield from self._chunks(response)
 
     def upload(self, content: bytes | Path, digest: str) -> bool:
-        """Upload a blob unless it is there already, and tell whether it had to be.
+        """Upload a blob unless the registry has it, and return whether it was uploaded.
 
         Raises:
             RecipeError, BackendError: see `manifest`.
         """
         if self._ask("HEAD", self._container.get_blob_url(digest)).status_code == 200:
             return False
+
         begun = self._ask("POST", self._container.upload_blob_url())
         self._expect(begun, 202)
         where = urljoin(begun.url, begun.headers.get("Location", ""))
@@ -133,7 +139,7 @@ class Repository:
         return True
 
     def put_manifest(self, reference: str, body: bytes, media_type: str = MANIFEST_TYPE) -> bool:
-        """Upload a manifest under a tag or its digest; tell whether the registry noted of itself which other one it refers to.
+        """Upload a manifest under a tag or its digest; return whether the registry keeps lists of referrers.
 
         Raises:
             RecipeError, BackendError: see `manifest`.
@@ -153,36 +159,24 @@ class Repository:
         *,
         stream: bool = False,
     ) -> Response:
-        """Send a request, again if the registry was overloaded or the connection broke."""
+        """Send a request, with the login that the registry wants; the session repeats it on overload."""
         from requests import RequestException
 
         url = url if "://" in url else f"{self._registry.prefix}://{url}"
-        what = ""
-        for attempt in range(_ATTEMPTS):
-            time.sleep(2**attempt if attempt else 0)
-            try:
-                response = self._authenticated_request(method, url, headers or {}, body, stream=stream)
-            except RequestException as error:
-                what = type(error).__name__
-                continue
-            if response.status_code not in _OVERLOADED:
-                return response
-            what = str(response.status_code)
-        raise BackendError(
-            f"{self.place.text}: the registry is out of reach or failed ({what}); run the same again"
-        )
-
-    def _authenticated_request(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | Path | None, *, stream: bool
-    ) -> Response:
-        """Send a request with what lets us in, which goes to this registry only; get that if it is asked for."""
+        # The login goes to this registry only, and not to the store that an upload or a blob may be at.
         ours = urlsplit(url).netloc == self._container.registry
-        response = self._send(method, url, headers, body, stream=stream, ours=ours)
+        try:
+            response = self._send(method, url, headers or {}, body, stream=stream, ours=ours)
+            if response.status_code in _CLOSED and ours:
+                self._log_in(response)
+                response = self._send(method, url, headers or {}, body, stream=stream, ours=ours)
+        except RequestException as error:
+            raise self._failed(type(error).__name__) from error
+
+        if response.status_code in _OVERLOADED:
+            raise self._failed(str(response.status_code))
         if response.status_code in _CLOSED and ours:
-            self._log_in(response)
-            response = self._send(method, url, headers, body, stream=stream, ours=ours)
-            if response.status_code in _CLOSED:
-                raise self._refused(response)
+            raise self._refused(response)
         return response
 
     def _send(
@@ -204,13 +198,12 @@ class Repository:
         return response
 
     def _log_in(self, response: Response) -> None:
-        """Find out what the registry wants: the password itself, or a token that is to be had for it, or for nothing."""
-        from oras.provider import Registry
+        """Get the login that a refusal asks for: the password, or a token, which may need no password."""
+        from oras.auth import get_auth_backend
 
         way = "basic" if response.headers.get("Www-Authenticate", "").lower().startswith("basic") else "token"
-        backend = Registry(
-            self._container.registry, insecure=self._registry.prefix == "http", auth_backend=way
-        ).auth
+        insecure = self._registry.prefix == "http"
+        backend = get_auth_backend(way, self._registry.session, insecure=insecure)
         backend.load_configs(self._container)
         if (user := os.environ.get("ORAS_USER")) and (password := os.environ.get("ORAS_PASS")):
             backend.set_basic_auth(user, password)
@@ -221,6 +214,11 @@ class Repository:
         if not found.get("Authorization"):
             raise self._refused(response)
         self._authorization = str(found["Authorization"])
+
+    def _failed(self, what: str) -> BackendError:
+        return BackendError(
+            f"{self.place.text}: the registry is out of reach or failed ({what}); run the same again"
+        )
 
     def _refused(self, response: Response) -> RecipeError:
         registry = self._container.registry
@@ -249,7 +247,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class OciSource:
-    """What a tag stood for at one moment."""
+    """The manifest that a tag stood for at one moment."""
 
     repository: Repository
     digest: str
@@ -257,22 +255,22 @@ class OciSource:
 
     @property
     def version(self) -> str:
-        """The manifest's digest."""
+        """Return the manifest's digest."""
         return self.digest
 
     def same(self, entry: FileEntry, file: Path) -> bool:
-        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        """Return whether the place holds the content of a local file at the path of its `entry`."""
         del file
         return self.files.get(entry.path) == RemoteFile(entry.size_bytes, entry.sha256)
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
-        """Write the file there to a new file here."""
+        """Write a file of the place to the new local file `to`."""
         write_chunks(self.repository.blob(f"sha256:{self.files[path].sha256}"), to, limit_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """What is read of a layer; the rest is other tools' business."""
+    """The properties that are read of a layer."""
 
     digest: str
     size: int
@@ -281,18 +279,18 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class _Manifest:
-    """What is read of a manifest."""
+    """The properties that are read of a manifest."""
 
     layers: tuple[_Layer, ...] = ()
 
 
 def digest_of(body: bytes) -> str:
-    """Hash a blob as registries name it."""
+    """Return the digest by which registries name a blob: `sha256:` and 64 hex digits."""
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 def open_repository(place: Place) -> Repository:
-    """Give a registry's repository; nothing is asked yet.
+    """Return a registry's repository; no request is sent yet.
 
     Raises:
         BackendMissing: oras is not installed.
@@ -300,13 +298,26 @@ def open_repository(place: Place) -> Repository:
     try:
         from oras.container import Container
         from oras.provider import Registry
+        from requests.adapters import HTTPAdapter
+        from urllib3.util import Retry
     except ImportError:
-        raise BackendMissing(f"{place.text} needs oras: pip install 'exporter[oci]'") from None
+        raise BackendMissing(f"{place.text} needs oras: pip install '.[oci]' in exporter's clone") from None
+    # oras prints to stderr; what it would say, our errors say.
+    logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
     host = place.where.split("/")[0]
-    logging.getLogger("oras.logger").setLevel(
-        logging.CRITICAL
-    )  # it prints to stderr; what it would say, our errors say
     registry = Registry(host, insecure=bool(_LOOPBACK.fullmatch(host)))
+    # Every request may be repeated, whatever its method: POST opens an upload that nobody sees before its
+    # PUT, and PUT names its content by digest, or sets one tag to one manifest.
+    # Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs
+    retries = Retry(
+        _N_RETRIES,
+        status_forcelist=_OVERLOADED,
+        allowed_methods=None,
+        backoff_factor=_BACKOFF_S,
+        retry_after_max=_MAX_RETRY_AFTER_S,
+        raise_on_status=False,
+    )
+    registry.session.mount(f"{registry.prefix}://", HTTPAdapter(max_retries=retries))
     # oras takes a host without a dot or port for a part of the name.
     container = (
         Container(place.where, host)
@@ -317,13 +328,13 @@ def open_repository(place: Place) -> Repository:
 
 
 def oci_source(place: Place) -> OciSource | None:
-    """Open what a tag or digest stands for; None if it stands for nothing.
+    """Return what a tag or digest stands for as a source; None if the registry does not have it.
 
     Raises:
         RecipeError: the registry wants another login.
-        BackendError: it cannot be reached or failed.
+        BackendError: the registry cannot be reached or failed.
         BackendMissing: oras is not installed.
-        IntegrityError: what is there is no manifest.
+        IntegrityError: the tag or digest stands for something that is no manifest.
     """
     repository = open_repository(place)
     body = repository.manifest(place.version or "")
@@ -333,6 +344,7 @@ def oci_source(place: Place) -> OciSource | None:
         layers = TypeAdapter(_Manifest).validate_json(body).layers
     except ValidationError:
         raise IntegrityError(f"{place.text}: not a manifest as OCI has it") from None
+
     named = (
         (layer.annotations.get(FILEPATH), layer) for layer in layers if layer.digest.startswith("sha256:")
     )
@@ -340,8 +352,3 @@ def oci_source(place: Place) -> OciSource | None:
         path: RemoteFile(layer.size, layer.digest.removeprefix("sha256:")) for path, layer in named if path
     }
     return OciSource(repository, digest_of(body), files)
-
-
-def manifest_bytes(content: dict[str, Json]) -> bytes:
-    """Write a manifest so that the same content has the same digest."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

@@ -1,7 +1,8 @@
-"""Send to an OCI registry: the files as layers of a ModelPack manifest, what vouches for it as its referrers, and the tag last.
+"""Send to an OCI registry: files as layers of a ModelPack manifest, attestations as referrers, the tag last.
 
-Until the tag is set the registry answers with the artifact before. Layers are named by their hash, so a push that was killed
-sends only what is missing when it is repeated. Nothing in the manifest depends on when it was made: one folder, one digest.
+Until the tag is set the registry answers with the artifact before. Layers are named by their hash, so the
+repetition of a push that was killed sends only what is missing. Nothing in the manifest depends on the time
+of the push: equal folders have equal digests.
 Source: https://github.com/modelpack/model-spec/blob/main/docs/spec.md
 Source: https://github.com/modelpack/model-spec/blob/main/docs/config.md
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
+from exporter.artifact.canonical import canonical_json
 from exporter.artifact.files import ATTESTATION, SIGNATURE
 from exporter.remote.difference import Sent
 from exporter.remote.oci import (
@@ -25,7 +27,6 @@ from exporter.remote.oci import (
     Json,
     Repository,
     digest_of,
-    manifest_bytes,
     open_repository,
 )
 
@@ -45,7 +46,8 @@ _WEIGHTS = (".onnx", ".onnx_data", ".xml", ".bin", ".safetensors")
 _DOCS = (".md", ".html", ".svg", ".png", ".sig", ".jsonl")
 _EMPTY = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-# What vouches for an artifact, and what each is called among referrers: in-toto statements, and a Sigstore bundle.
+# The files that vouch for an artifact, and their types as referrers: in-toto statements, and a Sigstore
+# bundle.
 # Source: https://github.com/in-toto/attestation/blob/main/spec/v1/envelope.md
 # Source: https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_bundle.proto
 _REFERRERS = {
@@ -55,20 +57,23 @@ _REFERRERS = {
 
 
 def push(wanted: Delivery, place: Place, progress: Progress) -> Sent:
-    """Push a delivery and set the tag to it.
+    """Push a delivery, set the tag to it, and return what was sent.
 
     Raises:
         RecipeError: the registry wants another login.
-        BackendError: it cannot be reached or failed.
+        BackendError: the registry cannot be reached or failed.
+        BackendMissing: oras or rfc8785 is not installed.
     """
     repository = open_repository(place)
     n_sent = 0
     with progress.stage(place.text, len(wanted.files)) as step:
         for done, file in enumerate(wanted.files, 1):
-            # An empty file as a stream would have no length, and be sent in chunks, which not every registry takes.
+            # An empty file as a stream would have no length, and be sent in chunks, which not every registry
+            # takes.
             content = wanted.folder / file.path if file.size_bytes else b""
             n_sent += repository.upload(content, f"sha256:{file.sha256}")
             step(done)
+
         body = _manifest(repository, wanted)
         digest = digest_of(body)
         repository.put_manifest(digest, body)
@@ -80,8 +85,8 @@ def push(wanted: Delivery, place: Place, progress: Progress) -> Sent:
 
 
 def _manifest(repository: Repository, wanted: Delivery) -> bytes:
-    """Upload the configuration, and give the manifest with it."""
-    config = manifest_bytes(_config(wanted.manifest, wanted.files))
+    """Upload the configuration, and return the manifest that names it and the files."""
+    config = canonical_json(_config(wanted.manifest, wanted.files))
     repository.upload(config, digest_of(config))
     layers: list[Json] = [
         Descriptor(_media_type(file.path), f"sha256:{file.sha256}", file.size_bytes).json(
@@ -89,7 +94,7 @@ def _manifest(repository: Repository, wanted: Delivery) -> bytes:
         )
         for file in wanted.files
     ]
-    return manifest_bytes(
+    return canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
@@ -130,15 +135,16 @@ def _media_type(path: str) -> str:
 
 
 def _refer(repository: Repository, file: FileEntry, subject: Descriptor) -> None:
-    """Push a manifest that refers to another one, so that `oras discover` and others find what vouches for it.
+    """Push a file as a referrer of the manifest `subject`, so that `oras discover` and others find the file.
 
-    A registry without the referrers interface (docker-registry before 3) leaves it to its clients to keep a list under a tag.
+    A registry without the referrers interface (docker-registry before 3) has its clients keep a list under a
+    tag.
     Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject
     """
     repository.upload(_EMPTY, digest_of(_EMPTY))
     kind = _REFERRERS[file.path]
     layer = Descriptor(kind, f"sha256:{file.sha256}", file.size_bytes).json(annotations={TITLE: file.path})
-    body = manifest_bytes(
+    body = canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
@@ -150,16 +156,17 @@ def _refer(repository: Repository, file: FileEntry, subject: Descriptor) -> None
     )
     if repository.put_manifest(digest_of(body), body):
         return
+
     tag = subject.digest.replace(":", "-")
     listed = _listed(repository.manifest(tag, INDEX_TYPE))
     if not any(isinstance(one, dict) and one.get("digest") == digest_of(body) for one in listed):
         listed.append(Descriptor(MANIFEST_TYPE, digest_of(body), len(body)).json(artifactType=kind))
         index: dict[str, Json] = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": listed}
-        repository.put_manifest(tag, manifest_bytes(index), INDEX_TYPE)
+        repository.put_manifest(tag, canonical_json(index), INDEX_TYPE)
 
 
 def _listed(index: bytes | None) -> list[Json]:
-    """Read the list under a tag; one that is none is written anew."""
+    """Return the manifests that an index lists; empty where the index is missing or cannot be read."""
     try:
         content = TypeAdapter(dict[str, Json]).validate_json(index or b"{}")
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Open whatever lies at an address."""
+"""Open what lies at a place, whatever kind of place it is."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ class FolderSource:
 
     @property
     def version(self) -> str:
-        """The hash over all files."""
+        """Return the hash over all files."""
         return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
 
     def same(self, entry: FileEntry, file: Path) -> bool:
-        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        """Return whether the place holds the content of a local file at the path of its `entry`."""
         del file
         return self.files.get(entry.path) == RemoteFile(entry.size_bytes, entry.sha256)
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
-        """Write the file there to a new file here."""
-        del limit_bytes  # its size was read from the disk
+        """Write a file of the place to the new local file `to`."""
+        del limit_bytes  # the size was read from the disk
         with (self.folder / path).open("rb") as there, to.open("xb") as here:
             shutil.copyfileobj(there, here)
 
 
 def folder_source(folder: Path) -> FolderSource | None:
-    """Open a folder; None if there is none.
+    """Return a folder of this machine as a source; None if the folder does not exist.
 
     Raises:
-        IntegrityError: it holds a link or special file.
+        IntegrityError: the folder holds a link or special file.
     """
     if not folder.is_dir():
         return None
@@ -56,13 +56,13 @@ def folder_source(folder: Path) -> FolderSource | None:
 
 
 def open_source(place: Place) -> ArtifactSource | None:
-    """Open what lies at a place; None if nothing does.
+    """Return what lies at a place as a source; None if the place is empty.
 
     Raises:
-        RecipeError: there is no such repository, or no such bucket.
+        RecipeError: the repository or bucket does not exist.
         BackendError: the place cannot be reached, or refuses.
-        BackendMissing: the library that knows the way is not installed.
-        IntegrityError: what lies there is damaged.
+        BackendMissing: the place's client library is not installed.
+        IntegrityError: what lies at the place is damaged.
     """
     match place.kind:
         case "dir":

@@ -1,7 +1,7 @@
-"""Deliver a whole published folder to a place, so that whoever looks there sees the old artifact or the new one, never a mixture.
+"""Deliver a published folder to a place: readers see the old artifact or the new one, never a mixture.
 
-What makes it visible is always the last step, and one step: a rename, a commit, a tag, a pointer. Everything before it is found
-again by its hash when a send that was killed is repeated.
+What makes a delivery visible is always the last step, and one step: a rename, a commit, a tag, a pointer.
+When a send that was killed is repeated, everything before that step is found again by its hash.
 """
 
 from __future__ import annotations
@@ -31,29 +31,30 @@ def send(
     replace: bool = False,
     pull_request: bool = False,
 ) -> Sent:
-    """Deliver a published folder; sent again, it is a no-op that says so.
+    """Deliver a published folder, and return what was sent; sending the same folder again sends nothing.
 
     Args:
         folder: whole and final, with its manifest, report and whatever proof it has.
         address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
-        progress: told what is going on.
-        replace: deliver over another artifact, which is one with other files in its manifest. The same files with another report,
-            card or signature need no permission.
+        progress: told of each stage.
+        replace: deliver over another artifact, which is one with other files in its manifest. The same files
+            with another report, card or signature need no permission.
         pull_request: open a pull request on the Hub instead of committing to the branch.
 
     Raises:
-        RecipeError: the address is none, or another artifact is there, or there is no such repository or bucket, or the
-            credentials found may not write to it.
+        RecipeError: the address cannot be parsed, the place holds another artifact, its repository or bucket
+            does not exist, or the credentials found may not write to it.
         IntegrityError: the folder is not what its manifest says.
-        BackendError: the place cannot be reached or failed. What was sent is kept there, unseen; send again.
-        BackendMissing: the library that knows the way is not installed.
+        BackendError: the place cannot be reached or failed. It keeps, unseen, what was sent; send again.
+        BackendMissing: the place's client library is not installed.
     """
     place = destination(address, pull_request=pull_request)
     wanted = delivery(folder)
     found = difference(wanted, place, replace=replace)
-    if found.is_empty and found.there:
-        reference = place.text if place.kind == "dir" else found.there.version
+    if found.is_empty:
+        reference = place.text if place.kind == "dir" else found.version
         return Sent(place.text, reference, None, len(wanted.files))
+
     progress = progress or Silent()
     if place.kind == "hf":
         from exporter.remote.hub_push import commit
@@ -61,6 +62,7 @@ def send(
         return commit(wanted, place, found, progress, replace=replace, pull_request=pull_request)
     if not replace:
         check_overwrite(wanted, found, place)
+
     match place.kind:
         case "dir":
             return _to_folder(wanted, Path(place.where), found)
@@ -75,10 +77,10 @@ def send(
 
 
 def destination(address: str, *, pull_request: bool = False) -> Place:
-    """Find out where to send to; no network is asked, so that a misspelt address is said before anything is built.
+    """Return the place to send to; no network is asked, so a misspelt address is found before any work.
 
     Raises:
-        RecipeError: the address is none, or nothing can be sent there.
+        RecipeError: the address cannot be parsed, or nothing can be sent to it.
     """
     place = parse_place(address)
     if pull_request and (place.kind != "hf" or place.version not in (None, "main")):

@@ -1,7 +1,7 @@
 """What lies at a place: which files, how large, and their bytes. One class per kind of place.
 
-A source is pinned when it is opened: to a commit, a digest, a version. Whatever is published there meanwhile, its reader gets one
-artifact, whole.
+A source is pinned when it is opened: to a commit, a digest, a version. Whatever is published at the place
+meanwhile, a reader of the source gets one artifact, whole.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ SIDECARS = (PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGN
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file that a source says it has; `sha256` None where the place does not know it."""
+    """A file as its place lists it; `sha256` is None where the place does not know the hash."""
 
     size_bytes: int
     sha256: str | None
 
 
 class ArtifactSource(Protocol):
-    """Something published, as it was at one moment."""
+    """What was published at a place, as it was at one moment."""
 
     @property
     def version(self) -> str:
-        """Name the content for good: another version is another text."""
+        """Return what names this content for good: other content has another version."""
         ...
 
     @property
     def files(self) -> Mapping[str, RemoteFile]:
-        """Name all files there, by path."""
+        """Return the files at the place by path, relative with forward slashes."""
         ...
 
     def same(self, entry: FileEntry, file: Path) -> bool:
-        """Tell whether the file there has the content of this one here, which `entry` describes."""
+        """Return whether the place holds the content of a local file at the path of its `entry`."""
         ...
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
-        """Write the file there to a new file here; stop after `limit_bytes`.
+        """Write a file of the place to the new local file `to`; stop after `limit_bytes`.
 
         Raises:
-            IntegrityError: it is longer than that.
-            BackendError: it cannot be fetched, or not be written.
+            IntegrityError: the file is longer than `limit_bytes`.
+            BackendError: the file cannot be fetched or written.
         """
         ...
 
 
 def write_chunks(chunks: Iterable[bytes], to: Path, limit_bytes: int) -> None:
-    """Write a stream to a new file, and stop when it is longer than it was said to be.
+    """Write a stream to a new file, and stop when the stream is longer than its place listed.
 
     Raises:
-        IntegrityError: it is longer.
+        IntegrityError: the stream has more than `limit_bytes`.
     """
     n_bytes = 0
     with to.open("xb") as file:
@@ -78,10 +78,10 @@ def write_chunks(chunks: Iterable[bytes], to: Path, limit_bytes: int) -> None:
 
 
 def needed(manifest: Manifest, variant: str | None) -> tuple[str, ...]:
-    """Name the files that running one variant, by default the first, needs beside the manifest.
+    """Return the files that running one variant, by default the first, needs beside the manifest.
 
     Raises:
-        RecipeError: the artifact has none of that kind.
+        RecipeError: the artifact has no variant of that kind.
     """
     entry = manifest.variant(variant) if variant else manifest.variants[0]
     return (TOKENIZER, *entry.files)

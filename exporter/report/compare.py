@@ -1,7 +1,7 @@
 """What got better or worse between two reports, beyond noise. Pure: two reports in, findings out.
 
-Scores are compared query by query where both reports are of the same pairs, speed where both were measured on one machine; what
-cannot be compared says why.
+Scores are compared query by query where both reports are of the same pairs, speed where both were measured
+on one machine; a finding on what cannot be compared has the reason in its `detail`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SIZE_CHANGE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing of one kind in both reports; `detail` gives the interval, or why there is none."""
+    """One metric of one variant in both reports; `detail` holds the interval, or why it is missing."""
 
     kind: str
     what: str
@@ -44,17 +44,32 @@ class Finding:
 
 
 def compare_reports(old: Report, new: Report) -> tuple[Finding, ...]:
-    """Compare every kind of two reports; one that is gone is worse, one that is new is not compared."""
-    found: list[Finding] = []
+    """Return what changed in every kind of two reports.
+
+    A kind that is gone is worse; one that is new, or not judged in one of the reports, is not compared.
+    """
     before = {row.kind: row for row in old.variants}
-    for row in new.variants:
-        if row.kind not in before:
-            found.append(Finding(row.kind, "variant", None, None, "same", "new"))
-            continue
-        found += _compare_variants(old, before[row.kind], new, row)
-    kinds = {row.kind for row in new.variants}
-    found += [Finding(kind, "variant", None, None, "worse", "gone") for kind in before if kind not in kinds]
-    return tuple(found)
+    after = {row.kind: row for row in new.variants}
+    skipped_before = {row.kind: row.why for row in old.not_judged}
+    skipped_after = {row.kind: row.why for row in new.not_judged}
+
+    found: list[Finding] = []
+    for kind in (*after, *skipped_after):
+        if kind in before and kind in after:
+            found += _compare_variants(old, before[kind], new, after[kind])
+        elif kind in before:
+            detail = f"{before[kind].verdict} → not judged here: {skipped_after[kind]}"
+            found.append(Finding(kind, "verdict", None, None, "unknown", detail))
+        elif kind in skipped_before and kind in after:
+            detail = f"not judged before: {skipped_before[kind]} → {after[kind].verdict}"
+            found.append(Finding(kind, "verdict", None, None, "unknown", detail))
+        elif kind in skipped_before:
+            found.append(Finding(kind, "verdict", None, None, "same", "judged in neither"))
+        else:
+            found.append(Finding(kind, "variant", None, None, "same", "new"))
+
+    gone = [kind for kind in (*before, *skipped_before) if kind not in after and kind not in skipped_after]
+    return (*found, *(Finding(kind, "variant", None, None, "worse", "gone") for kind in gone))
 
 
 def _compare_variants(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
@@ -71,7 +86,7 @@ def _compare_variants(old: Report, before: VariantReport, new: Report, after: Va
 
 
 def _scores(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
-    """Compare the rankings query by query."""
+    """Return how the rankings changed, compared query by query."""
     kind = after.kind
     if old.pairs.digest != new.pairs.digest:
         return [
@@ -85,7 +100,8 @@ def _scores(old: Report, before: VariantReport, new: Report, after: VariantRepor
         )
         assert kept is not None
         change = _beyond(kept.ndcg_retained_low - 1, kept.ndcg_retained_high - 1)
-        detail = f"{kept.ndcg_retained:.4f} of the old one's, {kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
+        interval = f"{kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
+        detail = f"{kept.ndcg_retained:.4f} of the old one's, {interval}"
         found.append(Finding(kind, "nDCG@10", kept.reference_ndcg, kept.candidate_ndcg, change, detail))
     taus = [np.array(row.fidelity.parity.query_taus) for row in (before, after)]
     if len(taus[0]) == len(taus[1]):
@@ -105,7 +121,7 @@ def _scores(old: Report, before: VariantReport, new: Report, after: VariantRepor
 
 
 def _speeds(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
-    """Compare speed-ups by whether their intervals meet, memory by whether the runs' ranges do."""
+    """Return how speed-up and memory changed; intervals, or ranges of runs, that meet are no change."""
     kind, a, b = after.kind, before.speedup_tuned, after.speedup_tuned
     fields = set(old.machine.differences(new.machine)) - {"packages", "python"}
     if fields:
@@ -148,7 +164,7 @@ def _rss(row: VariantReport) -> tuple[float, float]:
 
 
 def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Give the 95 % interval of a mean over queries: percentile bootstrap, seeded."""
+    """Return the 95 % interval of a mean over queries: percentile bootstrap, seeded."""
     from scipy.stats import bootstrap
 
     if not differences.any():
@@ -161,7 +177,7 @@ def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _beyond(low: float, high: float) -> Change:
-    """Say which way an interval of a gain lies; one that holds zero is noise."""
+    """Return which way an interval of a gain lies; one that holds zero is noise."""
     return "better" if low > 0 else "worse" if high < 0 else "same"
 
 
@@ -174,11 +190,11 @@ def _array(scores: tuple[float | None, ...]) -> NDArray[np.float32]:
 
 
 def compare_with(old: Path, new: Path) -> tuple[Finding, ...]:
-    """Say what got better or worse between two artifacts' reports, or two report files.
+    """Return what got better or worse between two artifacts' reports, or two report files.
 
     Raises:
-        RecipeError: one has no report.
-        IntegrityError: one was changed since it was written.
+        RecipeError: an artifact has no report, or a file is not there.
+        IntegrityError: a report was changed since it was written, or is about other files.
     """
     return compare_reports(_report_of(old), _report_of(new))
 

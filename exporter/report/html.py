@@ -1,7 +1,7 @@
-"""The report as one page that needs nothing else: verdict, checks, plots, tables, worst pairs, and how to do it again.
+"""The report as one page that needs nothing else: verdict, checks, plots, tables, worst pairs.
 
-What is said stands in `report.html.j2` and, as in Markdown, in `report_text.py`; here the plots are drawn. Everything from
-outside (names, texts) is escaped by the template.
+The words stand in `report.html.j2` and, as in Markdown, in `text.py`; the plots come from `plots.py`.
+Everything from outside (names, texts) is escaped by the template.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import BackendMissing
 from exporter.report.plots import draw_figures
 from exporter.report.table import Table
-from exporter.report.text import LEGEND, sections, table, tier
+from exporter.report.text import LEGEND, TERMS, not_judged, sections, table
 
 if TYPE_CHECKING:
     from exporter.report.report import Report
@@ -22,7 +22,7 @@ _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def html(report: Report) -> str:
-    """Give the page.
+    """Return the page.
 
     Raises:
         BackendMissing: matplotlib or jinja2 is not installed.
@@ -31,9 +31,12 @@ def html(report: Report) -> str:
         from jinja2 import Environment
         from markupsafe import Markup
 
-        figures = [(title, Markup(svg), said) for title, svg, said in draw_figures(report)]  # noqa: S704 - drawn here
+        # Markup: the SVG is drawn here, texts in it are escaped by matplotlib.
+        figures = [(title, Markup(svg), caption) for title, svg, caption in draw_figures(report)]  # noqa: S704
     except ImportError as error:
-        raise BackendMissing(f"report.html needs {error.name}; pip install 'exporter[verify]'") from error
+        raise BackendMissing(
+            f"report.html needs {error.name}; pip install '.[verify]' in exporter's clone"
+        ) from error
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,
@@ -46,5 +49,6 @@ def html(report: Report) -> str:
             if title not in ("Checks", "Worst query, worst pairs")
         ],
         is_table=lambda part: isinstance(part, Table),
-        tier=tier,
+        not_judged=not_judged(report),
+        terms=TERMS,
     )

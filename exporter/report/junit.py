@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 
 def junit(report: Report) -> str:
-    """Give the checks as JUnit XML: a suite per variant, a failure for each missed bar, an error for each without a verdict.
+    """Return the checks as JUnit XML, a suite per variant.
+
+    A missed bar is a failure, a check without a verdict an error, a variant that was not judged is skipped.
 
     Source: https://github.com/testmoapp/junitxml
     """
@@ -23,19 +25,38 @@ def junit(report: Report) -> str:
             case = ET.SubElement(
                 suite, "testcase", classname=f"{report.name}.{row.kind}", name=check.name, time="0"
             )
-            why = "".join(
-                c if c.isprintable() else "?" for c in check.why
-            )  # XML has no control characters, not even escaped
-            said = f"{check.observed:.6g}, bar {check.bar}{f': {why}' if why else ''}"
+            why = f": {_printable(check.why)}" if check.why else ""
+            text = f"{check.observed:.6g}, bar {check.bar}{why}"
             if check.outcome == "pass":
-                ET.SubElement(case, "system-out").text = said
+                ET.SubElement(case, "system-out").text = text
             else:
-                ET.SubElement(case, {"fail": "failure", "invalid": "error"}[check.outcome], message=said)
+                ET.SubElement(case, {"fail": "failure", "invalid": "error"}[check.outcome], message=text)
         found = [check.outcome for check in row.checks]
         suite.attrib |= {
             "tests": str(len(found)),
             "failures": str(found.count("fail")),
             "errors": str(found.count("invalid")),
         }
+
+    for skipped in report.not_judged:
+        suite = ET.SubElement(
+            suites,
+            "testsuite",
+            name=f"{report.name} {skipped.kind}",
+            timestamp=report.started_at,
+            tests="1",
+            failures="0",
+            errors="0",
+            skipped="1",
+        )
+        case = ET.SubElement(
+            suite, "testcase", classname=f"{report.name}.{skipped.kind}", name="verdict", time="0"
+        )
+        ET.SubElement(case, "skipped", message=_printable(skipped.why))
     ET.indent(suites)
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _printable(text: str) -> str:
+    # XML has no control characters, not even escaped.
+    return "".join(char if char.isprintable() else "?" for char in text)

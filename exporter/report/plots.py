@@ -17,24 +17,23 @@ if TYPE_CHECKING:
 
     from exporter.report.report import Report, VariantReport
 
-_COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#e69f00",
-)  # told apart by the colour-blind too
+# Told apart by the colour-blind too: Okabe and Ito's palette, orders changed.
+# Source: https://jfly.uni-koeln.de/color/
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _GREY = "#888888"
 
 
 def draw_figures(report: Report) -> list[tuple[str, str, str]]:
-    """Draw every plot: title, SVG, and what it shows."""
+    """Return every plot: title, SVG, and what it shows; none where no variant was judged."""
     n = len(report.variants)
+    if not n:
+        return []
+
     drawn: list[tuple[str, str, Callable[[Figure], None], tuple[float, float]]] = [
         (
             "Speed against quality",
-            "Each variant's speed over tuned PyTorch and the nDCG it keeps, with 95 % intervals. Up and to the right is better.",
+            "Each variant's speed over tuned PyTorch and the nDCG it keeps, with 95 % intervals. "
+            "Up and to the right is better.",
             lambda figure: _frontier(figure.subplots(), report),
             (6, 4),
         ),
@@ -70,16 +69,17 @@ def draw_figures(report: Report) -> list[tuple[str, str, str]]:
         ),
         (
             "Plans tried",
-            "Pairs per second of each plan in the sweep: workers x threads, and tokens a batch. The best is what ships.",
+            "Pairs per second of each plan in the sweep: workers x threads, and tokens a batch. "
+            "The best is what ships.",
             lambda figure: _each(figure, report, _sweep),
             (6, 2.2 * -(-n // 2)),
         ),
     ]
-    return [(title, _svg(draw, size), said) for title, said, draw, size in drawn]
+    return [(title, _svg(draw, size), caption) for title, caption, draw, size in drawn]
 
 
 def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
-    """Draw a figure as SVG for a page: as wide as its place, text as text, the same bytes for the same numbers."""
+    """Return a figure as SVG: as wide as its place, text as text, the same bytes for the same numbers."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -166,7 +166,7 @@ def _latency(axes: Axes, report: Report) -> None:
 
 
 def _plain_numbers(axis: Axis) -> None:
-    """Write 20, 50, 100 along a logarithmic axis, where powers of ten would be one or none."""
+    """Write 20, 50, 100 along a logarithmic axis, on which a power of ten may not lie."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -218,9 +218,8 @@ def _sweep(axes: Axes, _report: Report, row: VariantReport, _colour: str) -> Non
         rates[layouts.index((found.workers, found.threads)), budgets.index(found.token_budget)] = (
             found.pairs_per_s
         )
-    axes.imshow(
-        rates, aspect="auto", cmap="YlGn", vmin=0, vmax=1.8 * np.nanmax(rates)
-    )  # dark figures stay readable
+    # Twice the range and nearly the lighter half of it: figures stay readable.
+    axes.imshow(rates, aspect="auto", cmap="YlGn", vmin=0, vmax=1.8 * np.nanmax(rates))
     for (i, j), rate in np.ndenumerate(rates):
         if np.isfinite(rate):
             axes.text(j, i, f"{rate:.0f}", ha="center", va="center")

@@ -1,4 +1,4 @@
-"""The report: every measurement of an artifact with the checks it was held against, as data, JSON and Markdown."""
+"""The report as data, and report.json: every measurement of an artifact with the checks held against it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from exporter.artifact.files import PLANS, REPORT, read_sealed
+from exporter.artifact.files import PLANS, REPORT, from_python, read_sealed, sealed_schema
 from exporter.artifact.manifest import Manifest, Traits
 from exporter.artifact.plans import PlanEntry, plans_sha256
 from exporter.errors import IntegrityError, RecipeError
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Bars
 
 
-# 1: first version. 2: arithmetic against the machine's peak. 3: fidelity with raw scores, lengths, contents, saturation.
-# 4: the field's words, checks under their bars' keys, a kind's traits, the sha256 of plans.json.
+# 4: the field's words, checks under their bars' keys, a kind's traits, the sha256 of plans.json, variants
+# that this CPU cannot run. 3: fidelity with raw scores, lengths, contents, saturation. 2: arithmetic
+# against the machine's peak. 1: first version.
 REPORT_SCHEMA = 4
 
 
@@ -45,7 +46,7 @@ class PairSetInfo:
     labels: tuple[int, ...] | None
 
     def without_texts(self) -> PairSet:
-        """Give the set as far as rankings and labels go; the texts are empty."""
+        """Return the pair set as far as rankings and labels go, with empty texts."""
         labels = None if self.labels is None else np.array(self.labels, np.int64)
         return PairSet(
             self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids
@@ -54,7 +55,7 @@ class PairSetInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceReport:
-    """The PyTorch reference: its raw logits, how fast it is as it comes and at its own best plan, and its latency there."""
+    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there."""
 
     source: str
     revision: str | None
@@ -70,7 +71,8 @@ class ReferenceReport:
 class VariantReport:
     """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
 
-    `plan` is what it was run by; `engine_default` is the engine's, where that may differ from the stated one.
+    `plan` is what the variant was run by; `engine_default` is accuracy and speed at the engine's default
+    numerics, None where these are the pinned ones.
     """
 
     kind: str
@@ -104,7 +106,7 @@ class NotJudged:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All measurements of one artifact on one machine. A verdict holds for that machine's instruction set only."""
+    """All measurements of one artifact on one machine; a verdict holds for its instruction set only."""
 
     schema: int
     name: str
@@ -184,15 +186,16 @@ def assemble(
 def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     """Hold a report's measurements against bars again; a kind without bars of its own keeps its old checks.
 
-    The speed-up is taken from the recorded runs anew, so a report says the same as it did, or shows that the rule has changed.
+    The speed-up is computed from the recorded runs anew: a report judged again by the same rules is the
+    same report.
 
     Raises:
         RecipeError: none of the bars is for a variant of the report.
     """
-    if not set(bars) & {row.kind for row in report.variants}:
-        raise RecipeError(
-            f"bars for {', '.join(bars)}, but the report is of {', '.join(r.kind for r in report.variants)}"
-        )
+    kinds = [*(row.kind for row in report.variants), *(row.kind for row in report.not_judged)]
+    if not set(bars) & set(kinds):
+        raise RecipeError(f"bars for {', '.join(bars)}, but the report is of {', '.join(kinds)}")
+
     rows = []
     for row in report.variants:
         if row.kind in bars:
@@ -222,8 +225,8 @@ def read_report(folder: Path, manifest: Manifest) -> Report:
         )
     if report.plans_sha256 != plans_sha256(folder):
         raise IntegrityError(
-            f"{folder / REPORT} was measured with other plans than {folder / PLANS} has, and a plan moves the scores "
-            f"of dynamic int8; run `exporter verify {folder}`"
+            f"{folder / REPORT} was measured with other plans than {folder / PLANS} has, and a plan moves "
+            f"the scores of dynamic int8; run `exporter verify {folder}`"
         )
     return report
 
@@ -241,28 +244,18 @@ def read_report_file(path: Path) -> Report:
     if content.get("schema") != REPORT_SCHEMA:
         raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {REPORT_SCHEMA}")
     try:
-        return TypeAdapter(Report).validate_python(content)
+        return from_python(Report, content)
     except ValidationError as error:
         raise IntegrityError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
 
 
-def to_json(report: Report) -> bytes:
-    """Give the report as JSON, for machines."""
-    return TypeAdapter(Report).dump_json(report, indent=1)
-
-
 def json_schema() -> dict[str, object]:
-    """Give the JSON schema of report.json, its seal included."""
-    schema = TypeAdapter(Report).json_schema()
-    schema["properties"] = {
-        "sha256": {"type": "string", "title": "Sha256 of the canonical JSON of the rest"},
-        **schema["properties"],
-    }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    """Return the JSON schema of report.json, its seal included."""
+    return sealed_schema(Report)
 
 
 def pairs_info(pair_set: PairSet) -> PairSetInfo:
-    """Return what a report says of a pair set."""
+    """Return what a report holds of a pair set."""
     return PairSetInfo(
         name=pair_set.name,
         digest=pair_set.digest,

@@ -16,7 +16,7 @@ class Table(NamedTuple):
 
 
 def md_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give the lines of a Markdown table; bars and line breaks in cells are made harmless."""
+    """Return the lines of a Markdown table; bars and line breaks in cells are made harmless."""
 
     def plain(cell: str) -> str:
         return cell.replace("|", "\\|").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""The report as text: the table, Markdown for a pull request, and JUnit XML for CI systems. Words what `report.py` holds."""
+"""The report as text: the summary table, and Markdown for a pull request. Words what `report.py` holds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ if TYPE_CHECKING:
 
 
 Part: TypeAlias = Table | str
+TERMS = "Terms: docs/glossary.md"
 
 
 def table(report: Report) -> Table:
-    """Give the summary: both reference rows, then each variant."""
-    titles = ("variant", "MB", "nDCG kept", "tau-b", "max diff", "pairs/s", "x default", "x tuned", "verdict")
+    """Return the summary: both reference rows, each variant, then those that were not judged."""
+    titles = (
+        "variant",
+        "MB",
+        "nDCG kept",
+        "tau-b",
+        "max diff",
+        "pairs/s",
+        "vs default",
+        "vs tuned",
+        "verdict",
+    )
     reference = report.reference
     mb = f"{reference.weights_bytes / 1e6:.1f}"
     rows: list[tuple[str, ...]] = []
@@ -40,20 +51,23 @@ def table(report: Report) -> Table:
                 row.verdict.upper(),
             )
         )
+
+    blank = ("",) * (len(titles) - 2)
+    rows += [(row.kind, *blank, "NOT JUDGED HERE") for row in report.not_judged]
     return Table(titles, rows)
 
 
 def markdown(report: Report) -> str:
-    """Write the report for a pull request: verdict, table, checks, and every number behind them."""
+    """Return the report for a pull request: verdict, table, checks, and every number behind them."""
     machine, reference, pairs = report.machine, report.reference, report.pairs
+    revision = f" at {reference.revision}" if reference.revision else ""
     lines = [
         f"# {report.name}: {report.verdict}",
         "",
-        f"Measured {report.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores. The verdict holds for this "
-        "instruction set only.",
+        f"Measured {report.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores. The verdict "
+        "holds for this instruction set only.",
         f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
-        f"Reference: {reference.source}{f' at {reference.revision}' if reference.revision else ''}, PyTorch float32 on "
-        f"{reference.device}.",
+        f"Reference: {reference.source}{revision}, PyTorch float32 on {reference.device}.",
         "",
         *md_table(*table(report)),
         "",
@@ -63,23 +77,25 @@ def markdown(report: Report) -> str:
         lines += ["", f"## {title}"]
         for part in parts:
             lines += ["", *(md_table(*part) if isinstance(part, Table) else [part])]
+
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages)
-    return "\n".join([*lines, "", f"Manifest root {report.manifest_root}. Packages: {packages}.", ""])
+    lines += ["", f"Manifest root {report.manifest_root}. Packages: {packages}.", "", TERMS, ""]
+    return "\n".join(lines)
 
 
 LEGEND = (
-    "nDCG kept: nDCG@10 over the reference's. max diff: in logits. x default, x tuned: times the pairs per second of "
-    "CrossEncoder.predict as it comes, and at its own best plan."
+    "nDCG kept: nDCG@10 over the reference's. max diff: in logits. vs default, vs tuned: times the pairs per "
+    "second of CrossEncoder.predict with default arguments, and at its own best plan."
 )
 
 
 def sections(report: Report) -> list[tuple[str, list[Part]]]:
-    """Give everything below the summary: titles, and under each the tables and paragraphs."""
+    """Return everything below the summary: titles, and under each its tables and paragraphs."""
     return [
-        ("Checks", [checks(report)]),
+        ("Checks", [checks(report), *not_judged(report)]),
         ("Intervals (95 %)", [_intervals(report)]),
         ("Speed and memory", [_speeds(report), _latencies(report), _ARITHMETIC, _utilizations(report)]),
-        ("Parity", [_parity(report), _PARITY, _lengths(report), _BUCKETS, *_own_precisions(report)]),
+        ("Parity", [_parity(report), _PARITY, _lengths(report), _BUCKETS, *_engine_defaults(report)]),
         ("Files", [_files(report), *_sums(report)]),
         ("Worst query, worst pairs", [*_worst(report)]),
         (
@@ -94,18 +110,22 @@ def sections(report: Report) -> list[tuple[str, list[Part]]]:
     ]
 
 
-_ARITHMETIC = "Matrix products, padding not counted, against onnxruntime's own rate on large ones, all cores, in the same run:"
+_ARITHMETIC = (
+    "Matrix products, padding not counted, against onnxruntime's own rate on large ones, all cores, in the "
+    "same run:"
+)
 _PARITY = (
-    "Differences are in logits. Off: root mean square of the differences over the standard deviation of the reference's scores, "
-    "of all pairs and of the query that is farthest. Alone or batched: of a pair scored alone, by one worker of all threads, "
-    "and in three companies under the plan that ships; flips: orders of two passages of a query that this turned round. Again: "
-    "between two processes at one plan."
+    "Differences are in logits. rel. RMS: root mean square of the differences over the standard deviation of "
+    "the reference's scores, of all pairs and of the query that has the largest. batch invariance: a pair "
+    "scored alone, by one worker with all threads, against the same pair in three batch compositions under "
+    "the plan that ships; inversions: passage pairs ranked strictly when scored alone, and reversed when "
+    "batched. rerun diff: between two processes under one plan."
 )
 _BUCKETS = "Speed by length is of one process, a few pairs each, so it has no interval."
 
 
 def checks(report: Report) -> Table:
-    """Give the table of all checks."""
+    """Return the table of all checks."""
     return Table(
         ("variant", "check", "observed", "bar", "outcome"),
         [
@@ -122,10 +142,16 @@ def checks(report: Report) -> Table:
     )
 
 
-def tier(row: VariantReport) -> str:
-    """Name the share of the reference's nDCG that the interval's lower bound shows to be kept, as MLPerf has it.
+def not_judged(report: Report) -> list[str]:
+    """Return a line for each variant that was not judged, with the reason."""
+    return [f"{row.kind}: not judged here, {row.why}" for row in report.not_judged]
 
-    Source: https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc (99 % and 99.9 % of fp32)
+
+def tier(row: VariantReport) -> str:
+    """Return the tier, as MLPerf has it: the share of nDCG that the interval's lower bound shows to be kept.
+
+    Source: https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc
+    (99 % and 99.9 % of fp32)
     """
     low = row.fidelity.quality.ndcg_retained_low if row.fidelity.quality else 0.0
     return next((f"{tier:.1%}" for tier in (0.999, 0.99) if low >= tier), "none")
@@ -173,7 +199,7 @@ def _speeds(report: Report) -> Table:
             "tokens/s",
             "spread",
             "CPU",
-            "others",
+            "contention",
             "steal",
             "tokenizing",
             "load s",
@@ -230,9 +256,9 @@ def _parity(report: Report) -> Table:
     titles = (
         "variant",
         "mean / p99 / max |diff|",
-        "off: all, worst query",
-        "alone or batched: p99, max, flips",
-        "again",
+        "rel. RMS: all, worst query",
+        "batch invariance: p99, max, inversions",
+        "rerun diff",
         "Pearson",
         "tau-b",
         "worst query",
@@ -249,7 +275,8 @@ def _parity(report: Report) -> Table:
                 row.kind,
                 f"{parity.mean_abs_diff:.3g} / {parity.p99_abs_diff:.3g} / {parity.max_abs_diff:.3g}",
                 f"{parity.relative_rms:.2g}, {parity.worst_query_relative_rms:.2g} ({parity.farthest_query})",
-                f"{batches.p99_delta:.2g}, {batches.max_delta:.2g}, {batches.n_inversions} of {batches.n_pairs_ordered}",
+                f"{batches.p99_delta:.2g}, {batches.max_delta:.2g}, "
+                f"{batches.n_inversions} of {batches.n_pairs_ordered}",
                 f"{row.fidelity.repeat_diff:.2g}",
                 f"{parity.pearson:.5f}",
                 f"{parity.kendall_tau:.4f}",
@@ -282,29 +309,38 @@ def _lengths(report: Report) -> Table:
                 )
             )
     return Table(
-        ("variant", "tokens", "pairs", "mean / p99 / max |diff|", "off", "worst pair", "pairs/s", "x tuned"),
+        (
+            "variant",
+            "tokens",
+            "pairs",
+            "mean / p99 / max |diff|",
+            "rel. RMS",
+            "worst pair",
+            "pairs/s",
+            "vs tuned",
+        ),
         rows,
     )
 
 
-def _own_precisions(report: Report) -> list[Table]:
+def _engine_defaults(report: Report) -> list[Table]:
     rows = [
         (
             row.kind,
-            f"{own.max_abs_diff:.2g}",
-            f"{own.kendall_tau:.4f}",
-            f"{own.pairs_per_s:.1f}",
-            f"{own.pinned_pairs_per_s:.1f}",
+            f"{default.max_abs_diff:.2g}",
+            f"{default.kendall_tau:.4f}",
+            f"{default.pairs_per_s:.1f}",
+            f"{default.pinned_pairs_per_s:.1f}",
         )
         for row in report.variants
-        if (own := row.engine_default)
+        if (default := row.engine_default)
     ]
     titles = (
-        "at the engine's own precision",
+        "at the engine's default numerics",
         "max |diff|",
         "tau-b",
         "pairs/s",
-        "at float32, in the same process",
+        "pairs/s pinned, in the same process",
     )
     return [Table(titles, rows)] if rows else []
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
-from exporter.artifact.files import REPORT, REPORT_HTML, REPORT_MD, REPORT_XML, write_sealed
+from exporter.artifact.files import REPORT, REPORT_HTML, REPORT_MD, REPORT_XML, to_python, write_sealed
 from exporter.errors import BackendError
 from exporter.report.junit import junit
-from exporter.report.report import Report
 from exporter.report.text import markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from exporter.report.report import Report
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -24,7 +23,7 @@ def write_report(report: Report, folder: Path) -> None:
     """
     from exporter.report.html import html
 
-    write_sealed(folder / REPORT, TypeAdapter(Report).dump_python(report, mode="json"))
+    write_sealed(folder / REPORT, to_python(report))
     for name, text in (
         (REPORT_MD, markdown(report)),
         (REPORT_XML, junit(report)),

@@ -11,6 +11,7 @@ import numpy as np
 
 from exporter.errors import BackendError, BackendMissing, IntegrityError
 from exporter.runtime.operators import Operation, recorded_by_onnxruntime
+from exporter.runtime.tokenizer import KNOWN_INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,24 +19,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from openvino import InferRequest
 
+    from exporter.artifact.manifest import Traits
     from exporter.runtime.plan import Plan
 
 
-# How an engine computes. `pinned`: as this module says, what a user runs. `no-saturation`: ORT's int8 products in kernels that
-# cannot saturate, which older CPUs pay for. `engine-default`: the engine's own defaults, which in OpenVINO are bf16 on some CPUs and in ORT
-# fusions that round otherwise. The last two are for comparing.
+# How an engine computes.
+# `pinned`: in the precision of the variant's traits, on every CPU the same; what a user runs.
+# `no-saturation`: as `pinned`, but onnxruntime's int8 products in kernels that cannot saturate, which cost
+# time on CPUs without VNNI.
+# `engine-default`: as the engine chooses for itself: in OpenVINO bf16 on CPUs that have it, in onnxruntime
+# with fusions that round in another order. The last two are for comparing.
 # Source: https://github.com/microsoft/onnxruntime/issues/14642 (session.x64quantprecision)
 Numerics = Literal["pinned", "no-saturation", "engine-default"]
-# What a graph of a cross-encoder may ask for. Source: DESIGN of `Reranker._padded`, which fills exactly these.
-KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
-# Fusions that ORT makes when it loads a graph, and that run slower than what they replace. With SkipLayerNormalization int8 did
-# 142 pairs/s, with Add and LayerNormalization 155; fp32 the same (onnxruntime 1.32.0, AMD EPYC 25/17, two cores).
+# Fusions that onnxruntime makes when it loads a graph, and that run slower than what they replace. With
+# SkipLayerNormalization int8 did 142 pairs/s, with Add and LayerNormalization 155; fp32 the same (onnxruntime
+# 1.32.0, AMD EPYC 25/17, two cores).
 _SLOW_FUSIONS = ("SkipLayerNormFusion",)
-# OpenVINO's bindings make their table of numpy types on the first call, in a C++ static whose making lets go of the GIL: a second
-# thread that comes by then waits for the static with the GIL held, the first for the GIL, and the process hangs for good (seen
-# with 2026.4.1 in 5 of 12 processes). One thread at a time makes its first call; any lock of Python's lets go of the GIL.
+# OpenVINO's bindings make their table of numpy types on the first call, in a C++ static whose making lets go
+# of the GIL: a second thread that comes by then waits for the static with the GIL held, the first for the
+# GIL, and the process hangs for good (seen with 2026.4.1 in 5 of 12 processes). One thread at a time makes
+# its first call; any lock of Python's lets go of the GIL.
 # Source: https://github.com/pybind/pybind11/pull/4877 (the same deadlock, mended in pybind11's own statics)
 _FIRST_CALL = threading.Lock()
+# OpenVINO's name of the precision in which it computes what is not int8 in the graph, by a variant's
+# activations; f32 where nothing stands here.
+# Source: https://docs.openvino.ai/2025/openvino-workflow/running-inference/optimize-inference/precision-control.html
+_OPENVINO_PRECISION = {"bf16": "bf16"}
 
 
 class Engine(Protocol):
@@ -44,43 +53,57 @@ class Engine(Protocol):
     inputs: tuple[str, ...]
 
     def operations(self) -> list[Operation]:
-        """Give what ran since the graph was loaded, if it was loaded with `profiled`; ends the recording."""
+        """Return what ran since a load with `profiled`, and end the recording; nothing after another load."""
         ...
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Run a padded batch, int64[n_rows, n_tokens] each, and give float32[n_rows]."""
+        """Run a padded batch, int64[n_rows, n_tokens] per input, and return float32[n_rows], raw logits."""
         ...
 
 
 def open_engine(
-    engine: str, model: Path, plan: Plan, *, profiled: bool = False, numerics: Numerics = "pinned"
+    traits: Traits, model: Path, plan: Plan, *, profiled: bool = False, numerics: Numerics = "pinned"
 ) -> Engine:
-    """Load a graph for a plan; `profiled` records every operator's run.
+    """Load a variant's graph for a plan.
+
+    Args:
+        traits: of the variant's kind; name the engine, and the precision in which it computes.
+        model: the file the engine opens.
+        plan: how many threads share it, and how many it has itself.
+        profiled: record every operator's run.
+        numerics: whose choice the arithmetic is.
 
     Raises:
         BackendMissing: the engine is not installed.
         BackendError: the engine refuses the file, or the graph asks for inputs no tokenizer gives.
         IntegrityError: the manifest names an engine this version does not know.
     """
+    engine = traits.engine
     loaded: Engine
     try:
         if engine == "onnxruntime":
             loaded = _OnnxRuntime(model, plan, profiled=profiled, numerics=numerics)
         elif engine == "openvino":
-            loaded = _OpenVino(model, plan, profiled=profiled, numerics=numerics)
+            precision = _OPENVINO_PRECISION.get(traits.activations, "f32")
+            pinned = precision if numerics != "engine-default" else None
+            loaded = _OpenVino(model, plan, profiled=profiled, precision=pinned)
         else:
             raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
     except ImportError as error:
         raise BackendMissing(f"{engine} is not installed; pip install {engine}") from error
     except RuntimeError as error:
         raise BackendError(f"{engine} cannot load {model}: {str(error).splitlines()[0]}") from error
-    if unknown := set(loaded.inputs) - KNOWN_INPUTS:
+
+    if unknown := set(loaded.inputs) - set(KNOWN_INPUTS):
         raise BackendError(f"{model} asks for {', '.join(sorted(unknown))}, which no tokenizer gives")
     return loaded
 
 
 class _OnnxRuntime:
-    """An onnxruntime session on the CPU; the threads that call it do the work when the plan has one thread a worker."""
+    """An onnxruntime session on the CPU.
+
+    The threads that call it do the work when the plan has one thread a worker.
+    """
 
     def __init__(self, model: Path, plan: Plan, *, profiled: bool, numerics: Numerics) -> None:
         import onnxruntime as ort
@@ -123,17 +146,19 @@ class _OnnxRuntime:
 class _OpenVino:
     """A compiled OpenVINO model on the CPU, one infer request per calling thread."""
 
-    def __init__(self, model: Path, plan: Plan, *, profiled: bool, numerics: Numerics) -> None:
+    def __init__(self, model: Path, plan: Plan, *, profiled: bool, precision: str | None) -> None:
+        """Compile a model; `precision` is OpenVINO's name of the one it computes in, None its own choice."""
         import openvino as ov
 
-        # fp32 arithmetic and no activation quantization behind our back: on CPUs with bf16 the default is bf16.
-        # Source: https://github.com/openvinotoolkit/openvino/issues/24501
-        exact = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
         properties: dict[str, str | bool] = {
-            **(exact if numerics != "engine-default" else {}),
             "NUM_STREAMS": str(plan.workers),
             "INFERENCE_NUM_THREADS": str(plan.workers * plan.threads),
         }
+        if precision is not None:
+            # On CPUs with bf16 the default is bf16. Activations are quantized where the graph says so and
+            # nowhere else.
+            # Source: https://github.com/openvinotoolkit/openvino/issues/24501
+            properties |= {"INFERENCE_PRECISION_HINT": precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
         if profiled:
             properties["PERF_COUNT"] = True
         self._profiled: list[Operation] | None = [] if profiled else None

@@ -1,8 +1,13 @@
-"""What a model file holds, read from its bytes before an engine opens it: whose operators it runs, which other files it reads.
+"""Read what a model file holds before an engine opens it: its operators, and the other files it reads.
 
-An engine is large C++ code that does as the file says. Here it is found out whether a file of a stranger says more than a file of
-ours. Not found out is whether the graph is right (the verifier measures that) or how long it computes: who runs a stranger's
-artifact gives it a time limit. Needs neither onnx nor openvino, which score nothing.
+An engine is large C++ code that does as the file says. An artifact is untrusted input, and here a file is
+refused that contains constructs our exporter never writes. Not checked is whether the graph is right (the
+verifier measures that) or how long it computes: who runs untrusted artifacts gives them a time limit.
+
+An ONNX file is read by a protobuf reader of our own, some 60 lines of the wire format, and not by the `onnx`
+package: the base install scores without onnx, and a parser that takes one of two readings of a file may take
+another than the engine's, so that this reader refuses whatever has two. tests/runtime/test_model_file.py
+holds it against `onnx` on random graphs.
 """
 
 from __future__ import annotations
@@ -29,7 +34,8 @@ if TYPE_CHECKING:
 
 _SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 # ONNX's own operators, under both its names, and onnxruntime's; others come in a library, which nobody loads.
-# Source: https://github.com/onnx/onnx/blob/main/docs/IR.md (operator sets), .../onnxruntime/blob/main/docs/ContribOperators.md
+# Source: https://github.com/onnx/onnx/blob/main/docs/IR.md (operator sets)
+# Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 DOMAINS = frozenset(("", "ai.onnx", "com.microsoft"))
 # OpenVINO's own operator sets; anything else comes in a library.
 # Source: https://docs.openvino.ai/2025/documentation/openvino-ir-format.html
@@ -55,15 +61,19 @@ _VARINT, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
 
 @dataclass(frozen=True, slots=True)
 class OnnxContents:
-    """What an ONNX file holds: its messages by kind, its operators as (domain, type), subgraphs' too, and its external data."""
+    """What an ONNX file holds, in its functions and every subgraph.
+
+    `messages` counts its protobuf messages by kind, `operators` its nodes by (domain, type). `external` has
+    the entries of every tensor whose data lies in another file: location, offset, length.
+    """
 
     messages: Counter[str]
     operators: Counter[tuple[str, str]]
-    external: tuple[tuple[tuple[str, str], ...], ...]  # a tensor's entries: location, offset, length
+    external: tuple[tuple[tuple[str, str], ...], ...]
 
 
 def check_artifact(manifest: Manifest, folder: Path) -> None:
-    """Stop unless a folder holds exactly what its manifest names, and its models hold nothing that ours do not.
+    """Check that a folder holds exactly what its manifest names, and its models only what ours do.
 
     Raises:
         IntegrityError: a file is extra, missing, changed, or brings code or files of others.
@@ -74,7 +84,7 @@ def check_artifact(manifest: Manifest, folder: Path) -> None:
 
 
 def check_model(manifest: Manifest, entry: VariantEntry, folder: Path) -> None:
-    """Stop unless a variant's model file is of its engine's format, runs that engine's operators and reads only its own files.
+    """Check that a model file has its engine's format, runs its operators and reads only the variant's files.
 
     Args:
         manifest: names the files and their sizes.
@@ -100,7 +110,7 @@ def check_model(manifest: Manifest, entry: VariantEntry, folder: Path) -> None:
 
 
 def read_onnx(path: Path) -> OnnxContents:
-    """Find the operators and external data of an ONNX file, in its functions and every subgraph.
+    """Read the operators and external data of an ONNX file, in its functions and every subgraph.
 
     Raises:
         IntegrityError: it is no ONNX file.
@@ -121,10 +131,8 @@ def read_onnx(path: Path) -> OnnxContents:
                 entries := [_entry(value) for number, value in fields if number == _TENSOR_EXTERNAL]
             ):
                 external.append(tuple(entries))
-    except (
-        ValueError,
-        IndexError,
-    ):  # a length or number that leads past the end, text that is none, an empty file
+    except (ValueError, IndexError):
+        # A length or number that leads past the end, bytes that are not UTF-8, an empty file.
         raise IntegrityError(f"{path}: no ONNX file, or a broken one") from None
     if not messages["Graph"]:
         raise IntegrityError(f"{path}: no ONNX file, it holds no graph")
@@ -132,7 +140,7 @@ def read_onnx(path: Path) -> OnnxContents:
 
 
 def _messages(whole: memoryview) -> Iterator[tuple[str, list[_Field]]]:
-    """Give every message that leads to operators or tensors, and those of its fields that hold bytes."""
+    """Return every message that leads to operators or tensors, and those of its fields that hold bytes."""
     left: list[tuple[str, memoryview]] = [("Model", whole)]
     allowance = iter(range(_MAX_FIELDS))
     while left:
@@ -144,13 +152,13 @@ def _messages(whole: memoryview) -> Iterator[tuple[str, list[_Field]]]:
 
 
 def _fields(message: memoryview, allowance: Iterator[int]) -> Iterator[_Field]:
-    """Give the fields of a message that hold bytes: number and bytes.
+    """Return the fields of a message that hold bytes: number and bytes.
 
     What two parsers might read in two ways is refused: groups, and numbers with more digits than they need.
     Source: https://protobuf.dev/programming-guides/encoding/
 
     Raises:
-        ValueError, IndexError: it is no message, or has more fields than are left of `allowance`.
+        ValueError, IndexError: the bytes are no message, or have more fields than are left of `allowance`.
     """
     at, end = 0, len(message)
     while at < end:
@@ -170,7 +178,7 @@ def _fields(message: memoryview, allowance: Iterator[int]) -> Iterator[_Field]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, the lowest first; give it and where the next byte is."""
+    """Read a number of seven bits a byte, the lowest first; return it and the position behind it."""
     byte = message[at]
     if byte < 0x80:
         return byte, at + 1
@@ -213,12 +221,12 @@ def _check_onnx(path: Path, model: str, sizes: Mapping[str, int]) -> None:
 
 
 def _number(text: str) -> int:
-    """Read a position in a file; what is none lies past every end."""
+    """Read a position in a file; text that is no number lies past every end."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 1 << 63
 
 
 def _check_ir(path: Path, model: str, sizes: Mapping[str, int]) -> None:
-    """Walk the elements; expat is given no entity to expand, since a document type is refused where it starts."""
+    """Check an OpenVINO IR element by element; entities cannot be expanded, as a document type is refused."""
     from xml.parsers import expat
 
     weights = f"{model.removesuffix('.xml')}.bin"

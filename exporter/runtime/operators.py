@@ -1,4 +1,4 @@
-"""Read how long every operator of a graph ran, and the work it did."""
+"""Read how long every operator of a graph ran, and how many floating-point operations it did."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ _PRODUCTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operator's run. `flops` counts multiplications and additions of matrix products; 0 for others, or where not known."""
+    """One operator's run.
+
+    `flops` counts multiplications and additions of matrix products; 0 for other operators, or where not
+    known.
+    """
 
     op: str
     name: str
@@ -44,9 +48,9 @@ def recorded_by_onnxruntime(profile: Path) -> list[Operation]:
     for event in json.loads(profile.read_bytes()):
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
             arguments, op, flops = event["args"], event["args"]["op_name"], 0
-            if (
-                op == "MultiHeadAttention"
-            ):  # of projections [n_rows, n_tokens, hidden]: every query with every key, and back
+            if op == "MultiHeadAttention":
+                # Of projections [n_rows, n_tokens, hidden]: every query with every key, then shares with
+                # values.
                 query, key = (next(iter(shape.values())) for shape in arguments["input_type_shape"][:2])
                 flops = 4 * math.prod(query) * key[1]
             elif op in _PRODUCTS:

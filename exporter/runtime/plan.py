@@ -1,8 +1,9 @@
 """The execution plan: how a batch of pairs is laid over the cores.
 
-`workers` threads score batches side by side on one shared session, each using `threads` of the engine's own; a batch holds
-at most `token_budget` tokens, padding counted. Small batches and one thread a worker win on CPUs: large intermediate tensors
-are page-faulted anew on every operator, and threads inside an operator wait for each other.
+`workers` threads score batches side by side on one shared session, each using `threads` of the engine's own;
+a batch holds at most `token_budget` tokens, padding counted. Small batches and one thread a worker win on
+CPUs: large intermediate tensors are page-faulted anew on every operator, and threads inside an operator wait
+for each other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from exporter.artifact.plans import PlanEntry
 
 
-# Where pairs per second stop rising on two cores, over the kinds of this project: `exporter export` prints its sweep.
+# Where pairs per second stop rising on two cores, over the kinds of this project: `exporter export` prints
+# its sweep.
 _TOKEN_BUDGET = 512
 
 
@@ -34,25 +36,25 @@ class Plan:
     token_budget: int
 
     def __str__(self) -> str:
-        """Give the plan as people write it, for example `2x1, 512 tokens`."""
+        """Format as `WORKERSxTHREADS, N tokens`."""
         return f"{self.workers}x{self.threads}, {self.token_budget} tokens"
 
     def for_cores(self, n_cores: int) -> Plan:
-        """Lay the plan over another number of cores: same threads a worker (at most all), as many workers as then fit."""
+        """Return the plan for another number of cores: the same threads a worker, as many workers as fit."""
         threads = min(self.threads, n_cores)
         return Plan(n_cores // threads, threads, self.token_budget)
 
 
 def default_plan(n_cores: int | None = None) -> Plan:
-    """Give the plan for a variant that was not measured: one worker of one thread per core allowed."""
+    """Return the plan for a variant that was not measured: one worker of one thread per core allowed."""
     return Plan(n_cores or cores_allowed(), 1, _TOKEN_BUDGET)
 
 
 def choose_plan(measured: Iterable[PlanEntry], isa: str, n_cores: int) -> Plan:
-    """Give the plan for a machine: the one measured on its like, else the nearest laid over its cores, else the default.
+    """Return the plan measured on the machine most like this one, or the default if none was measured.
 
-    Nearest is the same instruction set before the same number of cores: the set decides which batch fits the caches best, while
-    one thread a worker serves any number of cores.
+    Most like is the same instruction set before the same number of cores: the set decides which batch fits
+    the caches best, while one thread a worker serves any number of cores.
 
     Args:
         measured: the plans an artifact brings.
@@ -67,9 +69,10 @@ def choose_plan(measured: Iterable[PlanEntry], isa: str, n_cores: int) -> Plan:
 
 
 def batches(n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan) -> list[list[int]]:
-    """Cut pairs into batches: longest first, neighbours in length together, each within the plan's token budget.
+    """Cut pairs into batches within the plan's token budget: longest first, neighbours in length together.
 
-    A job smaller than one full batch per worker is cut finer, so that no worker idles while another has it all.
+    A job smaller than one full batch per worker is cut finer, so that no worker idles while another has it
+    all.
 
     Args:
         n_tokens: int64[n_pairs], tokens of each pair.

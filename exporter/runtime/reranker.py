@@ -8,23 +8,22 @@ from __future__ import annotations
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypedDict
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.artifact.plans import read_plans
-from exporter.errors import IntegrityError, RecipeError
+from exporter.errors import RecipeError
 from exporter.machine import cores_allowed, this_isa
 from exporter.remote import cached_artifact, is_remote
 from exporter.runtime.engine import Engine, Numerics, open_engine
 from exporter.runtime.model_file import check_model
 from exporter.runtime.operators import Operation
 from exporter.runtime.plan import Plan, batches, choose_plan
+from exporter.runtime.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,12 +31,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Encoding
 
-    from exporter.artifact.manifest import Manifest, VariantEntry
+    from exporter.pairs import Pair
 
 
-Pair = tuple[str, str]
-# So many pairs are tokenized at a time: seconds of work, so that the idle end of one costs nothing, in tens of megabytes.
-CHUNK_PAIRS = 1024
+# Pairs that are tokenized at a time: seconds of work, so that the idle end of a chunk costs nothing, in tens
+# of megabytes.
+_CHUNK_PAIRS = 1024
 
 
 class _RankedRequired(TypedDict):
@@ -46,27 +45,39 @@ class _RankedRequired(TypedDict):
 
 
 class Ranked(_RankedRequired, total=False):
-    """One row of `Reranker.rank`, as sentence-transformers' `CrossEncoder.rank` gives it."""
+    """One row of `Reranker.rank`, as sentence-transformers' `CrossEncoder.rank` returns it."""
 
     text: str
 
 
-@dataclass(slots=True)
 class Reranker:
-    """A loaded variant. Give it pairs, get raw logits.
+    """A loaded variant, which turns pairs into raw logits.
 
-    Safe to share between threads, and to use in a forked process where the plan has one thread a worker and the engine is
-    onnxruntime. The scores of a pair do not depend on the order in which pairs are given.
+    Safe to share between threads, and to use in a forked process where the plan has one thread a worker and
+    the engine is onnxruntime. The scores of a pair do not depend on the order in which pairs are passed.
     """
 
-    kind: str
-    plan: Plan
-    _tokenizer: Tokenizer
-    _engine: Engine
-    _pad_id: int
-    _max_length: int
-    _pool: ThreadPoolExecutor
-    _pid: int
+    def __init__(
+        self,
+        kind: str,
+        plan: Plan,
+        tokenizer: PairTokenizer,
+        engine: Engine,
+        *,
+        chunk_pairs: int = _CHUNK_PAIRS,
+    ) -> None:
+        """Join a tokenizer and an engine; `Reranker.load` does so for an artifact.
+
+        Args:
+            kind: the variant's.
+            plan: how batches are laid over the cores; the engine was opened for the same plan.
+            tokenizer: of the artifact.
+            engine: with the variant's graph.
+            chunk_pairs: pairs that are tokenized at a time.
+        """
+        self.kind, self.plan = kind, plan
+        self._tokenizer, self._engine, self._chunk_pairs = tokenizer, engine, chunk_pairs
+        self._pool, self._pid = ThreadPoolExecutor(plan.workers), os.getpid()
 
     @classmethod
     def load(
@@ -79,42 +90,41 @@ class Reranker:
         plan: Plan | None = None,
         profiled: bool = False,
         numerics: Numerics = "pinned",
+        chunk_pairs: int = _CHUNK_PAIRS,
     ) -> Self:
-        """Load a variant of an artifact; the files it needs are hashed, and the model's operators looked at, first.
+        """Load a variant of an artifact, after its files were hashed and its model's operators checked.
 
         Args:
-            folder: the artifact's folder; or `org/name` on the Hub, `hf://org/name@branch`, `oci://registry/name:tag` or
-                `s3://bucket/prefix`, of which only the files needed are fetched.
+            folder: the artifact's folder; or `org/name` on the Hub, `hf://org/name@branch`,
+                `oci://registry/name:tag` or `s3://bucket/prefix`, of which only the files needed are fetched.
             variant: its kind, by default the first the manifest names.
             revision: branch, tag or commit on the Hub.
             threads: cores to use, by default those this process may use.
             plan: overrides the plan `choose_plan` finds among those measured, and `threads`.
             profiled: record every operator's run for `operations`.
-            numerics: how the engine computes; other than `stated` is for comparing, not for use.
+            numerics: how the engine computes; other than `pinned` is for comparing, not for use.
+            chunk_pairs: pairs that are tokenized, and then scored, at a time.
 
         Raises:
-            RecipeError: there is no such folder, repository, tag or prefix, it is no artifact, or has no such variant.
-            IntegrityError: a file is missing or not the one the manifest names, or holds what no build of ours makes.
+            RecipeError: there is no such folder, repository, tag or prefix, it is no artifact, or has no such
+                variant.
+            IntegrityError: a file is missing or not the one the manifest names, or holds what no build of
+                ours makes.
             BackendMissing: the engine is not installed.
             BackendError: the engine cannot load the file, or the place it is at cannot be reached.
         """
-        folder = _at_hand(str(folder), revision, variant)
+        folder = _local_folder(str(folder), revision, variant)
         manifest = read_manifest(folder)
-        entry = _entry(manifest, variant)
-        check_needed(manifest, folder, ("tokenizer.json", *entry.files))
+        entry = manifest.variant(variant) if variant else manifest.variants[0]
+        tokenizer = PairTokenizer.load(folder, manifest)
+        check_needed(manifest, folder, entry.files)
         check_model(manifest, entry, folder)
+
         if plan is None:
-            plan = choose_plan(
-                read_plans(folder, manifest).of(entry.kind), this_isa(), threads or cores_allowed()
-            )
-        tokenizer = _tokenizer(manifest, folder / "tokenizer.json")
-        engine = open_engine(
-            entry.traits.engine, folder / entry.model, plan, profiled=profiled, numerics=numerics
-        )
-        pool = ThreadPoolExecutor(plan.workers)
-        return cls(
-            entry.kind, plan, tokenizer, engine, manifest.pad_id, manifest.max_length, pool, os.getpid()
-        )
+            measured = read_plans(folder, manifest).of(entry.kind)
+            plan = choose_plan(measured, this_isa(), threads or cores_allowed())
+        engine = open_engine(entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics)
+        return cls(entry.kind, plan, tokenizer, engine, chunk_pairs=chunk_pairs)
 
     def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.
@@ -123,7 +133,7 @@ class Reranker:
             pairs: (query, passage) texts; an iterator is read as it is scored, and never held whole.
 
         Returns:
-            float32[n_pairs], raw logits in the order given.
+            float32[n_pairs], raw logits in the order of `pairs`.
 
         Raises:
             RecipeError: something in `pairs` is not a pair of strings; its position is named.
@@ -131,14 +141,16 @@ class Reranker:
         chunks = list(self.stream(pairs))
         return np.concatenate(chunks) if chunks else np.empty(0, np.float32)
 
+    predict = score
+
     def stream(self, pairs: Iterable[Pair]) -> Iterator[NDArray[np.float32]]:
-        """Score pairs as they come, `CHUNK_PAIRS` at a time, in memory that does not grow with their number.
+        """Score pairs as they come, a chunk at a time, in memory that does not grow with their number.
 
         Args:
             pairs: (query, passage) texts.
 
         Yields:
-            float32[n], raw logits of the next pairs in the order given.
+            float32[n], raw logits of the next pairs in the order of `pairs`.
 
         Raises:
             RecipeError: something in `pairs` is not a pair of strings; its position is named.
@@ -148,35 +160,9 @@ class Reranker:
         except TypeError:
             raise RecipeError(f"pairs is {pairs!r:.80}; wanted (query, passage) pairs") from None
         start = 0
-        while chunk := list(islice(rest, CHUNK_PAIRS)):
+        while chunk := list(islice(rest, self._chunk_pairs)):
             yield self._score_chunk(self.tokenize(chunk, start=start))
             start += len(chunk)
-
-    def _score_chunk(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
-        lengths = [len(encoding) for encoding in encodings]
-        cut = batches(lengths, self.plan)
-        scores = np.empty(len(encodings), np.float32)
-
-        def run(rows: list[int]) -> None:
-            scores[rows] = self._engine.logits(self._padded([encodings[i] for i in rows]))
-
-        if len(cut) == 1:
-            run(cut[0])
-        else:
-            list(self._workers().map(run, cut))
-        return scores
-
-    def operations(self) -> list[Operation]:
-        """Give every operator's run since a `profiled` load, and end the recording."""
-        return self._engine.operations()
-
-    def _workers(self) -> ThreadPoolExecutor:
-        """Give the pool; a forked process has its parent's, but not the threads in it, and waits for them for good."""
-        if self._pid != os.getpid():
-            self._pool, self._pid = ThreadPoolExecutor(self.plan.workers), os.getpid()
-        return self._pool
-
-    predict = score
 
     def rank(
         self,
@@ -186,12 +172,12 @@ class Reranker:
         *,
         return_documents: bool = False,
     ) -> list[Ranked]:
-        """Order documents by relevance to a query, best first; equal scores keep the order given.
+        """Order documents by relevance to a query, best first; equal scores keep the order of `documents`.
 
         Args:
             query: the query.
             documents: the passages.
-            top_k: how many to give back, by default all.
+            top_k: how many to return, by default all.
             return_documents: put each document's text under `text`.
 
         Raises:
@@ -206,103 +192,40 @@ class Reranker:
         return rows
 
     def tokenize(self, pairs: Sequence[Pair], *, start: int = 0) -> list[Encoding]:
-        """Encode pairs, truncated to the artifact's `max_length`, not padded; `start` is the first one's position, for errors.
+        """Encode pairs as `PairTokenizer.encode` does: truncated to the artifact's `max_length`, not padded.
 
         Raises:
             RecipeError: something in `pairs` is not a pair of strings; its position is named.
         """
-        for i, pair in enumerate(pairs, start):
-            if (
-                not isinstance(pair, tuple | list)
-                or len(pair) != 2
-                or not all(isinstance(text, str) for text in pair)
-            ):
-                raise RecipeError(f"pair {i} is {str(pair)[:80]!r}; wanted (query, passage), two strings")
-        try:
-            texts = [self._shortened(query, passage) for query, passage in pairs]
-            encodings: list[Encoding] = self._tokenizer.encode_batch_fast(texts)
-        except TypeError:  # what the tokenizer says of a lone surrogate, which no UTF-8 can hold
-            i = next(i for i, pair in enumerate(pairs, start) if not _is_unicode("".join(pair)))
-            raise RecipeError(
-                f"pair {i} is not valid Unicode; decode its bytes with errors='replace'"
-            ) from None
-        return encodings
+        return self._tokenizer.encode(pairs, start=start)
 
-    def _shortened(self, query: str, passage: str) -> Pair:
-        """Cut very long texts at a space behind the tokens that truncation keeps.
+    def operations(self) -> list[Operation]:
+        """Return every operator's run since a `profiled` load, and end the recording."""
+        return self._engine.operations()
 
-        The tokenizer keeps what it cuts off in pieces, and pairs each piece of the query with each of the passage: two texts of
-        100,000 characters took 72 s. Which of the two is longer must stay so, since an odd token goes to the longer one.
-        Source: https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils/truncation.rs
-        """
-        if (
-            len(query) + len(passage) <= 32 * self._max_length
-            or self._tokenizer.truncation["direction"] == "left"
-        ):
-            return query, passage
-        if self._count(query) > self._count(passage):
-            passage = self._cut(passage, self._max_length)
-            return self._cut(query, max(self._max_length, self._count(passage) + 1)), passage
-        query = self._cut(query, self._max_length)
-        return query, self._cut(passage, max(self._max_length, self._count(query)))
+    def _score_chunk(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
+        cut = batches([len(encoding) for encoding in encodings], self.plan)
+        scores = np.empty(len(encodings), np.float32)
 
-    def _cut(self, text: str, n_tokens: int) -> str:
-        """Give a beginning of a text, up to a space, that still has so many tokens; all of it where there is none."""
-        n_chars = 8 * n_tokens
-        while len(text) > n_chars and (end := text.find(" ", n_chars)) > 0:
-            if self._count(text[:end]) >= n_tokens:
-                return text[:end]
-            n_chars *= 2
-        return text
+        def run(rows: list[int]) -> None:
+            feed = self._tokenizer.padded([encodings[i] for i in rows], self._engine.inputs)
+            scores[rows] = self._engine.logits(feed)
 
-    def _count(self, text: str) -> int:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return len(encoding) + sum(len(piece) for piece in encoding.overflowing)
+        if len(cut) == 1:
+            run(cut[0])
+        else:
+            list(self._workers().map(run, cut))
+        return scores
 
-    def _padded(self, encodings: list[Encoding]) -> dict[str, NDArray[np.int64]]:
-        width = max(len(encoding) for encoding in encodings)
-        shape = (len(encodings), width)
-        fields = {
-            "input_ids": np.full(shape, self._pad_id, np.int64),
-            "attention_mask": np.zeros(shape, np.int64),
-            "token_type_ids": np.zeros(shape, np.int64),
-        }
-        for row, encoding in enumerate(encodings):
-            n = len(encoding)
-            fields["input_ids"][row, :n] = encoding.ids
-            fields["attention_mask"][row, :n] = 1
-            fields["token_type_ids"][row, :n] = encoding.type_ids
-        return {name: fields[name] for name in self._engine.inputs}
-
-
-def _entry(manifest: Manifest, variant: str | None) -> VariantEntry:
-    return manifest.variant(variant) if variant else manifest.variants[0]
-
-
-def _tokenizer(manifest: Manifest, path: Path) -> Tokenizer:
-    """Read the tokenizer and hold it against the manifest: other consumers cut and pad as this file says.
-
-    Raises:
-        IntegrityError: it is none, or cuts or pads in another way.
-    """
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises Exception itself
-        raise IntegrityError(f"{path}: no tokenizer: {str(error)[:200]!a}") from error
-    found = tokenizer.truncation or {}
-    wanted = {"max_length": manifest.max_length, "strategy": "longest_first", "stride": 0}
-    if {key: found.get(key) for key in wanted} != wanted or tokenizer.padding:
-        how = f"truncation {found or 'none'}, padding {tokenizer.padding or 'none'}"
-        raise IntegrityError(
-            f"{path}: wanted pairs cut at {manifest.max_length} tokens and not padded, found {how}"
-        )
-    if tokenizer.id_to_token(manifest.pad_id) is None:
-        raise IntegrityError(f"{path}: has no token {manifest.pad_id}, with which its manifest pads")
-    return tokenizer
+    def _workers(self) -> ThreadPoolExecutor:
+        """Return the pool; a forked process makes its own, since no threads live in its parent's."""
+        if self._pid != os.getpid():
+            self._pool, self._pid = ThreadPoolExecutor(self.plan.workers), os.getpid()
+        return self._pool
 
 
 def _is_hub_id(name: str) -> bool:
-    """Tell `org/name` from a folder: nothing of that name is here, not even the folder it would lie in."""
+    """Tell `org/name` from a folder: neither it nor the folder it would lie in exists here."""
     return (
         bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name))
         and not Path(name).exists()
@@ -310,8 +233,8 @@ def _is_hub_id(name: str) -> bool:
     )
 
 
-def _at_hand(name: str, revision: str | None, variant: str | None) -> Path:
-    """Give a folder of this machine with what one variant needs."""
+def _local_folder(name: str, revision: str | None, variant: str | None) -> Path:
+    """Return a folder of this machine with what one variant needs."""
     if is_remote(name):
         return cached_artifact(name, variant)
     if _is_hub_id(name):
@@ -319,11 +242,3 @@ def _at_hand(name: str, revision: str | None, variant: str | None) -> Path:
 
         return cached_from_hub(name, revision, variant, instead=f"{name} is no folder here either")
     return Path(name)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

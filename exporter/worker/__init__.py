@@ -1,7 +1,7 @@
 """One measurement in a process of its own: `score` and `time` start a worker and sleep until it ends.
 
-`job` holds what a worker is asked and what it answers, `process` is the parent's side, `__main__` the child's;
-`scorers` and `timing` run in the child.
+`job` holds what a worker is asked and what it answers, `process` is the parent's side, `__main__` the
+child's; `scorers` and `timing` run in the child.
 """
 
 from exporter.worker.process import TimedWorker, score, score_each, time

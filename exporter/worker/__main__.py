@@ -57,7 +57,7 @@ def _scored(scoring: Scoring, pairs: Sequence[Pair], models: Models) -> NDArray[
 
 
 def _score_all(scorer: Scorer, pairs: Sequence[Pair], *, as_given: bool) -> NDArray[np.float32]:
-    """Score in chunks, of like length unless the order `as_given` matters, and print how many pairs are done."""
+    """Score in chunks, of like length unless the order matters, and print how many pairs are done."""
     order = list(range(len(pairs)))
     if not as_given:
         order.sort(key=lambda i: -len(pairs[i][1]))
@@ -83,7 +83,7 @@ def _timed(job: TimeJob) -> list[Run]:
 
 
 def _take_turns(job: TurnsJob) -> Run:
-    """Load the side, pass over the pairs once, then as often as each line on stdin says, until one says `end`."""
+    """Load the side, pass over the pairs once, then as often as each line on stdin says, until `end`."""
     scorer, load_s = _loaded(job.spec, Models())
     started = time.perf_counter()
     scorer.score(job.pairs)

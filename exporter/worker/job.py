@@ -31,7 +31,7 @@ class TorchSpec:
     dtype: TorchDtype = "float32"
 
     def __str__(self) -> str:
-        """Format as `WORKERSxTHREADS, batch N`, after the device and type where they are not the usual ones."""
+        """Format as `WORKERSxTHREADS, batch N`, after device and type where they are not the usual."""
         where = "" if self.device == "cpu" else f"{self.device}, "
         what = "" if self.dtype == "float32" else f"{self.dtype}, "
         return f"{where}{what}{self.workers}x{self.threads}, batch {self.batch_size}"
@@ -62,8 +62,8 @@ class ArtifactSpec:
 class PeakSpec:
     """The engine's own matrix product, one for each pair, so large that nothing but arithmetic counts.
 
-    Measures what a machine can do. `dtype` is float32, or int8 for unsigned by signed bytes; `peak_flops` counts
-    one product.
+    Measures what a machine can do. `dtype` is float32, or int8 for unsigned by signed bytes; `peak_flops`
+    counts one product.
     """
 
     dtype: Dtype
@@ -78,7 +78,7 @@ class PeakSpec:
 
 @dataclass(frozen=True, slots=True)
 class PeerSpec:
-    """Another library on the same weights, prepared in `folder`: `batch` pairs at a time, or all of a query."""
+    """Another library on the same weights, prepared in `folder`; `batch` None: a query at a time."""
 
     peer: str
     folder: str
@@ -112,7 +112,8 @@ class ConsumerSpec:
 
 
 Spec: TypeAlias = TorchSpec | ArtifactSpec | PeerSpec | ConsumerSpec | PeakSpec
-# The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a quarter slower.
+# The fastest of seven shapes tried, on AMD EPYC 25/17 with and without AVX-512; the others were up to a
+# quarter slower.
 PEAK_SHAPES = {"float32": (256, 1536, 384), "int8": (128, 4096, 512)}
 PEAK_DTYPES: tuple[Dtype, ...] = ("float32", "int8")
 
@@ -124,7 +125,7 @@ def peak_flops(dtype: Dtype) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Scores wanted of one spec: of each group of a job's pairs, given to the spec together, by their positions.
+    """Scores wanted of one spec: of groups of a job's pairs, by position, each given to the spec together.
 
     Without groups all pairs are scored, in chunks of like length.
     """
@@ -157,7 +158,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class TimeJob:
-    """Time each of `calls` with each of `specs`: warm up on the first `n_warmup` pairs, then pass until `min_s` seconds."""
+    """Time each call with each spec, after a warm-up on `n_warmup` pairs, `min_s` seconds at least."""
 
     pairs: tuple[Pair, ...]
     specs: tuple[Spec, ...]
@@ -189,11 +190,11 @@ class Run:
     """What one worker measured with one spec. Raw seconds, never averages.
 
     `n_tokens` and `n_tokens_squared` are sums over the pairs, as they are without padding. `cpu_share` is the
-    processor time over wall time and cores of the timed passes, 0...1. `cpu_contention` is the share of the cores
-    it was to use that others had meanwhile, 0...1: other processes, or the host of a virtual machine; `steal` is
-    the host's part of it. `clock` is how often a second a fixed piece of arithmetic was done on one core, the mean
-    of before and after: it falls when the CPU gets slower. `tokenize_s` is the tokenizer's part of one pass.
-    `load_s` includes importing the engine and hashing the model's files.
+    processor time over wall time and cores of the timed passes, 0...1. `cpu_contention` is the share of the
+    cores it was to use that others had meanwhile, 0...1: other processes, or the host of a virtual machine;
+    `steal` is the host's part of it. `clock` is how often a second a fixed piece of arithmetic was done on
+    one core, the mean of before and after: it falls when the CPU gets slower. `tokenize_s` is the tokenizer's
+    part of one pass. `load_s` includes importing the engine and hashing the model's files.
     """
 
     n_pairs: int

@@ -1,4 +1,4 @@
-"""The parent's side of a worker: start it with its threads pinned, sleep until it ends, and read what it left.
+"""The parent's side of a worker: start it with its threads pinned, sleep until it ends, read its results.
 
 Results go to files, because libraries print to stdout; the worker's stdout carries how far it is.
 """
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from exporter.pairs import Pair
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# How long a big model takes nobody knows, but a worker that works uses a processor: one that uses less than a second
-# of it in this time hangs, and is killed.
+# How long a big model takes nobody knows, but a worker that works uses a processor: one that uses less than a
+# second of it in this time hangs, and is killed.
 _HUNG_S = 300.0
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)
 _RUNS = TypeAdapter(tuple[Run, ...])
@@ -60,7 +60,8 @@ def score(
         float32[n_pairs], in the order of the pairs.
 
     Raises:
-        BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they are.
+        BackendError: the worker failed, or hung. Errors raised on purpose in the worker come through as they
+            are.
     """
     (scores,) = score_each(ScoreJob(pairs, (Scoring(spec),)), progress, hung_s=hung_s)
     return scores
@@ -193,7 +194,7 @@ def _no_room(error: OSError) -> BackendError:
 
 
 class _Process:
-    """A started worker: lines to it and from it, and its result. Watched while it is waited for, killed in the end."""
+    """A started worker: its lines and its result; watched while it is waited for, killed in the end."""
 
     def __init__(self, scratch: Path, job: Job, hung_s: float) -> None:
         job_path, self._run_path, self._job = scratch / "job.json", scratch / "run.json", job

@@ -129,7 +129,7 @@ class _Torch:
         return scores
 
     def _synchronised(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
-        """Score with nothing left running on the GPU before or after, so that a clock around the call tells the truth.
+        """Score with nothing running on the GPU before or after, so that a clock around the call is right.
 
         Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#asynchronous-execution
         """

@@ -24,9 +24,10 @@ _CLOCK_TRIES = 50
 
 
 class Timing:
-    """Times passes over pairs, and what else the cores did during them; what happens between passes is not counted."""
+    """Times passes over pairs, and what else the cores did during them; pauses are not counted."""
 
     def __init__(self, scorer: Scorer, pairs: Sequence[Pair], spec: Spec) -> None:
+        """Note the clock before; nothing is scored yet."""
         self._scorer, self._pairs, self._cores = scorer, pairs, spec.workers * spec.threads
         self._slowdown = spec.slowdown if isinstance(spec, ArtifactSpec) else 0.0
         self._clock_before = _clock()
@@ -92,10 +93,10 @@ def cpu_contention(others_cores: float, cores: int, cores_of_machine: int) -> fl
 
 
 def _clock() -> float:
-    """Return how often a second one core hashes a block, the best of a few tries: a stand-in for its frequency.
+    """Return how often a second one core hashes a block, at best: a stand-in for its frequency.
 
-    A virtual machine does not say its frequency. No memory is waited for, so that a neighbour on other cores does
-    not show.
+    A virtual machine does not say its frequency. No memory is waited for, so that a neighbour on other cores
+    does not show.
     """
     best = math.inf
     for _ in range(_CLOCK_TRIES):
@@ -106,7 +107,7 @@ def _clock() -> float:
 
 
 def _everyones_cpu_s() -> tuple[float, float]:
-    """Return the seconds of processor time used since the machine started, the host's included, and the host's alone.
+    """Return the processor seconds used since the machine started, the host's included, and the host's alone.
 
     Source: https://docs.kernel.org/filesystems/proc.html#miscellaneous-kernel-statistics-in-proc-stat
     """
@@ -120,7 +121,7 @@ def _everyones_cpu_s() -> tuple[float, float]:
 
 
 def _peak_rss_bytes() -> int:
-    """Return this process's own peak. `ru_maxrss` would start from that of the parent, which has torch loaded.
+    """Return this process's own peak; `ru_maxrss` would start from that of the parent, which loads torch.
 
     Source: https://man7.org/linux/man-pages/man2/getrusage.2.html (ru_maxrss is kept across execve)
     """

@@ -19,24 +19,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from exporter import pipeline
+from exporter.artifact.files import to_json
 from exporter.artifact.manifest import read_manifest, write_manifest
-from exporter.artifact.plans import read_plans
+from exporter.artifact.plans import Plans, read_plans, write_plans
 from exporter.context import Context
-from exporter.errors import BackendError, BackendMissing, GateRefused, IntegrityError, RecipeError
+from exporter.errors import BackendMissing, GateRefused, IntegrityError, RecipeError
 from exporter.export.folder import reference
-from exporter.measure import tune
-from exporter.measure.speed import MIN_ROUNDS
+from exporter.machine import this_machine
+from exporter.measure.settings import MeasureSettings
 from exporter.measure.tune import with_plans
 from exporter.pairs import load_pair_sets
 from exporter.progress import Silent
+from exporter.publish.folder import Publication
 from exporter.publish.signature import KeySigner, KeyVerifier, check_signature
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Bars, Recipe
-from exporter.report.report import read_report, to_json
+from exporter.report.report import read_report
 from exporter.runtime import Reranker
-from exporter.worker import process as worker
-from exporter.worker.job import ArtifactSpec, Job
-from exporter.worker.process import TimedWorker, run_job
 from tests.conftest import STARTED_AT
 
 
@@ -50,11 +49,10 @@ def test_report_measures_both_sides(verified: Path) -> None:
     report = read_report(verified, read_manifest(verified))
     sides = [report.reference.default, report.reference.tuned, *(row.throughput for row in report.variants)]
     assert [side.side for side in sides] == ["torch default", "torch tuned", "onnx", "onnx-int8"]
-    assert [len(side.runs) for side in sides] == [3, MIN_ROUNDS, 3, 3]  # no bar on a speed
+    assert [len(side.runs) for side in sides] == [3, 6, 3, 3]  # no bar on a speed
     assert all(seconds > 0 for side in sides for run in side.runs for seconds in run.seconds)
-    assert (
-        len({side.runs[0].n_tokens for side in sides}) == 1
-    )  # the runtime cuts texts into the reference's tokens
+    # The runtime cuts texts into the reference's tokens.
+    assert len({side.runs[0].n_tokens for side in sides}) == 1
     assert all(side.peak_rss_bytes > 1e6 and side.load_s > 0 and side.cpu_share > 0 for side in sides)
     assert report.verdict == "pass"
     exact = report.variants[0]
@@ -80,30 +78,45 @@ def test_report_measures_both_sides(verified: Path) -> None:
     assert int8.saturation.unsaturated_diff < 1e-6
 
 
-def test_report_holds_the_arithmetic_against_the_machine(verified: Path) -> None:
+def test_report_holds_the_utilisation_against_the_machine(verified: Path) -> None:
     """The peaks are measured in the same run; a model this tiny reaches little of them, and never more than all."""
     found = {row.kind: row.utilization for row in read_report(verified, read_manifest(verified)).variants}
-    assert (found["onnx"].peak_dtype, found["onnx-int8"].peak_dtype) == ("float32", "int8")
-    assert all(0 < row.share_of_peak < 1 and row.peak_flops_per_s > 1e9 for row in found.values())
+    assert {kind: row and row.peak_dtype for kind, row in found.items()} == {
+        "onnx": "float32",
+        "onnx-int8": "int8",
+    }
+    assert all(row and 0 < row.share_of_peak < 1 and row.peak_flops_per_s > 1e9 for row in found.values())
 
 
-def test_plans_are_measured_once_for_a_class_of_machines(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was measured elsewhere stays, what was measured here is not measured again."""
-    manifest = read_manifest(copy)
-    plans = read_plans(copy, manifest)
+def test_plans_are_measured_once_for_a_class_of_machines(copy: Path) -> None:
+    """What was measured here is not measured again, what was measured elsewhere stays; no hash of the manifest moves."""
+    before, manifest = (copy / "manifest.json").read_bytes(), read_manifest(copy)
+    plans, machine = read_plans(copy, manifest), this_machine()
+    kinds = [entry.kind for entry in manifest.variants]
     pair_set, _ = load_pair_sets(Recipe.model_validate_json(manifest.recipe))
-    assert set(plans.plans) == {entry.kind for entry in manifest.variants}
+    assert list(plans.plans) == kinds
     assert all(len(measured) == 1 and measured[0].sweep for measured in plans.plans.values())
-    monkeypatch.setattr(tune, "tune_artifact", lambda *_where: pytest.fail("measured again"))
-    assert with_plans(manifest, plans, copy, pair_set, machine=Silent()) == plans
-    elsewhere = replace(plans.of(manifest.variants[0].kind)[0], isa="arm64")
-    other = replace(plans, plans=dict.fromkeys(plans.plans, (elsewhere,)))
-    here = replace(elsewhere, isa="avx2")
-    monkeypatch.setattr(tune, "tune_artifact", lambda *_where: here)
-    found = with_plans(manifest, other, copy, pair_set, machine=Silent())
-    assert set(found.plans.values()) == {(elsewhere, here)}
+
+    def again(plans: Plans, folder: Path) -> Plans:
+        return with_plans(
+            plans,
+            kinds,
+            folder,
+            pair_set,
+            machine=machine,
+            settings=MeasureSettings(token_budgets=(64, 128)),
+            progress=Silent(),
+        )
+
+    assert again(plans, copy / "nowhere") == plans  # nothing is opened
+    elsewhere = replace(plans.of(kinds[0])[0], isa="arm64")
+    found = again(replace(plans, plans=dict.fromkeys(kinds, (elsewhere,))), copy)
+    assert [measured[0] for measured in found.plans.values()] == [elsewhere] * len(kinds)
+    assert {(new.isa, new.n_cores) for _, new in found.plans.values()} == {(machine.isa, machine.n_cores)}
+    write_plans(found, copy)
+    assert (copy / "manifest.json").read_bytes() == before
+    with pytest.raises(IntegrityError, match="was measured with other plans"):
+        pipeline.gate(copy)
 
 
 def test_second_export_reuses_artifact_and_report(verified: Path) -> None:
@@ -141,8 +154,8 @@ def test_report_of_other_files_is_refused(copy: Path, built: Path) -> None:
 
 
 def publish(folder: Path, dest: Path, **how: Any) -> tuple[str, ...]:
-    """Publish to a folder, and give the kinds left behind."""
-    return pipeline.publish(folder, str(dest), Context(started_at=STARTED_AT), **how).left
+    """Publish to a folder, and return the kinds left behind."""
+    return pipeline.publish(folder, str(dest), Context(started_at=STARTED_AT), Publication(**how)).left
 
 
 def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_path: Path) -> None:
@@ -187,14 +200,6 @@ def test_recipe_demands_a_signature(copy: Path, tmp_path: Path) -> None:
     report.write_text(report.read_text(encoding="utf-8") + " ", encoding="utf-8")
     with pytest.raises(IntegrityError, match="report.md"):
         check_signature(tmp_path / "out", KeyVerifier(public))
-
-
-def test_worker_failures_are_one_error(verified: Path, tmp_path: Path) -> None:
-    """What is raised on purpose in a worker comes through as it is; a crash is a BackendError with its last words."""
-    with pytest.raises(RecipeError, match="no such artifact folder"):
-        run_job(Job("time", (ArtifactSpec(str(tmp_path / "no"), "onnx", 1, 1, 64),), (("a", "b"),)))
-    with pytest.raises(BackendError, match="a worker ended with"):
-        run_job(Job("time", (ArtifactSpec(str(verified), "onnx", 0, 1, 64),), (("a", "b"),)))
 
 
 def test_cuda_reference_says_what_is_missing() -> None:
@@ -245,29 +250,12 @@ def test_openvino_starts_on_two_threads_at_once(built: Path) -> None:
         assert done.stdout == "4\n"
 
 
-def test_hung_worker_is_stopped(verified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that uses no processor is killed and named, instead of holding a release for good."""
-    monkeypatch.setattr(worker, "_HUNG_S", 1.0)
-    start = subprocess.Popen
-
-    def asleep(command: list[str], **how: object) -> subprocess.Popen[str]:
-        started = start(command, **how)  # type: ignore[call-overload]
-        started.send_signal(signal.SIGSTOP)
-        return started  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(worker.subprocess, "Popen", asleep)
-    with pytest.raises(BackendError, match=r"a worker hung and was stopped \(time, 1x1, 64 tokens\)"):
-        run_job(Job("time", (ArtifactSpec(str(verified), "onnx", 1, 1, 64),), (("a", "b"),)))
-
-
 CUT = """
 import contextlib, os, sys, threading
 from pathlib import Path
 from exporter import pipeline
 from exporter.context import Context
-from exporter.measure import rounds, speed
-speed.MIN_ROUNDS = rounds.MIN_ROUNDS = 1
-rounds.MIN_RUN_S = 0.0
+from exporter.measure.settings import MeasureSettings
 class Cut:
     @contextlib.contextmanager
     def stage(self, name, total=None):
@@ -275,7 +263,7 @@ class Cut:
             threading.Timer(1.0, os.kill, (os.getpid(), int(sys.argv[3]))).start()
         yield lambda n: None
     def note(self, text): pass
-pipeline.verify(Path(sys.argv[1]), Context(progress=Cut()))
+pipeline.verify(Path(sys.argv[1]), Context(progress=Cut()), MeasureSettings(min_rounds=1, min_run_s=0.0))
 """
 
 
@@ -328,7 +316,7 @@ def test_full_disk_while_verifying_is_one_line(copy: Path, tmp_path: Path, varia
         pytest.skip("mounting a small tmpfs needs root")
     before = (copy / "report.json").read_bytes()
     try:
-        command = [str(Path(sys.executable).with_name("exporter")), "verify", str(copy)]
+        command = [sys.executable, "-m", "exporter", "verify", str(copy)]
         environment = {**os.environ, "EXPORTER_CACHE": str(tmp_path / "cache"), variable: str(small)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (3, "")
@@ -342,23 +330,3 @@ def test_full_disk_while_verifying_is_one_line(copy: Path, tmp_path: Path, varia
     finally:
         subprocess.run(["umount", small], check=True)
     assert (copy / "report.json").read_bytes() == before
-
-
-def test_contestants_take_turns(verified: Path) -> None:
-    """Two workers live side by side, pass when they are told to, and give what they measured."""
-    pairs = tuple(("wing lift", "drag flow " * n) for n in range(1, 9))
-    spec = ArtifactSpec(str(verified), "onnx", 1, 1, 64)
-    with TimedWorker(spec, pairs) as one, TimedWorker(spec, pairs) as other:
-        assert one.warm_s > 0
-        for _ in range(2):
-            one.passes(3)
-            other.passes(1)
-        found = one.end(), other.end()
-    assert [len(run.seconds) for run in found] == [6, 2]
-    assert all(run.n_pairs == 8 and run.clock > 0 and run.cpu_share > 0 for run in found)
-
-
-def test_contestant_that_cannot_start(tmp_path: Path) -> None:
-    """What goes wrong before the first turn comes through as it is."""
-    with pytest.raises(RecipeError, match="no such artifact folder"):
-        TimedWorker(ArtifactSpec(str(tmp_path / "none"), "onnx", 1, 1, 64), (("a", "b"),))

@@ -54,7 +54,7 @@ def write_json(report: Report, folder: Path) -> None:
 
 
 def judged(manifest: Manifest, *outcomes: Outcome) -> Report:
-    """Give a report whose first variant has a check of each outcome, named by its position."""
+    """Return a report whose first variant has a check of each outcome, named by its position."""
     checks = tuple(Check(f"check {i}", 0.5, "≥ 0.5", found) for i, found in enumerate(outcomes))
     rows = (a_variant_report("onnx", checks=checks, verdict=outcome(checks)),)
     return a_report(manifest_root=manifest.root, variants=rows, verdict=outcome(rows))
@@ -72,7 +72,7 @@ def rewrite(folder: Path, change: Callable[[list[dict[str, object]]], None]) -> 
 
 
 def test_two_statements_about_every_file(tmp_path: Path) -> None:
-    """Each line is a Statement v1 whose subjects are all files of the manifest, and the manifest, with their hashes."""
+    """Each line is a Statement v1 about all files of the manifest, and the manifest, with their hashes."""
     attested(tmp_path)
     content = lines(tmp_path)
     assert [line["predicateType"] for line in content] == [TEST_RESULT, PROVENANCE]
@@ -85,11 +85,12 @@ def test_two_statements_about_every_file(tmp_path: Path) -> None:
 
 
 def test_same_artifact_gives_the_same_bytes(tmp_path: Path) -> None:
-    """No clock and no chance: writing again changes nothing."""
+    """No clock and no chance: writing again changes nothing, and a provenance names no invocation."""
     manifest, report = attested(tmp_path)
     before = (tmp_path / ATTESTATION).read_bytes()
     write_statements(tmp_path, manifest, report)
     assert (tmp_path / ATTESTATION).read_bytes() == before
+    assert b"invocation" not in before
 
 
 def test_read_gives_what_was_written(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_undecided_is_not_passed(
 
 
 def test_configuration_says_what_was_asked_on_what_and_where(tmp_path: Path) -> None:
-    """Recipe and pairs stand there by digest, the machine with the instruction set that the verdict holds for."""
+    """Recipe and pairs are named by digest, the machine with the instruction set of the verdict."""
     manifest = an_artifact(tmp_path)
     report = judged(manifest, "pass")
     recipe, pairs, machine = result_of(manifest, report, HASH)["configuration"]
@@ -133,13 +134,13 @@ def test_configuration_says_what_was_asked_on_what_and_where(tmp_path: Path) -> 
 
 
 def test_provenance_names_recipe_model_pairs_and_packages(tmp_path: Path) -> None:
-    """What went in stands there: the recipe as it was resolved, and everything it refers to by digest or version."""
+    """The provenance has the resolved recipe, and all that it refers to by digest or version."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     manifest = an_artifact(tmp_path, tools=(("exporter", "0.5"), ("torch", "2.13.0+cpu")))
     manifest = dataclasses.replace(
         manifest, source=dataclasses.replace(manifest.source, source="org/tiny", revision=commit)
     )
-    found = provenance_of(manifest, HASH, "https://github.com/org/repo/actions")
+    found = provenance_of(manifest, "https://github.com/org/repo/actions")
     assert found["buildDefinition"]["externalParameters"] == {"recipe": json.loads(manifest.recipe)}
     model, pairs, torch = found["buildDefinition"]["resolvedDependencies"]
     assert model == {
@@ -160,7 +161,7 @@ def test_builder_is_a_uri(tmp_path: Path, builder: str) -> None:
     """Whoever is named as the builder is named by a URI, its scheme in lower case."""
     manifest = an_artifact(tmp_path)
     with pytest.raises(RecipeError, match="is no URI; wanted for example https://"):
-        provenance_of(manifest, HASH, builder)
+        provenance_of(manifest, builder)
 
 
 def test_in_totos_own_classes_read_it(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_in_totos_own_classes_read_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "manifest.json", "report.json"])
 def test_other_bytes_are_named(tmp_path: Path, name: str) -> None:
-    """A model, manifest or report that is not the attested one is refused, though everything else was made to fit."""
+    """A model, manifest or report that is not the attested one is refused, though all else fits."""
     manifest, report = attested(tmp_path)
     if name == "manifest.json":
         write_manifest(dataclasses.replace(manifest, pad_id=1), tmp_path)
@@ -290,7 +291,7 @@ def _maybe(content: list[dict[str, object]]) -> None:
 def test_wrong_statements_are_refused(
     tmp_path: Path, change: Callable[[list[dict[str, object]]], None], said: str
 ) -> None:
-    """Statements that are malformed, about other files, or say more than the report does: one line that says which."""
+    """Statements that are malformed, about other files, or say more than the report: one line each."""
     attested(tmp_path, "fail")
     rewrite(tmp_path, change)
     with pytest.raises(IntegrityError, match=said) as caught:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact.files import ATTESTATION, CARD, MANIFEST, QUANTIZED, list_files
+from exporter.artifact.files import ATTESTATION, CARD, MANIFEST, PLANS, QUANTIZED, list_files, sha256_file
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
 from exporter.errors import ExporterError, GateRefused, NoVerdict, RecipeError
 from exporter.gate import Outcome, outcome
 from exporter.publish.attest import read_statements
-from exporter.publish.folder import make_publication, passed_kinds
+from exporter.publish.folder import Publication, make_publication, passed_kinds
 from exporter.publish.licence import Licence
 from exporter.remote.send import send
 from exporter.report.report import read_report
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from exporter.artifact.manifest import Manifest
-    from exporter.publish.layout import Profile
+    from exporter.publish.layout import LayoutProfile
     from exporter.report.report import Report
 
 # What a publication writes itself.
@@ -43,16 +43,20 @@ def judged(folder: Path, onnx: Outcome, int8: Outcome) -> tuple[Manifest, Report
 
 
 def publish(
-    folder: Path, dest: Path, *, kinds: Sequence[str] = (), profile: Profile = "hub", replace: bool = False
+    folder: Path,
+    dest: Path,
+    *,
+    kinds: Sequence[str] = (),
+    layout: LayoutProfile = "hub",
+    replace: bool = False,
 ) -> tuple[Manifest, Report]:
     """Publish an artifact to a folder, and read it there as a stranger would, checking everything."""
-    manifest = read_manifest(folder)
-    report = read_report(folder, manifest)
+    report = read_report(folder, read_manifest(folder))
     chosen = passed_kinds(folder, report, kinds)
     staged = dest.with_name(f"{dest.name}-staged")
     staged.mkdir()
     try:
-        make_publication(folder, manifest, report, staged, kinds=chosen, profile=profile, licence=Licence())
+        make_publication(folder, report, staged, chosen, Publication(layout=layout), licence=Licence())
         send(staged, str(dest), replace=replace)
     finally:
         for path in sorted(staged.rglob("*"), reverse=True):
@@ -80,7 +84,8 @@ def test_all_that_passed_is_copied(tmp_path: Path) -> None:
     copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
     assert names(copied) == set(FILES) | MADE | {QUANTIZED}
     assert (tmp_path / "out" / ATTESTATION).is_file()
-    assert of_copy == dataclasses.replace(report, manifest_root=copied.root)
+    plans = sha256_file(tmp_path / "out" / PLANS)
+    assert of_copy == dataclasses.replace(report, manifest_root=copied.root, plans_sha256=plans)
     assert (tmp_path / "out" / QUANTIZED).samefile(tmp_path / "out" / MODELS["onnx-int8"])
 
 
@@ -109,7 +114,7 @@ def test_what_is_asked_for_must_have_passed(tmp_path: Path) -> None:
 def test_flat_has_one_variant_under_the_one_name(tmp_path: Path) -> None:
     """For a server that cannot choose a file, the variant asked for is onnx/model.onnx, and runs as such."""
     judged(tmp_path / "tiny", "pass", "pass")
-    copied, _ = publish(tmp_path / "tiny", tmp_path / "out", kinds=("onnx-int8",), profile="flat")
+    copied, _ = publish(tmp_path / "tiny", tmp_path / "out", kinds=("onnx-int8",), layout="flat")
     assert [(entry.kind, entry.model) for entry in copied.variants] == [("onnx-int8", "onnx/model.onnx")]
     int8 = (tmp_path / "tiny" / MODELS["onnx-int8"]).read_bytes()
     assert (tmp_path / "out/onnx/model.onnx").read_bytes() == int8

@@ -41,7 +41,7 @@ def test_round_trip(proxy: Proxy, tmp_path: Path) -> None:
 
 
 def test_another_artifact(proxy: Proxy, tmp_path: Path) -> None:
-    """Another artifact is replaced only when asked, and what both have is copied inside the store, not sent."""
+    """Another artifact is replaced only when asked; what both have is copied inside the store."""
     old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
     send(old, "s3://models/another")
     with pytest.raises(RecipeError, match="holds another artifact, tiny with root"):
@@ -52,7 +52,7 @@ def test_another_artifact(proxy: Proxy, tmp_path: Path) -> None:
 
 
 def test_killed_and_repeated(proxy: Proxy, tmp_path: Path) -> None:
-    """Killed at any request, the prefix holds the old artifact or the new one, whole; repeated, the new one."""
+    """Killed at any request, the prefix holds the old artifact or the new one; repeated, the new one."""
     old, new, n = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z"), iter(range(1000))
 
     def pull(address: str) -> dict[str, bytes]:
@@ -106,7 +106,7 @@ def test_damaged_object(proxy: Proxy, tmp_path: Path) -> None:
 def test_errors(
     proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No such bucket, nothing at a prefix, no server: one line each, and the key in none of them, nor in what was fetched."""
+    """No such bucket, nothing at a prefix, no server: one line each; the key is in none of them."""
     folder, said = a_published(tmp_path / "a"), []
     said.append(str(send(folder, "s3://models/errors")))
     fetch_artifact("s3://models/errors", tmp_path / "back")

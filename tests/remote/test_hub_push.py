@@ -41,7 +41,7 @@ def proxy(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def published(hub: Hub, revision: str = "main") -> dict[str, bytes]:
-    """Give the files of a branch, but what a new repository has."""
+    """Return the files of a branch, without what a new repository has."""
     return {
         path: content for path, content in hub.repository.files(revision).items() if path != ".gitattributes"
     }
@@ -62,7 +62,7 @@ def test_round_trip(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
 
 
 def test_another_artifact(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
-    """Another artifact is replaced only when asked, by one commit in which its files go; others' files stay."""
+    """Another artifact is replaced only when asked, by one commit; files of others stay."""
     old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
     send(old, ADDRESS)
     with pytest.raises(RecipeError, match="holds another artifact, tiny with root"):
@@ -86,8 +86,19 @@ def test_somebody_elses_model(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
     assert contents(fetch_artifact(ADDRESS, tmp_path / "back")[0]) == contents(folder)
 
 
+def test_damaged_manifest(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """A branch whose manifest was changed is published over when asked, and only then."""
+    folder = a_published(tmp_path / "a")
+    send(folder, ADDRESS)
+    hub.repository.files()["manifest.json"] = b"{}"
+    with pytest.raises(RecipeError, match="what is there is damaged: .*; pass --replace to publish over it"):
+        send(folder, ADDRESS)
+    assert send(folder, ADDRESS, replace=True).n_files == 1
+    assert published(hub) == contents(folder)
+
+
 def test_branch(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
-    """A branch that is not there is made from main, also by a send that repeats a killed one; main stays as it is."""
+    """A branch that is missing is made from main, also by a send that repeats a killed one; main stays."""
     old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
     send(old, ADDRESS)
     assert send(new, f"{ADDRESS}@dev").n_files
@@ -114,7 +125,7 @@ def test_pull_request(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
 
 
 def test_killed_and_repeated(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
-    """Killed at any request, the branch holds the old artifact or the new one, whole; repeated, the new one."""
+    """Killed at any request, the branch holds the old artifact or the new one; repeated, the new one."""
     old, new, first = (
         a_published(tmp_path / "a", "x"),
         a_published(tmp_path / "b", "z"),
@@ -184,7 +195,7 @@ def test_only_what_a_variant_needs(hub: Hub, proxy: Proxy, tmp_path: Path) -> No
 def test_tokens(
     hub: Hub, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No token, one that may only read, no such repository: the error says what to do, and no token is said or written."""
+    """Without a token, or with one that may only read, the error says what to do, and shows no token."""
     folder, said = a_published(tmp_path / "a"), []
     for token, wanted in ((None, "the Hub refuses \\(401\\)"), (READ_TOKEN, "the Hub refuses \\(403\\)")):
         monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")

@@ -1,4 +1,4 @@
-"""OCI registries: against a real one, Debian's docker-registry."""
+"""OCI registries: against a real one, Debian's docker-registry, and a stand-in for one that is overloaded."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.remote import cached_artifact, fetch_artifact
 from exporter.remote.send import send
+from tests.busy_registry import busy_registry
 from tests.killing_proxy import Proxy, proxy_of
 from tests.oci_registry import PASSWORD, USER, oci_registry
 from tests.published import a_published, contents, seal
@@ -41,7 +42,7 @@ def get(registry: str, path: str, kind: str = "manifest") -> dict[str, object]:
 
 
 def test_round_trip(registry: str, tmp_path: Path) -> None:
-    """What is pushed comes back byte for byte; pushed again, nothing is sent, and the digest is the same for the same folder."""
+    """What is pushed comes back byte for byte; pushed again, nothing is sent, under the same digest."""
     folder, address = a_published(tmp_path / "a"), f"oci://{registry}/round/trip:v1"
     sent = send(folder, address)
     assert sent.n_files == sent.n_in_all == len(contents(folder))
@@ -73,7 +74,7 @@ def test_another_artifact_is_refused(registry: str, tmp_path: Path) -> None:
 
 
 def test_layout(registry: str, tmp_path: Path) -> None:
-    """The manifest is ModelPack's: its types, a raw layer per file with its path, and a configuration other tools read."""
+    """The manifest is ModelPack's: its types, a raw layer per file with its path, and a configuration."""
     folder = a_published(tmp_path / "a")
     send(folder, f"oci://{registry}/layout:v1")
     manifest = get(registry, "layout/manifests/v1")
@@ -93,7 +94,7 @@ def test_layout(registry: str, tmp_path: Path) -> None:
 
 
 def test_proof_is_attached(registry: str, tmp_path: Path) -> None:
-    """Attestation and signature are referrers of the manifest, and a push that is repeated attaches neither twice."""
+    """Attestation and signature are referrers of the manifest; pushing again attaches neither twice."""
     folder = a_published(tmp_path / "a")
     (folder / "attestation.intoto.jsonl").write_text("{}\n", encoding="utf-8")
     (folder / "model.sig").write_text("{}", encoding="utf-8")
@@ -113,7 +114,7 @@ def test_proof_is_attached(registry: str, tmp_path: Path) -> None:
 
 
 def test_killed_and_repeated(proxy: Proxy, tmp_path: Path) -> None:
-    """Killed at any request, the tag stands for the old artifact or the new one, whole; repeated, for the new one."""
+    """Killed at any request, the tag stands for the old artifact or the new one; repeated, the new one."""
     old, new, n = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z"), iter(range(1000))
 
     def pull(address: str) -> dict[str, bytes]:
@@ -134,7 +135,7 @@ def test_what_is_there_is_not_sent_again(proxy: Proxy, tmp_path: Path) -> None:
 
 
 def test_only_what_a_variant_needs(proxy: Proxy, tmp_path: Path) -> None:
-    """The runtime fetches the manifest, the tokenizer and one variant; a second time only the tag is looked up."""
+    """The runtime fetches the manifest, the tokenizer and one variant; later only the tag is looked up."""
     address = f"oci://{proxy.host}/needed:v1"
     send(a_published(tmp_path / "a"), address)
     proxy.forget()
@@ -174,6 +175,44 @@ def test_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         send(a_published(tmp_path / "a"), "oci://127.0.0.1:9/x:v1")
 
 
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_overloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hangs_up: bool) -> None:
+    """Each request that is refused, or cut off, is sent again and whole, uploads from files too."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    folder = a_published(tmp_path / "a")
+    with busy_registry() as busy:
+        busy.hangs_up = hangs_up
+        send(folder, f"oci://{busy.address}/name:v1")
+        assert set(contents(folder).values()) <= set(busy.blobs.values())
+        assert sorted(busy.asked) == sorted(busy.served * 2)
+        busy.n_refusals = 0
+        fetched, _ = fetch_artifact(f"oci://{busy.address}/name:v1", tmp_path / "back")
+    assert contents(fetched) == contents(folder)
+
+
+def test_overloaded_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that stays overloaded is asked three times, then its status is said."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with busy_registry() as busy:
+        busy.n_refusals = 1000
+        with pytest.raises(
+            BackendError, match=r"the registry is out of reach or failed \(503\); run the same"
+        ):
+            send(a_published(tmp_path / "a"), f"oci://{busy.address}/name:v1")
+    assert busy.asked == [("GET", "/v2/name/manifests/v1")] * 3
+
+
+@pytest.mark.parametrize(("said", "slept_s"), [("7", 7), ("86400", 60)])
+def test_retry_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, slept_s: int) -> None:
+    """The pause that a registry asks for is made, up to a minute."""
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with busy_registry() as busy:
+        busy.retry_after = said
+        send(a_published(tmp_path / "a"), f"oci://{busy.address}/name:v1")
+    assert set(pauses) == {slept_s}
+
+
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with oci_registry(tmp_path_factory.mktemp("closed"), login=True) as address:
@@ -193,7 +232,7 @@ def log_in(registry: str, home: Path, password: str, monkeypatch: pytest.MonkeyP
 def test_login(
     closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The login of `docker login` is used; without one or with a wrong one the error says what to type, never the password."""
+    """The login of `docker login` is used; without it the error says what to type, never the password."""
     folder, address, home = a_published(tmp_path / "a"), f"oci://{closed}/login:v1", tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))

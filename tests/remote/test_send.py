@@ -1,11 +1,16 @@
-"""Addresses, folders and what is common to all places: what is refused, what is a no-op, what may come in. No server is asked."""
+"""Addresses, and what is common to all places: what is refused, what is a no-op, what may come in.
+
+Tried on folders, and on a bucket where a place without directories could differ.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +20,10 @@ from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.remote import cached_artifact, fetch_artifact, is_remote, parse_place
 from exporter.remote.send import destination, send
 from tests.published import a_published, contents, seal
+from tests.s3_server import s3_environment, s3_server
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
 
 TAG = "sha256:" + "0" * 64
 
@@ -60,6 +69,7 @@ def test_address(address: str, kind: str, where: str, version: str | None) -> No
         ("s3://bucket/../other", "wanted s3://bucket/prefix"),
         ("s4://bucket/prefix", "did you mean s3://bucket/prefix?"),
         ("https://huggingface.co/org/name", "no https: address is known here, known are dir:PATH, hf://"),
+        ("memory://bucket/prefix", "no memory: address is known here"),
     ],
 )
 def test_no_address(address: str, said: str) -> None:
@@ -85,7 +95,7 @@ def test_secrets_have_no_place_in_an_address(address: str) -> None:
 
 
 def test_where_nothing_can_be_sent() -> None:
-    """A digest cannot be published to, and a pull request is the Hub's; both are said before anything is done."""
+    """A digest cannot be published to, and only the Hub has pull requests; both are said at once."""
     with pytest.raises(RecipeError, match="a digest names what is there already"):
         destination(f"oci://ghcr.io/name@{TAG}")
     for address in ("out", "hf://org/name@dev"):
@@ -93,13 +103,29 @@ def test_where_nothing_can_be_sent() -> None:
             destination(address, pull_request=True)
 
 
-@pytest.fixture(params=["dir", "memory"])
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server("sent") as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> S3FileSystem:
+    """The store behind s3:// addresses, for tests that damage what it holds."""
+    from s3fs import S3FileSystem
+
+    for name, value in s3_environment(server).items():
+        monkeypatch.setenv(name, value)
+    return S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+
+
+@pytest.fixture(params=["dir", "s3"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place that needs no server."""
+    """An empty place."""
     if request.param == "dir":
         return str(tmp_path / "there")
-    pytest.importorskip("fsspec")
-    return f"memory://bucket/{tmp_path.name.replace('[', '').replace(']', '')}"
+    request.getfixturevalue("bucket")
+    return f"s3://sent/{tmp_path.name.replace('[', '').replace(']', '')}"
 
 
 def test_round_trip(address: str, tmp_path: Path) -> None:
@@ -166,11 +192,10 @@ def test_somebody_elses_folder(tmp_path: Path) -> None:
         fetch_artifact(str(tmp_path / "there"), tmp_path / "back")
 
 
-def test_only_what_a_variant_needs(tmp_path: Path) -> None:
-    """The runtime gets the manifest, the tokenizer and one variant's files, and the same folder while nothing changes."""
-    pytest.importorskip("fsspec")
-    address = "memory://bucket/needed"
-    send(a_published(tmp_path / "a"), address, replace=True)
+def test_a_new_version_is_fetched_anew(bucket: S3FileSystem, tmp_path: Path) -> None:
+    """The runtime's copy is the same folder while nothing changes at the address, and another one after."""
+    address = "s3://sent/needed"
+    send(a_published(tmp_path / "a"), address)
     folder = cached_artifact(address, "onnx-int8")
     assert set(contents(folder)) == {MANIFEST, "tokenizer.json", "onnx/model_qint8_avx2.onnx"}
     assert cached_artifact(address, "onnx-int8") == folder
@@ -245,16 +270,13 @@ def test_a_missing_file(tmp_path: Path) -> None:
         fetch_artifact(str(folder), tmp_path / "back")
 
 
-def test_damaged_pointer(tmp_path: Path) -> None:
+def test_damaged_pointer(bucket: S3FileSystem, tmp_path: Path) -> None:
     """A bucket's pointer that was changed is caught, and published over only when asked."""
-    fsspec = pytest.importorskip("fsspec")
-    address, folder = "memory://bucket/damaged", a_published(tmp_path / "a")
+    address, folder = "s3://sent/pointer", a_published(tmp_path / "a")
     send(folder, address)
-    bucket = fsspec.filesystem("memory")
-    pointer = json.loads(bucket.cat("/bucket/damaged/artifact.json"))
-    bucket.pipe(
-        "/bucket/damaged/artifact.json", json.dumps(pointer | {"version": "../../elsewhere"}).encode()
-    )
+    pointer = json.loads(bucket.cat_file("sent/pointer/artifact.json"))
+    changed = json.dumps(pointer | {"version": "../../elsewhere"}).encode()
+    bucket.pipe_file("sent/pointer/artifact.json", changed)
     with pytest.raises(IntegrityError, match="artifact.json: changed since it was written"):
         fetch_artifact(address, tmp_path / "back")
     with pytest.raises(RecipeError, match="what is there is damaged"):
@@ -263,19 +285,17 @@ def test_damaged_pointer(tmp_path: Path) -> None:
     assert contents(fetch_artifact(address, tmp_path / "back")[0]) == contents(folder)
 
 
-def test_damaged_object(tmp_path: Path) -> None:
+def test_damaged_object(bucket: S3FileSystem, tmp_path: Path) -> None:
     """An object that was changed in the bucket is caught, whatever it is."""
-    fsspec = pytest.importorskip("fsspec")
-    address, folder = "memory://bucket/object", a_published(tmp_path / "a")
+    address, folder = "s3://sent/object", a_published(tmp_path / "a")
     send(folder, address)
-    bucket = fsspec.filesystem("memory")
     for name in ("report.md", "onnx/model.onnx", MANIFEST):
-        (key,) = (key for key in bucket.find("/bucket/object") if key.endswith(name))
-        kept = bucket.cat(key)
-        bucket.pipe(key, kept[:-1] + b"!")
+        (key,) = (key for key in bucket.find("sent/object") if key.endswith(name))
+        kept = bucket.cat_file(key)
+        bucket.pipe_file(key, kept[:-1] + b"!")
         with pytest.raises(IntegrityError, match="what came is not what was sent|changed since"):
             fetch_artifact(address, tmp_path / "back")
-        bucket.pipe(key, kept)
+        bucket.pipe_file(key, kept)
     assert fetch_artifact(address, tmp_path / "back")
 
 

@@ -11,6 +11,7 @@ from exporter.report.compare import compare_reports
 from tests.factories import (
     a_fidelity,
     a_machine,
+    a_not_judged,
     a_parity,
     a_ratio,
     a_report,
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def one(**changes: object) -> Report:
-    """Give a report of one fp32 variant with something changed."""
+    """Return a report of one fp32 variant with something changed."""
     return a_report(variants=(a_variant_report(**changes),))
 
 
 def changes(old: Report, new: Report) -> dict[str, str]:
-    """Give the changes by what they are of."""
+    """Return the changes by what they are of."""
     return {finding.what: finding.change for finding in compare_reports(old, new)}
 
 
@@ -51,7 +52,7 @@ def test_same_is_same() -> None:
     ],
 )
 def test_speed_by_hand(low: float, value: float, high: float, change: str) -> None:
-    """From 1.9 to 2.1: faster or slower only where the intervals do not meet, and the other way round the opposite."""
+    """From 1.9 to 2.1: faster or slower only where the intervals do not meet, either way round."""
     old, new = one(), one(speedup_tuned=a_ratio(low=low, value=value, high=high))
     assert changes(old, new)["speed-up over tuned torch"] == change
     turned = {"better": "worse", "worse": "better", "same": "same"}[change]
@@ -98,6 +99,25 @@ def test_gone_and_new() -> None:
     assert [(f.kind, f.change, f.detail) for f in compare_reports(single, both) if f.what == "variant"] == [
         ("onnx-int8", "same", "new")
     ]
+
+
+def test_judged_in_one_of_the_two() -> None:
+    """A kind that one machine could not run is neither better nor worse, and the reason is given."""
+    without = a_report(variants=(), not_judged=(a_not_judged("onnx"),))
+    (lost,) = compare_reports(one(), without)
+    assert (lost.change, lost.detail) == (
+        "unknown",
+        "pass → not judged here: needs a CPU with avx512_bf16 or amx_bf16",
+    )
+    (gained,) = compare_reports(without, one())
+    assert (gained.change, gained.detail) == (
+        "unknown",
+        "not judged before: needs a CPU with avx512_bf16 or amx_bf16 → pass",
+    )
+    assert [(f.change, f.detail) for f in compare_reports(without, without)] == [
+        ("same", "judged in neither")
+    ]
+    assert [f.detail for f in compare_reports(without, a_report(variants=(), not_judged=()))] == ["gone"]
 
 
 def test_what_cannot_be_compared() -> None:

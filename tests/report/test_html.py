@@ -13,7 +13,7 @@ from exporter.measure.lengths import PairScore
 from exporter.report.html import html
 from exporter.report.junit import junit
 from exporter.report.report import json_schema
-from tests.factories import a_fidelity, a_report, a_variant_report
+from tests.factories import a_fidelity, a_not_judged, a_report, a_variant_report
 
 EVIL = "<script>alert('x')</script>\x07"
 
@@ -61,6 +61,7 @@ def test_page_says_what_counts() -> None:
         "a passage",
         "exporter gate tiny",
         "0" * 64,
+        "docs/glossary.md",
     ):
         assert words in page
 
@@ -98,6 +99,28 @@ def test_as_many_panels_as_variants(n: int) -> None:
     kinds = ["onnx", "onnx-int8", "openvino", "openvino-fp16", "openvino-int8"][:n]
     page = html(a_report(variants=tuple(a_variant_report(kind) for kind in kinds)))
     assert len(re.findall("<figure>", page)) == 7
+
+
+def test_page_of_what_was_not_judged() -> None:
+    """A variant that this CPU cannot run has its line and no panel; a page of nothing else has no plots."""
+    page = html(a_report(not_judged=(a_not_judged(),)))
+    assert "openvino-bf16: not judged here, needs a CPU with avx512_bf16 or amx_bf16" in page
+    assert len(re.findall("<figure>", page)) == 7
+    page = html(a_report(variants=(), not_judged=(a_not_judged(),), verdict="not judged here"))
+    assert 'class="verdict not-judged-here"' in page
+    assert "<figure>" not in page
+
+
+def test_junit_of_what_was_not_judged() -> None:
+    """A variant that this CPU cannot run is a skipped test with the reason."""
+    found = ET.fromstring(junit(a_report(variants=(), not_judged=(a_not_judged(),))))
+    (suite,) = found.iter("testsuite")
+    assert (suite.attrib["name"], suite.attrib["skipped"], suite.attrib["failures"]) == (
+        "tiny openvino-bf16",
+        "1",
+        "0",
+    )
+    assert next(suite.iter("skipped")).attrib["message"] == "needs a CPU with avx512_bf16 or amx_bf16"
 
 
 def test_junit_by_hand() -> None:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact.files import read_sealed, write_sealed
+from exporter.artifact.files import read_sealed, to_json, write_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.gate import Check
-from exporter.report.report import read_report, rejudge, to_json
-from exporter.report.text import markdown, table
+from exporter.report.report import REPORT_SCHEMA, read_report, rejudge
+from exporter.report.text import TERMS, markdown, table
 from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,
+    a_not_judged,
     a_parity,
     a_ratio,
     a_report,
@@ -101,7 +102,7 @@ def test_verdict_edited_by_hand(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 1}, "schema 1, this exporter reads 3"),
+        ({"schema": 1}, f"schema 1, this exporter reads {REPORT_SCHEMA}"),
         ({"schema": None}, "schema None"),
         ({"verdict": "perhaps"}, "verdict"),
         ({"variants": 7}, "variants"),
@@ -149,12 +150,12 @@ def test_json_for_machines() -> None:
 
 
 def verdicts(report: Report) -> dict[str, str]:
-    """Give the verdicts by kind, the report's own under its name."""
+    """Return the verdicts by kind, the report's own under its name."""
     return {report.name: report.verdict, **{row.kind: row.verdict for row in report.variants}}
 
 
 def test_rejudge_harder() -> None:
-    """A higher bar fails the variant it is for and with it the artifact; the other keeps its verdict and checks."""
+    """A higher bar fails its variant and with it the artifact; the other keeps its verdict and checks."""
     before = a_report()
     after = rejudge(before, {"onnx": bars(min_kendall_tau=0.99)})
     assert verdicts(after) == {"tiny": "fail", "onnx": "fail", "onnx-int8": "pass"}
@@ -175,7 +176,7 @@ def test_rejudge_easier() -> None:
 
 
 def test_rejudge_is_over_the_tuned_reference() -> None:
-    """The speed bar is held against the speed-up over tuned PyTorch, not over PyTorch as it comes."""
+    """The speed bar is held against the speed-up over tuned PyTorch, not over its defaults."""
     row = a_variant_report(speedup_default=a_ratio(value=9.0, low=8.9, high=9.1))
     assert rejudge(a_report(variants=(row,)), {"onnx": bars(min_speedup=2.5)}).verdict == "fail"
 
@@ -194,6 +195,12 @@ def test_rejudge_twice_is_once() -> None:
     assert rejudge(once, limits) == once
 
 
+def test_rejudge_nothing_to_judge() -> None:
+    """Where no variant could be measured, bars for one change nothing, and the verdict says so."""
+    before = a_report(variants=(), not_judged=(a_not_judged(),), verdict="not judged here")
+    assert rejudge(before, {"openvino-bf16": bars()}) == before
+
+
 def test_rejudge_bars_for_nobody() -> None:
     """Bars for kinds the report does not have judge nothing, and that is said."""
     with pytest.raises(RecipeError, match="bars for openvino, but the report is of onnx, onnx-int8"):
@@ -209,8 +216,8 @@ def test_table() -> None:
     assert [row[0] for row in rows] == ["torch default", "torch tuned", "onnx", "onnx-int8"]
     assert all(len(row) == len(titles) for row in rows)
     by_title = dict(zip(titles, rows[2], strict=True))
-    assert by_title["x tuned"] == "2.00"
-    assert by_title["x default"] == "3.00"
+    assert by_title["vs tuned"] == "2.00"
+    assert by_title["vs default"] == "3.00"
     assert by_title["nDCG kept"] == "100.0%"
     assert by_title["verdict"] == "PASS"
 
@@ -219,8 +226,8 @@ def test_table_of_the_reference() -> None:
     """Tuned at 50 pairs/s is 1.25 times default at 40; default is 0.80 of tuned."""
     titles, rows = table(a_report())
     default, tuned = (dict(zip(titles, row, strict=True)) for row in rows[:2])
-    assert (default["x default"], default["x tuned"]) == ("1.00", "0.80")
-    assert (tuned["x default"], tuned["x tuned"]) == ("1.25", "1.00")
+    assert (default["vs default"], default["vs tuned"]) == ("1.00", "0.80")
+    assert (tuned["vs default"], tuned["vs tuned"]) == ("1.25", "1.00")
 
 
 def test_table_without_labels() -> None:
@@ -230,8 +237,30 @@ def test_table_without_labels() -> None:
     )
 
 
+def test_what_was_not_judged_is_shown() -> None:
+    """A variant that this CPU cannot run has a row without figures, and a line with the reason."""
+    report = a_report(not_judged=(a_not_judged(),))
+    titles, rows = table(report)
+    assert len(rows[-1]) == len(titles)
+    assert [cell for cell in rows[-1] if cell] == ["openvino-bf16", "NOT JUDGED HERE"]
+    page = markdown(report)
+    assert "openvino-bf16: not judged here, needs a CPU with avx512_bf16 or amx_bf16" in page
+    assert page.startswith("# tiny: pass\n")
+
+
+def test_markdown_where_nothing_was_judged() -> None:
+    """The verdict of an artifact that this CPU cannot run at all is that it was not judged."""
+    report = a_report(variants=(), not_judged=(a_not_judged(),), verdict="not judged here")
+    assert markdown(report).startswith("# tiny: not judged here\n")
+
+
+def test_markdown_names_the_glossary() -> None:
+    """The last line says where the terms are explained."""
+    assert markdown(a_report()).splitlines()[-1] == TERMS
+
+
 def test_markdown_says_what_counts() -> None:
-    """The page names artifact, verdict, machine, instruction set, pairs, variants and what they were built from."""
+    """The page names artifact, verdict, machine, instruction set, pairs, variants and their source."""
     page = markdown(a_report())
     assert page.startswith("# tiny: pass\n")
     for words in (
@@ -264,7 +293,7 @@ def test_markdown_without_labels() -> None:
 
 
 def every_bar() -> Report:
-    """Give a report of a variant that is held against every bar, with names chosen to break a table."""
+    """Return a report of a variant that is held against every bar, with names chosen to break a table."""
     limits = bars(
         min_ndcg_retained=0.9,
         min_kendall_tau=0.9,

@@ -33,7 +33,7 @@ def test_within_the_budget(n_tokens: list[int], plan: Plan) -> None:
 
 @given(LENGTHS, PLANS)
 def test_longest_first(n_tokens: list[int], plan: Plan) -> None:
-    """Pairs come longest first, so that the last batch to end is a short one and neighbours need little padding."""
+    """Pairs come longest first: the last batch to end is a short one, and neighbours need little padding."""
     lengths = [n_tokens[i] for batch in batches(n_tokens, plan) for i in batch]
     assert lengths == sorted(n_tokens, reverse=True)
 
@@ -67,7 +67,7 @@ def test_small_job_keeps_all_workers_busy() -> None:
 
 @given(PLANS, st.integers(1, 64))
 def test_for_cores_fits(plan: Plan, n_cores: int) -> None:
-    """A plan laid over other cores asks for no more than there are, and leaves none that a worker could use."""
+    """A plan for other cores asks for no more than there are, and leaves none that a worker could use."""
     fitted = plan.for_cores(n_cores)
     assert fitted.workers >= 1
     assert fitted.threads >= 1

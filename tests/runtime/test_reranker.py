@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exporter.artifact.manifest import Traits
 from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.runtime import Plan, Reranker
+from exporter.runtime import Pair, Plan, Reranker
 from tests.hub_stand_in import serve
 from tests.support import WORDS
 
@@ -42,7 +42,7 @@ print(*{{"torch", "transformers", "sentence_transformers", "optimum"}} & set(sys
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12), seed=st.integers(0, 99))
-def test_scores_follow_the_callers_order(reranker: Reranker, pairs: list[tuple[str, str]], seed: int) -> None:
+def test_scores_follow_the_callers_order(reranker: Reranker, pairs: list[Pair], seed: int) -> None:
     """Permuting pairs permutes scores, whatever lengths they have and however they fall into batches."""
     order = np.random.default_rng(seed).permutation(len(pairs))
     shuffled = reranker.score([pairs[i] for i in order])
@@ -56,21 +56,20 @@ def test_scores_follow_the_callers_order(reranker: Reranker, pairs: list[tuple[s
     chunk=st.integers(1, 13),
 )
 def test_scores_do_not_depend_on_the_plan(
-    reranker: Reranker, pairs: list[tuple[str, str]], plan: Plan, chunk: int
+    reranker: Reranker, built: Path, pairs: list[Pair], plan: Plan, chunk: int
 ) -> None:
     """However many workers share however large batches: each pair scores as it does alone."""
     alone = np.concatenate([reranker.score([pair]) for pair in pairs])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.runtime.reranker.CHUNK_PAIRS", chunk)
-        assert np.abs(replace(reranker, plan=plan).score(pairs) - alone).max() < 1e-5
+    other = Reranker.load(built, "onnx", plan=plan, chunk_pairs=chunk)
+    assert np.abs(other.score(pairs) - alone).max() < 1e-5
 
 
-def test_an_iterator_is_read_as_it_is_scored(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pairs that would not fit in memory are read a chunk at a time, and their scores come as they are ready."""
-    monkeypatch.setattr("exporter.runtime.reranker.CHUNK_PAIRS", 4)
+def test_an_iterator_is_read_as_it_is_scored(built: Path) -> None:
+    """Pairs that would not fit in memory are read a chunk at a time; scores come as they are ready."""
+    reranker = Reranker.load(built, "onnx", chunk_pairs=4)
     read = []
 
-    def endless() -> Iterator[tuple[str, str]]:
+    def endless() -> Iterator[Pair]:
         for i in count():
             read.append(i)
             yield WORDS[i % len(WORDS)], "lift of a wing"
@@ -82,9 +81,9 @@ def test_an_iterator_is_read_as_it_is_scored(reranker: Reranker, monkeypatch: py
     assert np.array_equal(whole, np.concatenate([first, second]))
 
 
-def test_the_position_named_is_the_callers(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_position_named_is_the_callers(built: Path) -> None:
     """A bad pair behind the first chunk is named by its place among all."""
-    monkeypatch.setattr("exporter.runtime.reranker.CHUNK_PAIRS", 4)
+    reranker = Reranker.load(built, "onnx", chunk_pairs=4)
     good = [("wing", "lift")] * 9
     with pytest.raises(RecipeError, match="pair 9 is"):
         reranker.score([*good, ("a",)])
@@ -109,19 +108,23 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_load_from_the_hub(built: Path, tmp_path: Path) -> None:
-    """`org/name` is fetched from the Hub: the manifest, the tokenizer and the one variant's files, nothing else."""
+    """Of `org/name` on the Hub only manifest, plans, tokenizer and the one variant's files are fetched."""
     with serve(built, "org/tiny") as hub:
         script = (
             "from pathlib import Path; from exporter.runtime import Reranker\n"
             "print(Reranker.load('org/tiny', 'onnx-int8', revision='main').score([('wing', 'lift')]).shape)\n"
-            f"print(*sorted(path.name for path in Path({str(tmp_path)!r}, 'hub').rglob('snapshots/*/**/*') if path.is_file()))"
+            f"files = Path({str(tmp_path)!r}, 'hub').rglob('snapshots/*/**/*')\n"
+            "print(*sorted(path.name for path in files if path.is_file()))"
         )
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
         done = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:2] == ["(1,)", "manifest.json model_qint8_avx2.onnx tokenizer.json"]
+    assert done.stdout.split("\n")[:2] == [
+        "(1,)",
+        "manifest.json model_qint8_avx2.onnx plans.json tokenizer.json",
+    ]
 
 
 def test_hub_id_where_the_hub_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +170,7 @@ def test_odd_texts_get_a_score(reranker: Reranker, text: str) -> None:
 
 
 def test_a_very_long_text_is_cut_where_truncation_would(reranker: Reranker) -> None:
-    """What lies behind the tokens that truncation keeps counts for nothing, whichever text is the longer one."""
+    """What lies behind the tokens that truncation keeps changes no score, whichever text is longer."""
     tail, short, long = "jet nozzle " * 4_000, "wing lift drag " * 3, "heat shock layer " * 40
     for before, after in (
         ((short, long), (short, long + tail)),
@@ -218,4 +221,4 @@ def test_wrong_folder_variant_or_file(built: Path, artifact: Path, tmp_path: Pat
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a graph")
     with pytest.raises(BackendError, match="onnxruntime cannot load"):
-        open_engine("onnxruntime", broken, Plan(1, 1, 64))
+        open_engine(Traits("onnxruntime", "fp32", "fp32"), broken, Plan(1, 1, 64))

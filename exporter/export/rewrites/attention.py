@@ -1,9 +1,9 @@
-"""Rewrite attention exactly: the same scores for less work. Attentions are found from the graph, around their Softmax.
+"""Rewrite attention losslessly. Attentions are found in the graph, around their Softmax.
 
 `absorb_kv_projections`: where one position asks, the keys and values of all positions need not be made.
-`add_unpadded_fast_path`: a batch without padding needs no mask. ORT's MultiHeadAttention without one is a flash attention: it never
-writes out the scores of all positions against all, which for long pairs do not fit the caches. Which of the two runs is decided
-by the batch, in the graph, so every caller gets both.
+`add_unpadded_fast_path`: a batch without padding needs no mask. ORT's MultiHeadAttention without one is a
+flash attention: it never writes out the scores of all positions against all, which for long pairs do not fit
+the caches. Which of the two runs is decided by the batch, in the graph, so every caller gets both.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _SPLIT, _KEYS, _SWAP = [0, 2, 1, 3], [0, 2, 3, 1], [0, 1, 3, 2]
 
 @dataclass(frozen=True, slots=True)
 class _Attention:
-    """One layer's attention: the projections [n_rows, n_tokens, hidden], the nodes behind them, and what they come to.
+    """One layer's attention: its projections, the nodes behind them, and its output.
 
-    `scored` is the product of queries and keys, `mixed` that of their softmax and the values.
+    `query`, `key` and `value` are the projections, [n_rows, n_tokens, hidden]. `scored` is the product of
+    queries and keys, `mixed` that of their softmax and the values.
     """
 
     query: ir.Value
@@ -46,7 +47,7 @@ class _Attention:
 
 @dataclass(frozen=True, slots=True)
 class _Projection:
-    """A product of every position with a weight [hidden, n_heads * size], by heads, and a bias by heads or none."""
+    """A product of every position with a weight [hidden, n_heads * size], by heads, and its bias if any."""
 
     positions: ir.Value
     weight: NDArray[np.float32]  # [hidden, n_heads, size]
@@ -54,11 +55,11 @@ class _Projection:
 
 
 def absorb_kv_projections(graph: Path, path: Path) -> str:
-    """Where attention has one query a row, take keys' weights into the query and values' weights behind the mixing.
+    """Absorb the weights of keys and values into other products, where attention has one query a row.
 
-    For a head with one query q over positions X, q (X K + k)' is (q K') X' plus the same number for all positions, which softmax
-    takes out again; and p (X V + v) is (p X) V + v, since p sums to 1. A position then costs two rows of hidden numbers a head
-    instead of two products with hidden x hidden weights.
+    For a head with one query q over positions X, q (X K + k)' is (q K') X' plus the same number for all
+    positions, which softmax takes out again; and p (X V + v) is (p X) V + v, since p sums to 1. A position
+    then costs two rows of hidden numbers a head instead of two products with hidden x hidden weights.
     Source: https://arxiv.org/abs/2405.04434 (2.1.2, where DeepSeek-V2 absorbs projections of its own so)
 
     Args:
@@ -160,7 +161,7 @@ def _absorb(graph: ir.Graph, one: _Attention, keys: _Projection, values: _Projec
 
 
 def add_unpadded_fast_path(graph: Path, path: Path) -> str:
-    """Let batches without padding take ORT's MultiHeadAttention without a mask, an If around each layer's attention.
+    """Add an If around each layer's attention: unpadded batches take MultiHeadAttention without a mask.
 
     Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmultiheadattention
 
@@ -256,7 +257,7 @@ def _attention(softmax: ir.Node) -> _Attention | None:
 
 
 def _split(value: ir.Value | None) -> tuple[ir.Value, int] | None:
-    """Give the projection that is cut into heads, [n_rows, n_tokens, hidden], and how many heads."""
+    """Return the projection that is cut into heads, [n_rows, n_tokens, hidden], and the number of heads."""
     node = _producer(value)
     if node is None or node.op_type != "Transpose" or _perm(node) != _SPLIT:
         return None
@@ -288,7 +289,7 @@ def _heads(value: ir.Value | None) -> tuple[ir.Value, int] | None:
 
 
 def _between(starts: set[ir.Value], last: ir.Node) -> tuple[ir.Node, ...] | None:
-    """Give the nodes on the ways from some values to a node, in the graph's order; None if one is used elsewhere too."""
+    """Return the nodes on the ways from some values to a node, in order; None if one has other users."""
     behind: set[ir.Node] = set()
     front = [use.node for value in starts for use in value.uses()]
     while front:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Dim: TypeAlias = int | str
 Shapes: TypeAlias = "Mapping[str, tuple[Dim, ...]]"
-# fmt: on
 
 
 class UnknownShapes(Exception):
@@ -44,7 +43,7 @@ def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
 
 
 def int64_constant(graph: ir.Graph, values: tuple[int, ...]) -> ir.Value:
-    """Give a graph's constant of these numbers, int64[n], made once."""
+    """Return a graph's constant of these numbers, int64[n]; one initializer serves all its users."""
     import onnx_ir as ir
 
     name = "int64_" + "_".join(map(str, values)).replace("-", "m")

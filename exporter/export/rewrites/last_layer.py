@@ -1,8 +1,9 @@
-"""Rewrite an exported graph exactly: the same scores for less work.
+"""Narrow the last layer, losslessly, to the one position whose state the classifier reads.
 
-A classifier that reads one position of the last hidden state needs that layer's queries, attention output, feed-forward and
-norms at that position only. `first_token_only` pushes the selection backwards through every operator that treats positions apart,
-so it is found from the graph, not from an architecture's name; keys and values are still made for all positions.
+A classifier that reads one position of the last hidden state needs that layer's queries, attention output,
+feed-forward and norms at that position only. `first_token_only` pushes the selection backwards through every
+operator that treats positions apart, so it is found from the graph, not from an architecture's name; keys and
+values are still made for all positions.
 """
 
 from __future__ import annotations
@@ -23,27 +24,60 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-# fmt: off
-_ELEMENTWISE = frozenset((
-    "Abs", "Add", "And", "Cast", "Clip", "Div", "Equal", "Erf", "Exp", "Gelu", "Greater", "Identity", "Less", "Log", "Max", "Min",
-    "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Sigmoid", "Sign", "Sqrt", "Sub", "Tanh", "Where",
-))
+_ELEMENTWISE = frozenset(
+    (
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "Clip",
+        "Div",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "Greater",
+        "Identity",
+        "Less",
+        "Log",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Sigmoid",
+        "Sign",
+        "Sqrt",
+        "Sub",
+        "Tanh",
+        "Where",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Push:
-    """How a selection on a node's output becomes selections on its inputs, {input index: axis}; the others are needed whole."""
+    """How selecting position 0 of a node's output becomes selecting position 0 of its inputs.
+
+    `inputs` maps an input's index to the axis selected on; inputs that are not in it are needed whole.
+    `shape` is what Reshape and Expand get instead of their shape.
+    """
 
     inputs: dict[int, int]
-    shape: tuple[int, ...] | None = None  # what Reshape and Expand are given instead of their shape
+    shape: tuple[int, ...] | None = None
 
 
-def first_token_only(plain: Path, path: Path) -> str:
-    """Compute what only the first token's score depends on for the first token only.
+def first_token_only(plain: Path, path: Path, shapes: Shapes | None = None) -> str:
+    """Rewrite a graph to compute for the first token only what nothing but its score depends on.
 
     Args:
         plain: the exported graph, not fused.
         path: the .onnx file to write; the graph as it was where nothing can be saved.
+        shapes: of the graph's tensors; inferred if not passed.
 
     Returns:
         A fact for the manifest: how many matrix products were narrowed, or why none.
@@ -52,7 +86,7 @@ def first_token_only(plain: Path, path: Path) -> str:
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     try:
-        shapes = infer_shapes(plain)
+        shapes = infer_shapes(plain) if shapes is None else shapes
     except UnknownShapes as why:
         shutil.copyfile(plain, path)
         return f"first token only: does not apply, {why}"
@@ -70,11 +104,18 @@ def first_token_only(plain: Path, path: Path) -> str:
 
 
 def _plan(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, _Push]:
-    """Walk backwards from where one position is picked, and choose the nodes whose whole output nobody needs."""
+    """Walk backwards from where one position is picked; return the nodes that can be narrowed to it."""
     import onnx_ir as ir
 
-    wanted: dict[ir.Value, set[int | None]] = defaultdict(set)  # axes on which a value is read at 0 only; None reads it whole
-    inner = (value for node in ir.traversal.RecursiveGraphIterator(graph) if node.graph is not graph for value in node.inputs)
+    wanted: dict[ir.Value, set[int | None]] = defaultdict(
+        set
+    )  # axes on which a value is read at 0 only; None reads it whole
+    inner = (
+        value
+        for node in ir.traversal.RecursiveGraphIterator(graph)
+        if node.graph is not graph
+        for value in node.inputs
+    )
     for value in (*graph.outputs, *inner):  # what a subgraph reads, it reads whole
         if value is not None:
             wanted[value].add(None)
@@ -97,23 +138,33 @@ def _plan(graph: ir.Graph, shapes: Shapes) -> dict[ir.Node, _Push]:
 
 
 def _picks_first_token(node: ir.Node, shapes: Shapes) -> bool:
-    """Tell whether a node is `hidden_state[:, 0]`, [n_rows, n_tokens, hidden] -> [n_rows, hidden]."""
+    """Return whether a node is `hidden_state[:, 0]`, [n_rows, n_tokens, hidden] -> [n_rows, hidden]."""
     if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 1:
         return False
     shape = _shape(node.inputs[0], shapes)
     index = _constant(node.inputs[1])
-    return shape is not None and len(shape) == 3 and isinstance(shape[1], str) and index is not None and not index.any()
+    return (
+        shape is not None
+        and len(shape) == 3
+        and isinstance(shape[1], str)
+        and index is not None
+        and not index.any()
+    )
 
 
 def _rule(node: ir.Node, axis: int, shapes: Shapes) -> _Push | None:
-    """Say what a node needs of its inputs to give position 0 on `axis` of its output; None if that is not known."""
+    """Return what a node needs of its inputs for position 0 on `axis` of its output; None if not known."""
     out = _shape(node.outputs[0], shapes)
     ins = [_shape(value, shapes) for value in node.inputs]
-    if out is None or any(shape is None for shape, value in zip(ins, node.inputs, strict=True) if value is not None):
+    if out is None or any(
+        shape is None for shape, value in zip(ins, node.inputs, strict=True) if value is not None
+    ):
         return None
     sizes = [shape or () for shape in ins]
     behind = len(out) - axis  # counted from the right, as broadcasting does
-    broadcast = {i: len(s) - behind for i, s in enumerate(sizes) if len(s) >= behind and s[len(s) - behind] != 1}
+    broadcast = {
+        i: len(s) - behind for i, s in enumerate(sizes) if len(s) >= behind and s[len(s) - behind] != 1
+    }
     push = None
     match node.op_type:
         case op if op in _ELEMENTWISE:
@@ -124,16 +175,23 @@ def _rule(node: ir.Node, axis: int, shapes: Shapes) -> _Push | None:
             push = _Push({0: axis})
         case "Softmax" | "LogSoftmax" if node.attributes.get_int("axis", -1) % len(out) != axis:
             push = _Push({0: axis})
-        case "ReduceMean" | "ReduceSum" if (axes := _reduced(node, len(out))) is not None and axis not in axes:
+        case "ReduceMean" | "ReduceSum" if (
+            axes := _reduced(node, len(out))
+        ) is not None and axis not in axes:
             push = _Push({0: axis})
         case "Transpose":
             order = node.attributes.get_ints("perm", tuple(reversed(range(len(out)))))
             push = _Push({0: order[axis]})
-        case "Reshape" if sizes[0][: axis + 1] == out[: axis + 1] and sum(isinstance(d, str) for d in out[axis + 1 :]) < 2:
+        case "Reshape" if (
+            sizes[0][: axis + 1] == out[: axis + 1] and sum(isinstance(d, str) for d in out[axis + 1 :]) < 2
+        ):
             rest = (dim if isinstance(dim, int) else -1 for dim in out[axis + 1 :])
-            push = _Push({0: axis}, (*[0] * axis, 1, *rest))  # 0 leaves a dimension as it is, -1 is what remains
+            push = _Push(
+                {0: axis}, (*[0] * axis, 1, *rest)
+            )  # 0 leaves a dimension as it is, -1 is what remains
         case "Expand" if len(sizes[0]) == len(out) and all(
-            i == axis or a == b or isinstance(b, int) for i, (a, b) in enumerate(zip(sizes[0], out, strict=True))
+            i == axis or a == b or isinstance(b, int)
+            for i, (a, b) in enumerate(zip(sizes[0], out, strict=True))
         ):
             kept = tuple(dim if isinstance(dim, int) else 1 for dim in out)  # 1 leaves a dimension as it is
             push = _Push({i: a for i, a in broadcast.items() if i == 0}, (*kept[:axis], 1, *kept[axis + 1 :]))
@@ -141,7 +199,7 @@ def _rule(node: ir.Node, axis: int, shapes: Shapes) -> _Push | None:
 
 
 def _reduced(node: ir.Node, rank: int) -> set[int] | None:
-    """Give the axes a reduction that keeps its dimensions runs over, or None where they are not constant."""
+    """Return the axes of a reduction that keeps its dimensions, or None where they are not constant."""
     if node.attributes.get_int("keepdims", 1) != 1:
         return None
     axes = node.attributes.get_ints("axes", None)
@@ -154,7 +212,7 @@ def _reduced(node: ir.Node, rank: int) -> set[int] | None:
 
 
 def _apply(graph: ir.Graph, plan: Mapping[ir.Node, _Push], shapes: Shapes) -> None:
-    """Narrow the planned nodes: select position 0 where a whole value enters them, and mend the shapes they are given."""
+    """Narrow the planned nodes: select position 0 of the values that enter them, and adapt their shapes."""
     selected: dict[tuple[ir.Value, int], ir.Value] = {}
     for node, push in plan.items():
         for index, axis in push.inputs.items():
@@ -173,13 +231,13 @@ def _apply(graph: ir.Graph, plan: Mapping[ir.Node, _Push], shapes: Shapes) -> No
 
 
 def _known_from_inputs(value: ir.Value, graph: ir.Graph, shapes: Shapes) -> bool:
-    """Tell whether a value's dimensions are numbers, or symbols that the graph's inputs have too."""
+    """Return whether a value's dimensions are numbers, or symbols that the graph's inputs have too."""
     symbols = {dim for given in graph.inputs for dim in shapes[given.name or ""]}
     return all(isinstance(dim, int) or dim in symbols for dim in shapes.get(value.name or "", ("?",)))
 
 
 def _shape_from_inputs(graph: ir.Graph, node: ir.Node, shapes: Shapes) -> None:
-    """Take the shape a value had, before it was narrowed, from the graph's inputs."""
+    """Replace a Shape of a narrowed value by the shape it had before, taken from the graph's inputs."""
     import onnx_ir as ir
 
     assert node.inputs[0] is not None
@@ -188,7 +246,9 @@ def _shape_from_inputs(graph: ir.Graph, node: ir.Node, shapes: Shapes) -> None:
         if isinstance(dim, int):
             dims.append(int64_constant(graph, (dim,)))
             continue
-        given, axis = next((v, shapes[v.name or ""].index(dim)) for v in graph.inputs if dim in shapes[v.name or ""])
+        given, axis = next(
+            (v, shapes[v.name or ""].index(dim)) for v in graph.inputs if dim in shapes[v.name or ""]
+        )
         shape = ir.node("Shape", [given], {"start": axis, "end": axis + 1})
         graph.insert_before(node, shape)
         dims.append(shape.outputs[0])

@@ -1,4 +1,4 @@
-"""Keep a rewrite only if the scores are the same before and after."""
+"""Prove a rewrite on real pairs, or take it back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_CHANGE = 1e-5
 def keep_if_equivalent(
     fact: str, before: Path, after: Path, feeds: Sequence[Mapping[str, NDArray[np.int64]]]
 ) -> str:
-    """Score the same batches with the graph as it was and as it is; take the rewrite back if it moves a score.
+    """Keep a rewritten graph if its scores match the old one's within tolerance, else put the old one back.
 
     Args:
         fact: what was rewritten.

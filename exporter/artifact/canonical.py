@@ -1,0 +1,27 @@
+"""Canonical JSON, for what is hashed, signed or compared as bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.errors import BackendMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+
+def canonical_json(content: Mapping[str, JsonValue]) -> bytes:
+    """Return JSON in RFC 8785's canonical form: equal content gives equal bytes.
+
+    Source: https://www.rfc-editor.org/rfc/rfc8785
+
+    Raises:
+        BackendMissing: rfc8785 is not installed.
+    """
+    try:
+        import rfc8785
+    except ImportError:
+        raise BackendMissing("canonical JSON needs rfc8785: pip install rfc8785") from None
+    return rfc8785.dumps(content)

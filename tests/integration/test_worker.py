@@ -1,0 +1,86 @@
+"""Real workers on the tiny model: scores and runs come back, failures are one error, and nothing hangs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from exporter import worker
+from exporter.errors import BackendError, RecipeError
+from exporter.runtime import Plan, Reranker
+from exporter.worker.job import ArtifactSpec, Call, ScoreJob, Scoring, TimeJob
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAIRS = tuple(("wing lift", "drag flow " * n) for n in range(1, 9))
+ALL = (Call(tuple(range(len(PAIRS))), 1),)
+
+
+def spec(folder: Path, **changes: object) -> ArtifactSpec:
+    """Return how the exact variant is run, one worker of one thread."""
+    return ArtifactSpec(**{"folder": str(folder), "kind": "onnx", "workers": 1, "threads": 1, **changes})
+
+
+def test_scores_are_the_runtimes(verified: Path) -> None:
+    """A worker gives what the runtime gives, in the order of the pairs, and says how far it is."""
+    done: list[int] = []
+    scores = worker.score(spec(verified, token_budget=64), PAIRS, done.append)
+    expected = Reranker.load(verified, "onnx", plan=Plan(1, 1, 64)).score(PAIRS)
+    assert (scores == expected).all()
+    assert done == [len(PAIRS)]
+
+
+def test_several_scorings_in_one_process(verified: Path) -> None:
+    """Each scoring has its own scores: of all pairs, or of its groups, one group after the other."""
+    one = spec(verified, token_budget=1)
+    job = ScoreJob(PAIRS, (Scoring(one), Scoring(one, ((3,), (0, 7)))))
+    every, few = worker.score_each(job)
+    assert every.shape == (len(PAIRS),)
+    assert (few == every[[3, 0, 7]]).all()
+    assert few.dtype == np.float32
+
+
+def test_runs_by_spec_and_call(verified: Path) -> None:
+    """A run a spec and call: of the call's pairs, with as many passes as asked for at least."""
+    calls = (Call((0, 1), 3), Call((2,), 1))
+    specs = (spec(verified, token_budget=64), spec(verified, token_budget=128))
+    runs = worker.time(TimeJob(PAIRS, specs, calls, n_warmup=2))
+    assert [(run.n_pairs, len(run.seconds)) for run in runs] == [(2, 3), (1, 1)] * 2
+    assert all(run.clock > 0 and run.cpu_share > 0 and run.n_tokens > run.n_pairs for run in runs)
+
+
+def test_failures_are_one_error(verified: Path, tmp_path: Path) -> None:
+    """What is raised on purpose in a worker comes through as it is; a crash is a BackendError with its last words."""
+    with pytest.raises(RecipeError, match="no such artifact folder"):
+        worker.time(TimeJob(PAIRS, (spec(tmp_path / "no", token_budget=64),), ALL))
+    with pytest.raises(BackendError, match="a worker ended with"):
+        worker.score(spec(verified, workers=0, token_budget=64), PAIRS)
+
+
+def test_hung_worker_is_stopped(verified: Path) -> None:
+    """A worker that uses no processor is killed and named, instead of holding a release for good."""
+    asleep = spec(verified, token_budget=64, slowdown=1e9)  # sleeps for good after its first call
+    with pytest.raises(BackendError, match=r"a worker hung and was stopped \(time, 1x1, 64 tokens\)"):
+        worker.time(TimeJob(PAIRS, (asleep,), ALL), hung_s=4.0)
+
+
+def test_timed_workers_take_turns(verified: Path) -> None:
+    """Two workers live side by side, pass when they are told to, and give what they measured."""
+    side = spec(verified, token_budget=64)
+    with worker.TimedWorker(side, PAIRS) as one, worker.TimedWorker(side, PAIRS) as other:
+        assert one.warm_s > 0
+        for _ in range(2):
+            one.passes(3)
+            other.passes(1)
+        found = one.end(), other.end()
+    assert [len(run.seconds) for run in found] == [6, 2]
+    assert all(run.n_pairs == 8 and run.clock > 0 and run.cpu_share > 0 for run in found)
+
+
+def test_timed_worker_that_cannot_start(tmp_path: Path) -> None:
+    """What goes wrong before the first turn comes through as it is."""
+    with pytest.raises(RecipeError, match="no such artifact folder"):
+        worker.TimedWorker(spec(tmp_path / "none", token_budget=64), PAIRS)

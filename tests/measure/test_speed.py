@@ -1,0 +1,225 @@
+"""Speed as arithmetic on recorded runs: nothing here is timed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.artifact.manifest import FlopCount
+from exporter.measure.speed import pool, speedup, utilization
+from exporter.measure.tune import default_torch
+from exporter.recipe.kinds import KINDS
+from exporter.worker.job import ArtifactSpec, TorchSpec, peak_flops
+from tests.factories import a_run
+
+if TYPE_CHECKING:
+    from exporter.worker.job import Run
+
+SECONDS = st.floats(0.01, 100)
+TORCH = TorchSpec("model", 512, "cpu", batch_size=8, workers=2, threads=1)
+ONNX = ArtifactSpec("artifact", "onnx", workers=2, threads=1, token_budget=512)
+
+
+def runs(*seconds: float) -> list[Run]:
+    """Give runs that took so long."""
+    return [a_run(seconds=(s,)) for s in seconds]
+
+
+# --- pool ---
+
+
+def test_pool_by_hand() -> None:
+    """100 pairs of 1000 tokens in 1, 2 and 4 seconds: 100, 50, 25 pairs/s, the middle is 50, or 500 tokens/s."""
+    pooled = pool("onnx", "2x1", runs(1, 4, 2))
+    assert pooled.pairs_per_s == 50
+    assert pooled.tokens_per_s == 500
+    assert (pooled.side, pooled.plan) == ("onnx", "2x1")
+    assert pooled.runs == tuple(runs(1, 4, 2))
+
+
+def test_pool_takes_the_mean_of_a_runs_passes() -> None:
+    """Two passes of 1 and 3 seconds are 50 pairs/s."""
+    assert pool("onnx", "", [a_run(seconds=(1.0, 3.0))]).pairs_per_s == 50
+
+
+def test_pool_spread() -> None:
+    """Rates of 90 and 110: standard deviation 14.1 over mean 100. A single run has none."""
+    assert pool("onnx", "", runs(100 / 90, 100 / 110)).spread == pytest.approx(math.sqrt(200) / 100)
+    assert pool("onnx", "", runs(1)).spread == 0
+
+
+def test_pool_of_the_rest() -> None:
+    """Shares and load time are in the middle of the runs, memory is the most that any took."""
+    measured = [
+        a_run(
+            seconds=(2.0,), tokenize_s=0.2, cpu_share=0.5, cpu_contention=0.1, load_s=1.0, peak_rss_bytes=30
+        ),
+        a_run(
+            seconds=(2.0,), tokenize_s=0.4, cpu_share=0.6, cpu_contention=0.3, load_s=9.0, peak_rss_bytes=10
+        ),
+        a_run(
+            seconds=(2.0,), tokenize_s=0.6, cpu_share=0.9, cpu_contention=0.2, load_s=2.0, peak_rss_bytes=20
+        ),
+    ]
+    pooled = pool("onnx", "", measured)
+    assert pooled.tokenize_share == pytest.approx(0.2)
+    assert (pooled.cpu_share, pooled.cpu_contention, pooled.load_s, pooled.peak_rss_bytes) == (
+        0.6,
+        0.2,
+        2.0,
+        30,
+    )
+
+
+@pytest.mark.parametrize("mixed", [[], [a_run(), a_run(n_pairs=99)], [a_run(), a_run(n_tokens=999)]])
+def test_pool_refuses(mixed: list[Run]) -> None:
+    """Runs of different pairs are not one number, and no runs are none."""
+    with pytest.raises(ValueError, match="onnx: runs cannot be pooled"):
+        pool("onnx", "", mixed)
+
+
+def test_speedup_has_the_contention_of_the_worse_side() -> None:
+    """In each round the side that suffered more counts, over rounds the median."""
+    ours = [a_run(cpu_contention=c) for c in (0.0, 0.3, 0.0)]
+    theirs = [a_run(cpu_contention=c) for c in (0.1, 0.0, 0.2)]
+    assert speedup(ours, theirs).cpu_contention == 0.2
+
+
+# --- utilisation ---
+
+
+def test_utilization_by_hand() -> None:
+    """100 pairs of 1000 tokens and 11,000 of their squares: 3 * 100 + 2 * 1000 + 1 * 11,000 = 13,300 in 1 s, in 2 s the half."""
+    work = FlopCount(per_pair=3, per_token=2, per_token_squared=1)
+    peaks = {"float32": [a_run(n_pairs=10, seconds=(2.0,))], "int8": [a_run(n_pairs=10, seconds=(0.5, 1.5))]}
+    found = utilization(KINDS["onnx"].traits, work, runs(1, 2, 4), peaks)
+    assert found is not None
+    assert (found.flops_per_s, found.peak_dtype) == (6650, "float32")
+    assert found.peak_flops_per_s == 5 * peak_flops("float32")
+    assert found.share_of_peak == 6650 / (5 * peak_flops("float32"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("openvino-int8", "int8"), ("onnx-int8", "int8"), ("openvino-fp16", "float32")]
+)
+def test_int8_kinds_are_held_against_the_int8_peak(kind: str, dtype: str) -> None:
+    """An int8 kind against the int8 peak; fp16 is the file's, the arithmetic is float32."""
+    peaks = {"float32": [a_run(seconds=(1.0,))], "int8": [a_run(seconds=(0.25,))]}
+    found = utilization(KINDS[kind].traits, FlopCount(1, 1, 1), runs(1), peaks)
+    assert found is not None
+    assert found.peak_dtype == dtype
+
+
+def test_no_peak_for_a_precision_that_is_not_measured() -> None:
+    """Products in a precision whose peak nobody measured are held against none."""
+    traits = replace(KINDS["openvino"].traits, activations="fp8")
+    assert utilization(traits, FlopCount(1, 1, 1), runs(1), {"float32": runs(1), "int8": runs(1)}) is None
+
+
+def test_peak_flops_by_hand() -> None:
+    """A product of m x k and k x n is m n sums of k products: 2 m k n, 2 * 256 * 1536 * 384."""
+    assert peak_flops("float32") == 301_989_888
+
+
+# --- speedup ---
+
+
+def test_speedup_by_hand() -> None:
+    """Twice as fast in every round is a speed-up of exactly 2."""
+    ratio = speedup(runs(1, 2, 3), runs(2, 4, 6))
+    assert ratio.value == pytest.approx(2)
+    assert (ratio.low, ratio.high) == (pytest.approx(2), pytest.approx(2))
+    assert ratio.spread == pytest.approx(0)
+    assert ratio.n_rounds == 3
+
+
+def test_speedup_is_the_median_of_rounds() -> None:
+    """Of six rounds one of which a neighbour spoilt, the median does not move, and the extremes are the interval."""
+    ratio = speedup(runs(1, 1, 1, 1, 1, 1), runs(2, 2, 2, 2, 2, 8))
+    assert ratio.value == pytest.approx(2)
+    assert (ratio.low, ratio.high) == (pytest.approx(2), pytest.approx(8))
+    assert ratio.spread == pytest.approx(0)
+
+
+def test_nine_rounds_leave_the_extremes_out() -> None:
+    """The second lowest and second highest of nine hold the median with 96 %: 1 - 2 (1 + 9) / 2^9."""
+    ratio = speedup(runs(*[1] * 9), runs(1, 2, 3, 4, 5, 6, 7, 8, 9))
+    assert (ratio.low, ratio.value, ratio.high) == (pytest.approx(2), pytest.approx(5), pytest.approx(8))
+
+
+def test_rounds_are_paired() -> None:
+    """A machine that slows both sides down in one round does not change the speed-up, nor widen its interval."""
+    ratio = speedup(runs(1, 1, 5), runs(3, 3, 15))
+    assert ratio.value == pytest.approx(3)
+    assert ratio.high - ratio.low == pytest.approx(0, abs=1e-9)
+
+
+def test_single_round_says_nothing() -> None:
+    """One round gives a value and says that it is but one; the gate takes six."""
+    ratio = speedup(runs(1), runs(2))
+    assert (ratio.value, ratio.n_rounds) == (pytest.approx(2), 1)
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=9))
+def test_there_and_back_is_one(rounds: list[tuple[float, float]]) -> None:
+    """The speed-up of a over b times that of b over a is one."""
+    a, b = (runs(*side) for side in zip(*rounds, strict=True))
+    assert speedup(a, b).value * speedup(b, a).value == pytest.approx(1)
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), min_size=3, max_size=9))
+def test_interval_turns_with_the_sides(rounds: list[tuple[float, float]]) -> None:
+    """The value lies in its interval, and the interval of b over a is that of a over b turned round."""
+    a, b = (runs(*side) for side in zip(*rounds, strict=True))
+    there, back = speedup(a, b), speedup(b, a)
+    assert there.low <= there.value * (1 + 1e-9)
+    assert there.value <= there.high * (1 + 1e-9)
+    assert there.low * back.high == pytest.approx(1)
+
+
+@given(st.lists(SECONDS, min_size=2, max_size=9))
+def test_itself_is_one(seconds: list[float]) -> None:
+    """A side is as fast as itself, without doubt."""
+    ratio = speedup(runs(*seconds), runs(*seconds))
+    assert (ratio.value, ratio.low, ratio.high, ratio.spread) == (1, 1, 1, 0)
+
+
+@pytest.mark.parametrize(("candidate", "reference"), [([], []), (runs(1), [])])
+def test_speedup_refuses(candidate: list[Run], reference: list[Run]) -> None:
+    """Sides of which one never ran cannot be compared."""
+    with pytest.raises(ValueError, match="no rounds"):
+        speedup(candidate, reference)
+
+
+def test_rounds_of_one_side_only_are_left_out() -> None:
+    """The reference's third round, run for another variant's sake, does not count."""
+    ratio = speedup(runs(1, 1), runs(2, 2, 9))
+    assert (ratio.value, ratio.high, ratio.n_rounds) == (pytest.approx(2), pytest.approx(2), 2)
+
+
+# --- the reference's plans ---
+
+
+def test_default_torch() -> None:
+    """The reference with default arguments runs batches of 32 on one worker with all cores."""
+    default = default_torch(TORCH, 4)
+    assert (default.batch_size, default.workers, default.threads) == (32, 1, 4)
+    assert (default.folder, default.max_length, default.device) == ("model", 512, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (TORCH, "2x1, batch 8"),
+        (TorchSpec("m", 512, "cuda", 64, 1, 2), "cuda, 1x2, batch 64"),
+        (ONNX, "2x1, 512 tokens"),
+    ],
+)
+def test_specs_as_people_write_them(spec: object, text: str) -> None:
+    """A plan prints as workers x threads and size of a batch, with the device if it is not the CPU."""
+    assert str(spec) == text
