@@ -10,6 +10,7 @@ import pytest
 from exporter.artifact.files import list_files
 from exporter.errors import RecipeError
 from exporter.publish.layout import Placed, lay_out, place
+from exporter.recipe.kinds import KINDS
 from tests.factories import FILES, MODELS, a_manifest, an_artifact
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_external_data_keeps_its_name(manifest: Manifest, tmp_path: Path) -> Non
 def test_flat_holds_one_onnx_variant(manifest: Manifest, kinds: list[str]) -> None:
     """With several, or none, there is nothing to choose by; the error says how to choose."""
     openvino = dataclasses.replace(
-        manifest.variants[0], kind="openvino", engine="openvino", files=("openvino/m.xml",)
+        manifest.variants[0], kind="openvino", traits=KINDS["openvino"].traits, files=("openvino/m.xml",)
     )
     with pytest.raises(
         RecipeError, match="one ONNX variant, found (onnx, onnx-int8|none of openvino);.*--variant"
@@ -111,7 +112,7 @@ def test_disk_without_hard_links(manifest: Manifest, tmp_path: Path, monkeypatch
 
 
 def test_published_again(manifest: Manifest, tmp_path: Path) -> None:
-    """What a publication adds (card, plots, second name) is not taken over by the next, which makes its own."""
+    """What a publication adds (card, plots, second name) is made anew by the next, not taken over."""
     layout = lay_out(manifest, MODELS)
     out = tmp_path / "out"
     out.mkdir()
