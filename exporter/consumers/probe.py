@@ -50,10 +50,10 @@ def pick_pairs(
     """Pick the pairs that every consumer scores, by `RULE`; the same for the same set, counts and limit.
 
     Args:
-        pair_set: to pick from.
+        pair_set: where to pick from.
         count: counts the tokens of pairs before truncation, int64[n_pairs], as
             `PairTokenizer.count_untruncated` does.
-        max_length: tokens at which the model truncates.
+        max_length: the tokens of a pair that the model reads.
     """
     n_tokens = count(pair_set.pairs)
     groups = (  # truncated, long, short
