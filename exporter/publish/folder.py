@@ -15,7 +15,6 @@ from exporter.artifact.files import list_files
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
 from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
-from exporter.consumers.report import ConsumerReport
 from exporter.errors import GateRefused, NoVerdict, RecipeError
 from exporter.gate import outcome
 from exporter.measure.workspace import recipe_of
@@ -29,6 +28,7 @@ from exporter.report.write import write_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from exporter.consumers.report import ConsumerReport
     from exporter.context import Context
     from exporter.publish.signature import Signer
     from exporter.report.report import Report
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 class Publication:
     """How an artifact is published: what of it, in which form, and with whose proof.
 
-    `kinds` are the variants, by default all that passed. `builder` is a URI for who built the artifact, for the
-    provenance. `consumers` first loads the folder in other libraries, whose scores go into the card. `pull_request`
-    opens a pull request on the Hub instead of committing. `replace` permits to publish over another artifact. `ask`
-    is called with a prompt for the password of an encrypted key.
+    `kinds` are the variants, by default all that passed. `builder` is a URI for who built the artifact, for
+    the provenance. `consumers` first loads the folder in other libraries, whose scores go into the card.
+    `pull_request` opens a pull request on the Hub instead of committing. `replace` permits to publish over
+    another artifact. `ask` is called with a prompt for the password of an encrypted key.
     """
 
     kinds: tuple[str, ...] = ()
@@ -95,6 +95,7 @@ def staged_publication(
     kinds: Sequence[str],
     options: Publication,
     context: Context,
+    *,
     repo_id: str | None = None,
 ) -> Iterator[Path]:
     """Yield the complete published folder of an artifact, in a scratch directory that is removed afterwards.
@@ -115,8 +116,8 @@ def staged_publication(
     def check(staged: Path, published: Manifest) -> ConsumerReport:
         recipe = recipe_of(manifest, folder)
         pair_set, _ = load_pair_sets(recipe)
-        allowed = CheckOptions(tolerances=batch_tolerances(recipe, report))
-        return check_consumers(staged, published, pair_set, context, allowed)
+        tolerances = batch_tolerances(recipe, report)
+        return check_consumers(staged, published, pair_set, context, CheckOptions(tolerances=tolerances))
 
     with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
         staged = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in
@@ -145,7 +146,7 @@ def make_publication(
     repo_id: str | None = None,
     check: Callable[[Path, Manifest], ConsumerReport] | None = None,
 ) -> Manifest:
-    """Write a complete published folder: files, card, manifest, plans, report and statements of just these variants.
+    """Write a complete published folder with just these variants, and return its manifest.
 
     Args:
         folder: the artifact, whose files were checked against its manifest.
