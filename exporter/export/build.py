@@ -305,7 +305,7 @@ def _build(
         files=tuple(files),
         inputs=source.inputs,
         flop_count=from_json(FlopCount, (graph / _FLOPS).read_bytes()),
-        facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines()),
+        facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines(), *row.notes),
     )
 
 

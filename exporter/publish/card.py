@@ -277,6 +277,12 @@ def _limits(manifest: Manifest, report: Report) -> Iterator[str]:
                 else ""
             )
             yield f"{row.kind} is for {isa}.{proof}"
+        if default := row.engine_default:
+            yield (
+                f"In libraries that leave the precision to the engine, {row.kind} scores up to "
+                f"{default.max_abs_diff:.2g} logits off PyTorch on this CPU "
+                f"(tau-b {default.kendall_tau:.4f})."
+            )
     truncated = sum(
         bucket.n_pairs for bucket in report.variants[0].fidelity.lengths if bucket.name == TRUNCATED
     )

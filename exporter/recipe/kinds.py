@@ -21,13 +21,15 @@ class Kind:
     """One row.
 
     `file` is what the engine opens, named as sentence-transformers names it where it has a name for it,
-    `{isa}` being the recipe's; `packages` are needed to build it.
+    `{isa}` being the recipe's; `packages` are needed to build it; `notes` are said in the manifest and the
+    report of every variant of this kind.
     """
 
     name: str
     traits: Traits
     file: str
     packages: tuple[str, ...] = _EXPORT
+    notes: tuple[str, ...] = ()
 
     def path(self, isa: str | None) -> str:
         """Return the path of the model file in an artifact's folder.
@@ -44,6 +46,12 @@ class Kind:
 
 
 _ORT, _OV = "onnxruntime", "openvino"
+_OV_EXPORT = (*_EXPORT, "openvino")
+# Source: https://docs.openvino.ai/2025/openvino-workflow/running-inference/optimize-inference/precision-control.html
+_OV_F32 = (
+    "this package's runtime computes in float32 whatever is not int8; libraries that leave the precision to "
+    "OpenVINO compute it in bfloat16 on CPUs that have that",
+)
 _ROWS = (
     Kind("onnx", Traits(_ORT, "fp32", "fp32"), "onnx/model.onnx"),
     Kind("onnx-int8", Traits(_ORT, "int8", "int8"), "onnx/model_qint8_{isa}.onnx"),
@@ -52,18 +60,20 @@ _ROWS = (
         Traits(_ORT, "int8", "int8", calibrated=True),
         "onnx/model_qint8_static_{isa}.onnx",
     ),
-    Kind("openvino", Traits(_OV, "fp32", "fp32"), "openvino/openvino_model.xml", (*_EXPORT, "openvino")),
+    Kind("openvino", Traits(_OV, "fp32", "fp32"), "openvino/openvino_model.xml", _OV_EXPORT, _OV_F32),
     Kind(
         "openvino-fp16",
         Traits(_OV, "fp16", "fp32"),
         "openvino/openvino_model_fp16.xml",
-        (*_EXPORT, "openvino"),
+        _OV_EXPORT,
+        _OV_F32,
     ),
     Kind(
         "openvino-int8",
         Traits(_OV, "int8", "int8", calibrated=True),
         "openvino/openvino_model_qint8_quantized.xml",
-        (*_EXPORT, "openvino", "nncf"),
+        (*_OV_EXPORT, "nncf"),
+        _OV_F32,
     ),
 )
 KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
