@@ -246,9 +246,14 @@ def _unscored(consumer: Consumer, kind: str, file: str, outcome: ConsumerOutcome
 
 
 def _kind_of(manifest: Manifest, file: str) -> str | None:
-    """Return the kind of a file's variant, also under a second name; `onnx` for the reference's weights."""
+    """Return the kind of a file's variant, also under a second name; float32 ONNX for PyTorch's weights."""
     if file == WEIGHTS:
-        return next((entry.kind for entry in manifest.variants if entry.kind == "onnx"), None)
+        same = (
+            e.kind
+            for e in manifest.variants
+            if (e.traits.engine, e.traits.weights) == ("onnxruntime", "fp32")
+        )
+        return next(same, None)
     hashes = {listed.path: listed.sha256 for listed in manifest.files}
     if file not in hashes:
         return None
