@@ -15,6 +15,7 @@ from exporter.artifact.manifest import read_manifest
 from exporter.consumers.tei import tei_problems
 from exporter.errors import RecipeError
 from exporter.publish.layout import Placed, lay_out, place
+from exporter.recipe.kinds import KINDS
 from tests.factories import FILES, MODELS, a_manifest, an_artifact
 
 if TYPE_CHECKING:
@@ -75,7 +76,10 @@ def test_external_data_keeps_its_name(manifest: Manifest, tmp_path: Path) -> Non
 @pytest.mark.parametrize("kinds", [["onnx", "onnx-int8"], ["openvino"]])
 def test_flat_holds_one_onnx_variant(manifest: Manifest, kinds: list[str]) -> None:
     """With several, or none, there is nothing to choose by; the error says how to choose."""
-    openvino = dataclasses.replace(manifest.variants[0], kind="openvino", files=("openvino/m.xml",))
+    traits = KINDS["openvino"].traits
+    openvino = dataclasses.replace(
+        manifest.variants[0], kind="openvino", traits=traits, files=("openvino/m.xml",)
+    )
     with pytest.raises(
         RecipeError, match="one ONNX variant, found (onnx, onnx-int8|none of openvino);.*--variant"
     ):
