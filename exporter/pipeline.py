@@ -27,7 +27,7 @@ from exporter.publish.signature import sign
 from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
-from exporter.report.report import Report, assemble, read_report, rejudge
+from exporter.report.report import Report, assemble, read_report, rejudge, why_stale
 from exporter.report.write import write_report
 from exporter.runtime.model_file import check_artifact
 
@@ -56,6 +56,8 @@ def export(
 ) -> Report:
     """Build a recipe's artifact, verify it and judge it: the main job. What is unchanged is reused.
 
+    A report without a verdict is not: it is measured again.
+
     Args:
         recipe: what to build.
         out: the folder that holds artifacts.
@@ -70,11 +72,11 @@ def export(
     folder = build(recipe, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
-        if not report.machine.differences(this_machine()):
+        if (why := why_stale(report, this_machine())) is None:
             again = f"`exporter verify {folder}` measures again"
             context.progress.note(f"verify: report of {report.started_at} reused; {again}")
             return report
-        context.progress.note("verify: the report is of another machine or other packages; measuring again")
+        context.progress.note(f"verify: {why}; measuring again")
     return verify(folder, context, settings)
 
 

@@ -206,6 +206,15 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     return replace(report, variants=tuple(rows), verdict=outcome(rows))
 
 
+def why_stale(report: Report, machine: Machine) -> str | None:
+    """Return why a stored report cannot stand for a measurement on this machine; None if it can."""
+    if report.verdict == "invalid":
+        return f"the report of {report.started_at} is invalid"
+    if found := report.machine.differences(machine):
+        return f"the report is of another machine or other packages ({', '.join(found)})"
+    return None
+
+
 def read_report(folder: Path, manifest: Manifest) -> Report:
     """Read an artifact's report and check that it is about these files.
 

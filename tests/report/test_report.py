@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 from exporter.artifact.files import read_sealed, to_json, write_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.gate import Check
-from exporter.report.report import REPORT_SCHEMA, read_report, rejudge
+from exporter.report.report import REPORT_SCHEMA, read_report, rejudge, why_stale
 from exporter.report.text import TERMS, markdown, table
 from exporter.report.write import write_report
 from tests.factories import (
@@ -323,3 +324,14 @@ def test_markdown_tables_are_tables() -> None:
             n_tables, wanted = n_tables + 1, n_cells
         assert n_cells == wanted, line
     assert n_tables == 12
+
+
+def test_stored_report_stands_where_it_was_measured() -> None:
+    """On the same machine it is taken as it is; a report without a verdict, or from elsewhere, is not."""
+    report = a_report()
+    assert why_stale(report, report.machine) is None
+    assert why_stale(dataclasses.replace(report, verdict="fail"), report.machine) is None
+    noisy = dataclasses.replace(report, verdict="invalid")
+    assert why_stale(noisy, report.machine) == f"the report of {report.started_at} is invalid"
+    elsewhere = why_stale(report, dataclasses.replace(report.machine, isa="avx2"))
+    assert elsewhere == "the report is of another machine or other packages (isa)"
