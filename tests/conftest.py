@@ -10,6 +10,7 @@ import pytest
 
 from exporter.context import Context
 from exporter.measure.settings import MeasureSettings
+from exporter.recipe.kinds import KINDS
 from tests.support import write_pairs, write_recipe, write_tiny_model
 
 STARTED_AT = "2026-01-01T00:00:00Z"
@@ -29,9 +30,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "model")
     write_pairs(folder / "pairs.jsonl")
     write_pairs(folder / "calibrate.jsonl", seed=5)
-    write_recipe(
-        folder, "onnx", "onnx-int8", "onnx-int8-static", "openvino", "openvino-fp16", "openvino-int8"
-    )
+    write_recipe(folder, *KINDS)
     return folder
 
 

@@ -69,6 +69,13 @@ _ROWS = (
         _OV_F32,
     ),
     Kind(
+        "openvino-bf16",
+        Traits(_OV, "fp16", "bf16", cpu_features=("amx_bf16", "avx512_bf16")),
+        "openvino/openvino_model_fp16.xml",
+        _OV_EXPORT,
+        ("computed in bfloat16, on CPUs that have it; the file is openvino-fp16's",),
+    ),
+    Kind(
         "openvino-int8",
         Traits(_OV, "int8", "int8", calibrated=True),
         "openvino/openvino_model_qint8_quantized.xml",

@@ -157,7 +157,7 @@ class OnnxInt8Static(_OnnxInt8):
 class OpenVino(Part):
     """OpenVINO IR that is not quantized: the kinds differ in the precision of weights and of products."""
 
-    kind: Literal["openvino", "openvino-fp16"]
+    kind: Literal["openvino", "openvino-fp16", "openvino-bf16"]
     bars: Bars
 
 

@@ -44,7 +44,7 @@ _FIRST_CALL = threading.Lock()
 # OpenVINO's name of the precision in which it computes what is not int8 in the graph, by a variant's
 # activations; f32 where nothing stands here.
 # Source: https://docs.openvino.ai/2025/openvino-workflow/running-inference/optimize-inference/precision-control.html
-_OPENVINO_PRECISION: dict[str, str] = {}
+_OPENVINO_PRECISION = {"bf16": "bf16"}
 
 
 class Engine(Protocol):

@@ -28,6 +28,7 @@ BOUNDS = {
     "onnx": 1e-5,
     "openvino": 1e-5,
     "openvino-fp16": 1e-2,
+    "openvino-bf16": 5e-2,
     "onnx-int8": 0.5,
     "onnx-int8-static": 0.5,
     "openvino-int8": 0.8,
