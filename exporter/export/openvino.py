@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from openvino import Model
 
     from exporter.machine import Isa
 
@@ -37,6 +39,7 @@ def convert(plain: Path, path: Path, *, fp16: bool) -> tuple[str, ...]:
 
     try:
         model = ov.convert_model(plain)
+        _number_by_position(model)
         ov.save_model(model, path, compress_to_fp16=fp16)
     except RuntimeError as error:
         raise BackendError(f"OpenVINO cannot convert {plain.name}: {str(error).splitlines()[0]}") from error
@@ -98,6 +101,7 @@ def quantize(
                 overflow_fix=OverflowFix.ENABLE if halved else OverflowFix.DISABLE
             ),
         )
+        _number_by_position(quantized)
         ov.save_model(quantized, path, compress_to_fp16=False)
     except (RuntimeError, nncf.ValidationError) as error:
         raise BackendError(f"NNCF cannot quantize {plain.name}: {str(error).splitlines()[0]}") from error
@@ -105,3 +109,14 @@ def quantize(
         f"int8 calibrated on {len(feeds)} pairs, {'7' if halved else '8'}-bit range",
         *((f"kept in fp32: {', '.join(kept)}",) if kept else ()),
     )
+
+
+def _number_by_position(model: Model) -> None:
+    """Name nodes that have no name of the ONNX graph's by their position in the graph.
+
+    OpenVINO numbers them through the whole process (`Constant_17280`), so the file's bytes would depend on
+    what else was built before it.
+    """
+    for position, node in enumerate(model.get_ordered_ops()):
+        if numbered := re.fullmatch(r"([A-Za-z]+)_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{numbered[1]}_{position}")
