@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Outcome = Literal["pass", "fail", "invalid", "not judged here"]
 
-# Standard deviation of the logarithms of the rounds' speed-ups. pyperf calls a benchmark unstable from 10 % up.
+# Standard deviation of the logarithms of the rounds' speed-ups; pyperf calls a benchmark unstable from 10 %
+# up.
 # Source: https://pyperf.readthedocs.io/en/latest/run_benchmark.html#stdev
 MAX_SPREAD = 0.10
 # Share of the cores that others may have while speed is measured. A steady load spreads nothing and still

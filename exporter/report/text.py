@@ -118,7 +118,7 @@ _PARITY = (
     "Differences are in logits. rel. RMS: root mean square of the differences over the standard deviation of "
     "the reference's scores, of all pairs and of the query that has the largest. batch invariance: a pair "
     "scored alone, by one worker with all threads, against the same pair in three batch compositions under "
-    "the plan that ships; inversions: passage pairs ranked strictly when scored alone, and reversed or tied when "
+    "the plan that ships; inversions: passage pairs ranked strictly when scored alone, reversed or tied when "
     "batched. rerun diff: between two processes under one plan."
 )
 _BUCKETS = "Speed by length is of one process, a few pairs each, so it has no interval."
