@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from exporter.report.report import Report
 
 # A log or a pipe has no width; a narrow terminal wraps, which beats losing digits.
-_MIN_WIDTH = 100
+_MIN_WIDTH, _MAX_WIDTH = 100, 400
 _VERDICTS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "NOT JUDGED HERE": "dim"}
 _CHANGES = {"better": "green", "worse": "red", "unknown": "yellow"}
 _EXIT_CODES = {
@@ -156,9 +156,13 @@ def profile_text(profile: Profile) -> str:
 def _rendered(*parts: RenderableType) -> str:
     """Return what rich makes of tables and lines; in colour where stdout is a terminal."""
     from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
 
     console = Console(highlight=False)
-    console.width = max(console.width, _MIN_WIDTH)
+    unbounded = console.options.update(width=_MAX_WIDTH)
+    widths = [Measurement.get(console, unbounded, part).maximum for part in parts if isinstance(part, Table)]
+    console.width = max(console.width, _MIN_WIDTH, *widths)
     with console.capture() as capture:
         for part in parts:
             console.print(part)

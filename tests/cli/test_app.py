@@ -193,6 +193,8 @@ def test_nothing_that_this_cpu_can_run(verified: Path, tmp_path: Path) -> None:
     done = run("gate", folder)
     assert done.exit_code == 5
     assert "onnx: NOT JUDGED HERE needs a CPU with avx512_bf16 or amx_bf16" in done.stdout
+    assert "vs tuned" in done.stdout  # the table is as wide as its words
+    assert "…" not in done.stdout
     assert run("show", folder).exit_code == 0
 
 
