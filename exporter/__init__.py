@@ -39,6 +39,7 @@ The three names here are imported when first asked for, so that `import exporter
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.3.0"
 __all__ = ["Reranker", "load_recipe", "pipeline"]
+
+# OpenVINO and NNCF report what they are used for to Google Analytics unless the user has opted out, and fork
+# the process to do it, from threads: a build then waits for a lock for good (seen with 2026.4.1). Both do
+# without the package that sends where it cannot be imported. Who imported it before us has chosen.
+# Source: https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def __getattr__(name: str) -> object:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,21 @@ def test_importing_loads_no_backend(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("library", ["openvino", "nncf"])
+def test_libraries_report_to_nobody(library: str, tmp_path: Path) -> None:
+    """What sends statistics of use is not loaded, and nothing is noted for it in the user's home."""
+    code = f"import sys, exporter, {library}; print(sys.modules['openvino_telemetry'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert done.stdout.split() == ["None"]
+    assert not (tmp_path / "intel").exists()
 
 
 def test_importing_the_package_imports_nothing_of_it() -> None:
