@@ -53,7 +53,9 @@ __all__ = ["Reranker", "load_recipe", "pipeline"]
 
 # OpenVINO and NNCF report what they are used for to Google Analytics unless the user has opted out, and fork
 # the process to do it, from threads: a build then waits for a lock for good (seen with 2026.4.1). Both do
-# without the package that sends where it cannot be imported. Who imported it before us has chosen.
+# without the package that sends where it cannot be imported. Who imported it before us has chosen. The stubs
+# of `sys.modules` know no None, which is what makes an import fail.
+# Source: https://docs.python.org/3/reference/import.html#the-module-cache
 # Source: https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -249,7 +249,7 @@ def sparse(path: str, n_bytes: int, *, listed: bool = False) -> Change:
             content = read_sealed(folder / MANIFEST)
             files = [
                 {**file, "size_bytes": n_bytes} if file["path"] == path else file for file in content["files"]
-            ]  # type: ignore[attr-defined] # JSON
+            ]  # type: ignore[attr-defined] # read_sealed promises an object, not its values
             write_sealed(folder / MANIFEST, {**content, "files": files})
 
     return change

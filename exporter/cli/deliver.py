@@ -13,6 +13,7 @@ from exporter.cli.options import (
     Identity,
     Issuer,
     Out,
+    Overwrite,
     Roots,
     Target,
     VerifyKey,
@@ -62,9 +63,7 @@ def publish(
     pull_request: Annotated[
         bool, typer.Option("--pull-request", help="Open a pull request on the Hub instead.")
     ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace an artifact that stands there.")
-    ] = False,
+    replace: Overwrite = False,
 ) -> None:
     """Deliver the variants that passed, with their card and proof, and refuse the rest."""
     with exit_codes():
@@ -101,9 +100,7 @@ def pull(
     ],
     folder: Annotated[Path, typer.Argument(help="The folder to become the copy.", show_default=False)],
     *,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace an artifact that stands there.")
-    ] = False,
+    replace: Overwrite = False,
     key: VerifyKey = None,
     root: Roots = None,
     identity: Identity = None,

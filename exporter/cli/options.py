@@ -32,6 +32,7 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2."),
 ]
+Overwrite = Annotated[bool, typer.Option("--replace", help="Replace an artifact that stands there.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 VerifyKey = Annotated[Path | None, typer.Option(help="The public key it must be signed with, PEM.")]

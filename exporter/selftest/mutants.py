@@ -199,7 +199,7 @@ def _other_vocabulary(_original: Original, folder: Path) -> None:
 
     def change(content: dict[str, dict[str, object]]) -> None:
         vocabulary = content["model"]["vocab"]
-        # tokenizer.json holds a list here, of objects.
+        # tokenizer.json holds a list of objects here, not an object as in the rest of what is changed.
         special = {token["content"] for token in content["added_tokens"]}  # type: ignore[index]
         if isinstance(vocabulary, dict):
             words = [word for word in vocabulary if word not in special]
