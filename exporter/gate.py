@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from exporter.measure.estimate import queries_needed, share_unseen
 from exporter.measure.lengths import TRUNCATED
+from exporter.measure.parity import MIN_GROUP_PAIRS
 from exporter.measure.saturation import LARGEST_SUM
 from exporter.measure.speed import MIN_ROUNDS, speedup
 from exporter.recipe.kinds import saturates
@@ -15,13 +16,14 @@ from exporter.worker.job import Run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from exporter.measure.estimate import Estimate
     from exporter.measure.fidelity import Fidelity
-    from exporter.measure.quality import Quality
+    from exporter.measure.lengths import LengthBucket
     from exporter.measure.speed import Ratio
     from exporter.recipe.schema import Bars
 
 
-Outcome = Literal["pass", "fail", "invalid", "not judged here"]
+Outcome = Literal["pass", "fail", "invalid", "not judged"]
 
 # Standard deviation of the logarithms of the rounds' speed-ups; pyperf calls a benchmark unstable from 10 %
 # up.
@@ -46,17 +48,33 @@ MAX_REPEAT_DIFF = 1e-6
 # Share of the matrix products' weights that has to be in the precision a kind promises. A recipe may keep
 # some of an int8 variant's in fp32, not most; biases of products do not count.
 MIN_PROMISED_SHARE = 0.5
+# Bars on shares of queries, whose lower bound counts what n queries cannot have shown as lost.
+_COUNT_UNSEEN = ("min_ndcg_retained", "min_top1_agreement")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One bar held against one measurement; `why` says what makes it invalid or where it failed."""
+    """One bar held against one measurement.
+
+    Attributes:
+        name: the bar's key, or the measurement's.
+        observed: the measurement, an estimate where it is of a sample.
+        bar: the limit, with its sign.
+        outcome: pass, fail, invalid (no verdict), or not judged.
+        why: what makes it invalid, where it failed, or why it was not judged.
+        low: lower end of the interval that is held against the bar; None where the measurement is exact.
+        high: upper end.
+        note: what the measurement rests on, and what it leaves open.
+    """
 
     name: str
     observed: float
     bar: str
     outcome: Outcome
     why: str = ""
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
 
 
 class Measured(Protocol):
@@ -95,21 +113,22 @@ def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ..
         found: everything but speed.
         speedup: over tuned PyTorch, or None where it was not measured; a speed bar is then invalid.
     """
-    parity = found.parity
+    parity, quality = found.parity, found.quality
     checks = [_at_most("nonfinite_scores", parity.n_nonfinite, 0), *_soundness(found)]
-    if bars.min_ndcg_retained is not None:
-        checks.append(_quality(found.quality, bars.min_ndcg_retained))
-    for name, observed, bar in (
-        ("min_kendall_tau", parity.kendall_tau, bars.min_kendall_tau),
-        ("min_top1_agreement", parity.top1_agreement, bars.min_top1_agreement),
-        ("min_top10_overlap", parity.top10_overlap, bars.min_top10_overlap),
+    for name, estimate in (
+        ("min_ndcg_retained", quality.ndcg_retained if quality else None),
+        ("min_kendall_tau", parity.kendall_tau),
+        ("min_top1_agreement", parity.top1_agreement),
+        ("min_top10_overlap", parity.top10_overlap),
     ):
-        if bar is not None:
-            checks.append(_at_least(name, observed, bar))
-    if bars.max_abs_diff is not None:
-        checks.append(_at_most("max_abs_diff", parity.max_abs_diff, bars.max_abs_diff))
-    if bars.max_batch_delta is not None:
-        checks.append(_at_most("max_batch_delta", found.batches.max_delta, bars.max_batch_delta))
+        if (bar := getattr(bars, name)) is not None:
+            checks.append(judge_sampled(name, estimate, bar))
+    for name, largest, n in (
+        ("max_abs_diff", parity.max_abs_diff, parity.n_pairs),
+        ("max_batch_delta", found.batches.max_delta, found.batches.n_pairs),
+    ):
+        if (bar := getattr(bars, name)) is not None:
+            checks.append(_exact_on_these(name, largest, bar, n))
     if bars.max_size_ratio is not None:
         checks.append(_at_most("max_size_ratio", found.size_ratio, bars.max_size_ratio))
     if bars.min_speedup is not None:
@@ -142,14 +161,13 @@ def judge_speed(ratio: Ratio | None, bar: float) -> Check:
     name, wanted = "min_speedup", f"≥ {bar:g}"
     if ratio is None:
         return Check(name, 0.0, wanted, "invalid", "speed was not measured")
+    given, why = _side(ratio.low, ratio.high, bar), ""
     if found := validity_problems(ratio):
-        return Check(name, ratio.value, wanted, "invalid", "; ".join(found))
-    if ratio.low >= bar:
-        return Check(name, ratio.value, wanted, "pass")
-    if ratio.high < bar:
-        return Check(name, ratio.value, wanted, "fail")
-    why = f"the interval {ratio.low:.2f}-{ratio.high:.2f} holds the bar"
-    return Check(name, ratio.value, wanted, "invalid", why)
+        given, why = "invalid", "; ".join(found)
+    elif given == "invalid":
+        why = "the interval holds the bar"
+    note = f"{ratio.n_rounds} rounds"
+    return Check(name, ratio.value, wanted, given, why, ratio.low, ratio.high, note)
 
 
 def unsettled(
@@ -181,7 +199,7 @@ class Judged(Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """Pass, fail, invalid, or not judged here."""
+        """Pass, fail, invalid, or not judged."""
         ...
 
 
@@ -191,30 +209,18 @@ def outcome(judged: Iterable[Judged]) -> Outcome:
     Noise cannot mend a wrong model. What was not judged changes nothing, unless nothing was judged at all.
     """
     found = {one.outcome for one in judged}
-    return next((word for word in ("fail", "invalid", "pass") if word in found), "not judged here")
+    return next((word for word in ("fail", "invalid", "pass") if word in found), "not judged")
 
 
 def _soundness(found: Fidelity) -> list[Check]:
     """Return the checks that stand in no recipe, because nobody would want less."""
     parity = found.parity
     checks = [
-        _at_most("relative_rms", parity.relative_rms, MAX_RELATIVE_RMS),
-        _at_most(
-            "worst_query_relative_rms",
-            parity.worst_query_relative_rms,
-            MAX_QUERY_RELATIVE_RMS,
-            f"query {parity.farthest_query}",
-        ),
+        _grouped("relative_rms", parity.relative_rms, MAX_RELATIVE_RMS, parity.n_pairs),
+        _of_queries(parity.worst_query_relative_rms, parity.farthest_query),
+        *_of_lengths(found.lengths),
+        _grouped("batch_relative_rms", found.batches.relative_rms, MAX_RELATIVE_RMS, found.batches.n_pairs),
     ]
-    if found.lengths:
-        farthest = max(found.lengths, key=lambda bucket: bucket.relative_rms)
-        where = (
-            f"{farthest.n_pairs} pairs of {farthest.name} tokens"
-            if farthest.name != TRUNCATED
-            else "truncated pairs"
-        )
-        checks.append(_at_most("worst_length_relative_rms", farthest.relative_rms, MAX_RELATIVE_RMS, where))
-    checks.append(_at_most("batch_relative_rms", found.batches.relative_rms, MAX_RELATIVE_RMS))
     contents = found.contents
     if found.traits.weights == "fp32":
         checks.append(_at_most("lower_precision_share", contents.int8_share + contents.fp16_share, 0))
@@ -227,19 +233,78 @@ def _soundness(found: Fidelity) -> list[Check]:
     return [*checks, _at_most("repeat_diff", found.repeat_diff, MAX_REPEAT_DIFF)]
 
 
-def _quality(found: Quality | None, bar: float) -> Check:
-    """Check nDCG's interval against the bar; invalid where only the estimate clears it."""
-    name, wanted = "min_ndcg_retained", f"≥ {bar:g}"
+def _of_queries(farthest: float | None, query: str) -> Check:
+    """Check the query whose scores are farthest from the reference's."""
+    name, bar = "worst_query_relative_rms", MAX_QUERY_RELATIVE_RMS
+    if farthest is None:
+        return _not_judged(name, bar, f"no query has {MIN_GROUP_PAIRS} pairs")
+    return _at_most(name, farthest, bar, f"query {query}")
+
+
+def _of_lengths(lengths: Sequence[LengthBucket]) -> list[Check]:
+    """Check the length whose scores are farthest from the reference's; too few pairs of one are named."""
+    if not lengths:
+        return []
+    name, bar = "worst_length_relative_rms", MAX_RELATIVE_RMS
+    few = [_pairs_of(bucket) for bucket in lengths if bucket.n_pairs < MIN_GROUP_PAIRS]
+    note = f"not judged, below {MIN_GROUP_PAIRS} pairs: {', '.join(few)}" if few else ""
+    enough = [bucket for bucket in lengths if bucket.n_pairs >= MIN_GROUP_PAIRS]
+    if not enough:
+        return [_not_judged(name, bar, f"no length has {MIN_GROUP_PAIRS} pairs")]
+    farthest = max(enough, key=lambda bucket: bucket.relative_rms)
+    return [replace(_at_most(name, farthest.relative_rms, bar, _pairs_of(farthest)), note=note)]
+
+
+def _pairs_of(bucket: LengthBucket) -> str:
+    what = "truncated pairs" if bucket.name == TRUNCATED else f"pairs of {bucket.name} tokens"
+    return f"{bucket.n_pairs} {what}"
+
+
+def _grouped(name: str, observed: float, bar: float, n_pairs: int) -> Check:
+    """Check a root mean square over pairs, unless they are too few to tell."""
+    if n_pairs < MIN_GROUP_PAIRS:
+        return _not_judged(name, bar, f"{n_pairs} pairs, {MIN_GROUP_PAIRS} needed")
+    return _at_most(name, observed, bar)
+
+
+def _not_judged(name: str, bar: float, why: str) -> Check:
+    return Check(name, 0.0, f"≤ {bar:g}", "not judged", f"too few pairs to tell: {why}")
+
+
+def judge_sampled(name: str, found: Estimate | None, bar: float) -> Check:
+    """Check what queries are a sample of: pass or fail only where the whole interval is on one side.
+
+    Args:
+        name: the bar's key.
+        found: the measurement, None where no query can tell; the verdict is then invalid.
+        bar: the lower limit.
+    """
+    wanted = f"≥ {bar:g}"
     if found is None:
-        return Check(name, 0.0, wanted, "invalid", "the pairs have no labels")
-    # NaN is no matter of too few queries.
-    if not found.ndcg_retained_low < bar or not found.ndcg_retained > bar:
-        return _at_least(name, found.ndcg_retained_low, bar)
-    # An interval narrows with the square root of the number of queries.
-    reach = (found.ndcg_retained - found.ndcg_retained_low) / (found.ndcg_retained - bar)
-    n_needed = math.ceil(found.n_queries * reach**2)
-    why = f"{found.ndcg_retained:.4f} of {found.n_queries} queries; about {n_needed} would tell"
-    return Check(name, found.ndcg_retained_low, wanted, "invalid", why)
+        return Check(name, 0.0, wanted, "invalid", "no query can tell")
+    given, why = _side(found.low, found.high, bar), ""
+    note = f"{found.n_queries} queries" + (f", {found.n_silent} cannot tell" if found.n_silent else "")
+    if given == "invalid":
+        needed = queries_needed(found, bar, counts_unseen=name in _COUNT_UNSEEN)
+        why = (
+            f"the interval holds the bar; about {needed} queries would tell"
+            if needed
+            else "the estimate sits on the bar, and no number of queries would tell"
+        )
+    return Check(name, found.value, wanted, given, why, found.low, found.high, note)
+
+
+def _side(low: float, high: float, bar: float) -> Outcome:
+    """Return pass or fail where an interval lies on one side of a lower limit; NaN fails, as it must."""
+    if low >= bar:
+        return "pass"
+    return "invalid" if high >= bar else "fail"
+
+
+def _exact_on_these(name: str, observed: float, bar: float, n_pairs: int) -> Check:
+    """Check a maximum: exact on these pairs, and said beside it what it leaves open of others."""
+    note = f"of {n_pairs} pairs; up to {share_unseen(n_pairs):.2%} of unseen ones may exceed it"
+    return replace(_at_most(name, observed, bar), note=note)
 
 
 def _at_most(name: str, observed: float, bar: float, where: str = "") -> Check:

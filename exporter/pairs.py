@@ -30,6 +30,8 @@ _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some defi
 _MAX_LINE = 1 << 24  # characters of a pair; far more than any model reads
 # Pairs that speed is measured on: real lengths, few enough that a run takes seconds.
 N_TIMED_PAIRS = 48
+# Of so many passages or fewer every ranking has the same ten best.
+N_TOP = 10
 _COLUMNS = ("query", "passage", "label", "query_id", "passage_id")
 
 
@@ -56,6 +58,17 @@ class PairSet:
         )
         text = "".join(json.dumps([*pair, int(label), int(q)]) + "\n" for pair, label, q in rows)
         return hashlib.sha256(f"{self.labels is not None}\n{text}".encode()).hexdigest()
+
+    @property
+    def tellable(self) -> NDArray[np.bool_]:
+        """Which queries have labels that differ, bool[n_queries]: on the others any order is as good."""
+        n = len(self.query_ids)
+        if self.labels is None:
+            return np.zeros(n, np.bool_)
+        highest, lowest = np.full(n, -np.inf), np.full(n, np.inf)
+        np.maximum.at(highest, self.query_of, self.labels)
+        np.minimum.at(lowest, self.query_of, self.labels)
+        return highest > lowest
 
     def picked(self, positions: Sequence[int]) -> PairSet:
         """Return the pairs at `positions`, in that order; queries keep their names and are numbered anew."""
@@ -128,16 +141,9 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
             "ranking is judged over queries, give at least two with two passages each"
         )
 
-    if verify.labels is None and any(variant.bars.min_ndcg_retained for variant in recipe.variants):
-        raise RecipeError(
-            f"pairs {verify.name}: no labels, which bar min_ndcg_retained needs; "
-            "add labels or take the bar out"
-        )
-    if verify.labels is not None and (n_judged := len(set(verify.query_of[verify.labels > 0].tolist()))) < 2:
-        raise RecipeError(
-            f"pairs {verify.name}: {n_judged} queries have a passage labelled above 0; "
-            "nDCG's interval is over queries, give two"
-        )
+    for bar, found, mend in _untellable(verify, sizes):
+        if any(getattr(variant.bars, bar) is not None for variant in recipe.variants):
+            raise RecipeError(f"pairs {verify.name}: {found}, so bar {bar} has nothing to tell by; {mend}")
 
     calibrate = load_pairs(recipe.pairs.calibrate) if recipe.pairs.calibrate else None
     if calibrate and (shared := set(calibrate.pairs) & set(verify.pairs)):
@@ -146,6 +152,18 @@ def load_pair_sets(recipe: Recipe) -> tuple[PairSet, PairSet | None]:
             "a model is not judged on what it was calibrated on"
         )
     return verify, calibrate
+
+
+def _untellable(verify: PairSet, sizes: NDArray[np.int64]) -> Iterator[tuple[str, str, str]]:
+    """Yield the bars that any candidate would meet on these pairs, why, and what would mend it."""
+    if verify.labels is None:
+        yield "min_ndcg_retained", "no labels", "add labels or take the bar out"
+    elif not verify.tellable.any():
+        mend = "label some passages of a query higher than others, or take the bar out"
+        yield "min_ndcg_retained", "in every query all labels are alike", mend
+    if not (sizes > N_TOP).any():
+        mend = f"give a query more than {N_TOP} passages, or take the bar out"
+        yield "min_top10_overlap", f"no query has more than {N_TOP} passages", mend
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, object]]]:

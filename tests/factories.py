@@ -23,6 +23,7 @@ from exporter.gate import Check
 from exporter.machine import Machine
 from exporter.measure.batch_invariance import BatchInvariance
 from exporter.measure.contents import Contents
+from exporter.measure.estimate import Estimate
 from exporter.measure.fidelity import Fidelity
 from exporter.measure.lengths import LengthBucket, PairScore
 from exporter.measure.parity import Parity
@@ -150,6 +151,13 @@ def a_ratio(**changes: object) -> Ratio:
     return _changed(ratio, changes)
 
 
+def an_estimate(
+    value: float, low: float | None = None, high: float | None = None, n_queries: int = 10
+) -> Estimate:
+    """Return an estimate; without an interval, one of no width."""
+    return Estimate(value, value if low is None else low, value if high is None else high, n_queries)
+
+
 def a_parity(**changes: object) -> Parity:
     """Return a candidate that is close to the reference."""
     parity = Parity(
@@ -160,15 +168,15 @@ def a_parity(**changes: object) -> Parity:
         p99_abs_diff=0.2,
         mean_abs_diff=0.05,
         pearson=0.999,
-        kendall_tau=0.97,
+        kendall_tau=an_estimate(0.97),
         worst_query_tau=0.8,
         worst_query="q7",
         query_taus=(0.8, *(0.99,) * 9),
         relative_rms=0.05,
         worst_query_relative_rms=0.1,
         farthest_query="q7",
-        top1_agreement=0.9,
-        top10_overlap=0.95,
+        top1_agreement=an_estimate(0.9),
+        top10_overlap=an_estimate(0.95),
     )
     return _changed(parity, changes)
 
@@ -177,13 +185,12 @@ def a_quality(**changes: object) -> Quality:
     """Return a candidate that keeps all of the reference's nDCG, give or take a hundredth."""
     quality = Quality(
         n_queries=10,
+        n_silent=0,
         reference_ndcg=0.8,
         candidate_ndcg=0.8,
         reference_mrr=0.7,
         candidate_mrr=0.7,
-        ndcg_retained=1.0,
-        ndcg_retained_low=0.99,
-        ndcg_retained_high=1.01,
+        ndcg_retained=an_estimate(1.0, 0.99, 1.01),
     )
     return _changed(quality, changes)
 
@@ -199,9 +206,17 @@ def a_pair_score() -> PairScore:
     return PairScore(1, "a", "a query", "a passage", 12, reference=1.0, candidate=1.25)
 
 
-def a_bucket(name: str = "1 to 64", relative_rms: float = 0.05) -> LengthBucket:
+def a_bucket(name: str = "1 to 64", relative_rms: float = 0.05, n_pairs: int = 12) -> LengthBucket:
     """Return the pairs of one length."""
-    return LengthBucket(name, 4, 0.05, 0.2, 0.25, relative_rms, a_pair_score())
+    return LengthBucket(name, n_pairs, 0.05, 0.2, 0.25, relative_rms, a_pair_score())
+
+
+def a_batches(**changes: object) -> BatchInvariance:
+    """Return what batches change of an fp32 candidate's scores: next to nothing."""
+    batches = BatchInvariance(
+        n_pairs=12, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_pairs_ordered=12, n_inversions=0
+    )
+    return _changed(batches, changes)
 
 
 def a_fidelity(**changes: object) -> Fidelity:
@@ -219,9 +234,7 @@ def a_fidelity(**changes: object) -> Fidelity:
         parity=a_parity(),
         quality=a_quality(),
         lengths=(a_bucket(),),
-        batches=BatchInvariance(
-            n_pairs=4, p99_delta=1e-7, max_delta=1e-6, relative_rms=1e-7, n_pairs_ordered=12, n_inversions=0
-        ),
+        batches=a_batches(),
         repeat_diff=0.0,
         worst_query="a query",
         worst_pairs=(a_pair_score(),),

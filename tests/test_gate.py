@@ -21,12 +21,22 @@ from exporter.gate import (
     judge,
     outcome,
 )
-from exporter.measure.batch_invariance import BatchInvariance
+from exporter.measure.estimate import Estimate
 from exporter.measure.saturation import Saturation
 from exporter.measure.speed import MIN_ROUNDS
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Bars
-from tests.factories import a_bucket, a_fidelity, a_parity, a_quality, a_ratio, an_int8_fidelity, bars
+from tests.factories import (
+    a_batches,
+    a_bucket,
+    a_fidelity,
+    a_parity,
+    a_quality,
+    a_ratio,
+    an_estimate,
+    an_int8_fidelity,
+    bars,
+)
 
 if TYPE_CHECKING:
     from exporter.measure.fidelity import Fidelity
@@ -63,7 +73,7 @@ def judged(
 @pytest.mark.parametrize(
     ("bar", "meets", "misses", "observed"),
     [
-        ("min_ndcg_retained", 0.99, 1.0, 0.99),  # between the two the queries are too few
+        ("min_ndcg_retained", 0.99, 1.0, 1.0),
         ("min_kendall_tau", 0.97, 0.971, 0.97),
         ("min_top1_agreement", 0.9, 0.91, 0.9),
         ("min_top10_overlap", 0.95, 0.951, 0.95),
@@ -75,12 +85,13 @@ def judged(
 )
 def test_bar_is_met_or_missed(bar: str, meets: float, misses: float, observed: float) -> None:
     """A measurement that is just at its bar passes, one beyond it fails, and the check shows both numbers."""
-    verdict, checks = judged(bars(**{bar: meets}))
+    quality = a_quality(ndcg_retained=an_estimate(observed, 0.99, 0.999))
+    verdict, checks = judged(bars(**{bar: meets}), quality=quality)
     *_, check = checks.values()
     assert verdict == check.outcome == "pass"
     assert check.observed == observed
     assert f"{meets:g}" in check.bar
-    assert judged(bars(**{bar: misses}))[0] == "fail"
+    assert judged(bars(**{bar: misses}), quality=quality)[0] == "fail"
 
 
 def test_only_the_bars_that_are_set_are_checked() -> None:
@@ -91,7 +102,8 @@ def test_only_the_bars_that_are_set_are_checked() -> None:
 def test_all_bars_are_checked() -> None:
     """With every bar set there is a check for each, and the first failure hides none of the rest."""
     limits = Bars.model_validate(dict.fromkeys(Bars.model_fields, 1.0))
-    verdict, checks = judged(limits, parity=a_parity(n_nonfinite=3, max_abs_diff=2.0))
+    quality = a_quality(ndcg_retained=an_estimate(0.9))
+    verdict, checks = judged(limits, parity=a_parity(n_nonfinite=3, max_abs_diff=2.0), quality=quality)
     assert verdict == "fail"
     assert len(checks) == len(SOUND) + len(Bars.model_fields)
     assert [name for name, check in checks.items() if check.outcome == "pass"] == [
@@ -109,27 +121,100 @@ def test_any_nonfinite_score_fails() -> None:
     assert checks["nonfinite_scores"].observed == 1
 
 
-def test_quality_is_held_at_the_lower_bound() -> None:
-    """The interval's lower end must meet the bar; an estimate below it fails, however wide the interval."""
-    assert (
-        judged(bars(min_ndcg_retained=0.98), quality=a_quality(ndcg_retained=0.99, ndcg_retained_low=0.98))[0]
-        == "pass"
-    )
-    low = a_quality(ndcg_retained=0.979, ndcg_retained_low=0.9, ndcg_retained_high=1.0)
-    assert judged(bars(min_ndcg_retained=0.98), quality=low)[0] == "fail"
+SAMPLED = {
+    "min_ndcg_retained": lambda found: {"quality": a_quality(ndcg_retained=found)},
+    "min_kendall_tau": lambda found: {"parity": a_parity(kendall_tau=found)},
+    "min_top1_agreement": lambda found: {"parity": a_parity(top1_agreement=found)},
+    "min_top10_overlap": lambda found: {"parity": a_parity(top10_overlap=found)},
+}
 
 
-def test_too_few_queries_are_invalid() -> None:
-    """Where the estimate clears the bar and the interval does not, the check says how many queries would do.
+@pytest.mark.parametrize("bar", SAMPLED)
+@pytest.mark.parametrize(
+    ("low", "value", "high", "wanted"),
+    [
+        (0.98, 0.99, 1.0, "pass"),
+        (0.979, 0.99, 1.0, "invalid"),
+        (0.949, 0.975, 0.981, "invalid"),
+        (0.9, 0.97, 0.98, "invalid"),
+        (0.9, 0.95, 0.979, "fail"),
+    ],
+)
+def test_sampled_bars_need_the_whole_interval(
+    bar: str, low: float, value: float, high: float, wanted: Outcome
+) -> None:
+    """Only an interval that lies wholly on one side of the bar, 0.98, gives a verdict, and it is shown."""
+    verdict, checks = judged(bars(**{bar: 0.98}), **SAMPLED[bar](an_estimate(value, low, high)))
+    check = checks[bar]
+    assert verdict == check.outcome == wanted
+    assert (check.low, check.observed, check.high) == (low, value, high)
+    assert check.note == "10 queries"
 
-    The lower end is 0.02 below the estimate and may be 0.01 below it: half as far takes four times the
-    queries.
-    """
-    quality = a_quality(n_queries=50, ndcg_retained=1.0, ndcg_retained_low=0.98)
-    verdict, checks = judged(bars(min_ndcg_retained=0.99), quality=quality)
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (
+            # The lower end is 0.02 below the estimate and may be 0.01: half as far takes four times as many.
+            Estimate(0.985, 0.965, 1.0, 200, n_silent=3),
+            "the interval holds the bar; about 800 queries would tell",
+        ),
+        (
+            Estimate(0.975, 0.965, 1.0, 50),
+            "the estimate sits on the bar, and no number of queries would tell",
+        ),
+        # None lost, and ln 0.05 / ln 0.975 = 118.3.
+        (
+            Estimate(1.0, 0.05 ** (1 / 50), 1.0, 50),
+            "the interval holds the bar; about 119 queries would tell",
+        ),
+    ],
+)
+def test_too_few_queries_are_invalid(found: Estimate, why: str) -> None:
+    """Where the interval holds the bar, 0.975, the check says how many would do, or that none would."""
+    verdict, checks = judged(bars(min_ndcg_retained=0.975), quality=a_quality(ndcg_retained=found))
     check = checks["min_ndcg_retained"]
     assert verdict == check.outcome == "invalid"
-    assert check.why == "1.0000 of 50 queries; about 200 would tell"
+    assert check.why == why
+    assert check.note == f"{found.n_queries} queries" + (", 3 cannot tell" if found.n_silent else "")
+
+
+def test_nothing_that_can_tell_is_invalid() -> None:
+    """Where every query has ten passages or fewer, the ten best of both are the same: no verdict."""
+    verdict, checks = judged(bars(min_top10_overlap=0.9), parity=a_parity(top10_overlap=None))
+    assert verdict == checks["min_top10_overlap"].outcome == "invalid"
+
+
+def test_maxima_say_what_they_leave_open() -> None:
+    """A largest difference is exact on these pairs; of others, up to 3 of n may exceed it."""
+    checks = judged(bars(max_abs_diff=0.3, max_batch_delta=1.0), batches=a_batches(n_pairs=60))[1]
+    assert checks["max_abs_diff"].note == "of 100 pairs; up to 3.00% of unseen ones may exceed it"
+    assert checks["max_batch_delta"].note == "of 60 pairs; up to 5.00% of unseen ones may exceed it"
+
+
+# --- groups too small to tell ---
+
+
+def test_lengths_of_few_pairs_are_not_judged() -> None:
+    """A length with 3 pairs fails nothing, however far off it is; the check names it, and judges the rest."""
+    few, enough = a_bucket("1 to 64", 0.9, n_pairs=3), a_bucket("65 to 128", 0.1, n_pairs=8)
+    check = judged(bars(), lengths=(few, enough))[1]["worst_length_relative_rms"]
+    assert (check.outcome, check.observed) == ("pass", 0.1)
+    assert check.note == "not judged, below 8 pairs: 3 pairs of 1 to 64 tokens"
+    check = judged(bars(), lengths=(few,))[1]["worst_length_relative_rms"]
+    assert check.outcome == "not judged"
+    assert check.why == "too few pairs to tell: no length has 8 pairs"
+
+
+def test_few_pairs_are_not_judged() -> None:
+    """A query, a set, or batches of few pairs are not judged by their root mean square, and say so."""
+    parity = a_parity(n_pairs=7, relative_rms=0.9, worst_query_relative_rms=None, farthest_query="")
+    batches = a_batches(n_pairs=7, relative_rms=0.9)
+    verdict, checks = judged(bars(), parity=parity, batches=batches)
+    assert verdict == "pass"
+    for name in ("relative_rms", "worst_query_relative_rms", "batch_relative_rms"):
+        assert checks[name].outcome == "not judged"
+        assert "too few pairs to tell" in checks[name].why
 
 
 def test_quality_bar_without_labels() -> None:
@@ -137,7 +222,7 @@ def test_quality_bar_without_labels() -> None:
     verdict, checks = judged(bars(min_ndcg_retained=0.98), quality=None)
     check = checks["min_ndcg_retained"]
     assert verdict == check.outcome == "invalid"
-    assert "no labels" in check.why
+    assert check.why == "no query can tell"
     assert math.isfinite(check.observed)
 
 
@@ -152,12 +237,16 @@ def test_quality_bar_without_labels() -> None:
 )
 def test_nan_fails(bar: str, field: str) -> None:
     """A measurement that is no number does not slip through."""
-    assert judged(bars(**{bar: 0.5}), parity=a_parity(**{field: math.nan}))[0] == "fail"
+    nothing = math.nan if field == "max_abs_diff" else an_estimate(math.nan)
+    assert judged(bars(**{bar: 0.5}), parity=a_parity(**{field: nothing}))[0] == "fail"
 
 
 def test_nan_fails_elsewhere() -> None:
     """Nor does one of quality or size."""
-    assert judged(bars(min_ndcg_retained=0.5), quality=a_quality(ndcg_retained_low=math.nan))[0] == "fail"
+    assert (
+        judged(bars(min_ndcg_retained=0.5), quality=a_quality(ndcg_retained=an_estimate(math.nan)))[0]
+        == "fail"
+    )
     assert judged(bars(max_size_ratio=0.5), size_ratio=math.nan)[0] == "fail"
 
 
@@ -180,13 +269,15 @@ def test_nan_speed_never_passes(field: str) -> None:
         (
             a_fidelity(lengths=(a_bucket("65 to 128", 0.9),)),
             "worst_length_relative_rms",
-            "4 pairs of 65 to 128 tokens",
+            "12 pairs of 65 to 128 tokens",
         ),
-        (a_fidelity(lengths=(a_bucket("truncated", 0.9),)), "worst_length_relative_rms", "truncated pairs"),
         (
-            a_fidelity(
-                batches=BatchInvariance(4, 1.0, 1.0, relative_rms=0.9, n_pairs_ordered=9, n_inversions=3)
-            ),
+            a_fidelity(lengths=(a_bucket("truncated", 0.9),)),
+            "worst_length_relative_rms",
+            "12 truncated pairs",
+        ),
+        (
+            a_fidelity(batches=a_batches(relative_rms=0.9)),
             "batch_relative_rms",
             "",
         ),
@@ -240,7 +331,7 @@ def test_speed_that_was_not_measured() -> None:
             a_ratio(spread=0.2, drift=0.2),
             "rounds spread by 20.0%, 10% allowed; the speed-up drifted by 20.0%, 10% allowed",
         ),
-        (a_ratio(low=1.4, high=2.6), "the interval 1.40-2.60 holds the bar"),
+        (a_ratio(low=1.4, high=2.6), "the interval holds the bar"),
     ],
     ids=[
         "too few rounds",
@@ -306,7 +397,7 @@ class Judged:
     outcome: Outcome
 
 
-WORST_FIRST: tuple[Outcome, ...] = ("fail", "invalid", "pass", "not judged here")
+WORST_FIRST: tuple[Outcome, ...] = ("fail", "invalid", "pass", "not judged")
 
 
 @pytest.mark.parametrize("found", itertools.product(WORST_FIRST, repeat=2))
@@ -318,14 +409,14 @@ def test_outcome_of_two(found: tuple[Outcome, Outcome]) -> None:
 
 def test_outcome_of_nothing() -> None:
     """Where nothing was judged there is no verdict."""
-    assert outcome([]) == "not judged here"
+    assert outcome([]) == "not judged"
 
 
 @given(st.floats(0.01, 1), st.floats(0.01, 1), st.floats(0, 1))
 def test_a_lower_bar_is_no_harder(low: float, high: float, tau: float) -> None:
     """What meets a bar meets every lower one."""
     low, high = sorted((low, high))
-    parity = a_parity(kendall_tau=tau)
+    parity = a_parity(kendall_tau=an_estimate(tau))
     if judged(bars(min_kendall_tau=high), parity=parity)[0] == "pass":
         assert judged(bars(min_kendall_tau=low), parity=parity)[0] == "pass"
 

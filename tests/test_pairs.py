@@ -328,11 +328,6 @@ def test_shared_query_is_no_shared_pair(tmp_path: Path) -> None:
         (ROWS[:2], "1 query with more than one passage; ranking is judged over queries"),
         (ROWS[:3], "1 query with more than one passage; "),
         (ROWS[::2], "0 query with more than one passage; "),
-        (
-            [{**row, "label": 0} for row in ROWS],
-            "0 queries have a passage labelled above 0; nDCG's interval is over queries",
-        ),
-        ([ROWS[0], *({**row, "label": 0} for row in ROWS[1:])], "1 queries have a passage labelled above 0"),
     ],
 )
 def test_too_little_to_judge(tmp_path: Path, rows: list[dict[str, object]], message: str) -> None:
@@ -345,9 +340,25 @@ def test_too_little_to_judge(tmp_path: Path, rows: list[dict[str, object]], mess
 def test_bar_that_needs_labels(tmp_path: Path) -> None:
     """A bar on nDCG without labels is refused; the other bars do without."""
     verify = jsonl(tmp_path / "v.jsonl", without("label"))
-    with pytest.raises(RecipeError, match="no labels, which bar min_ndcg_retained needs"):
+    with pytest.raises(RecipeError, match="no labels, so bar min_ndcg_retained has nothing to tell by"):
         load_pair_sets(recipe_of(verify, bar="min_ndcg_retained"))
     assert load_pair_sets(recipe_of(verify))[0].labels is None
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_bar_that_needs_labels_that_differ(tmp_path: Path, label: int) -> None:
+    """Where all labels of every query are alike any order is as good: a bar on nDCG would always be met."""
+    verify = jsonl(tmp_path / "v.jsonl", [{**row, "label": label} for row in ROWS])
+    with pytest.raises(RecipeError, match="in every query all labels are alike, so bar min_ndcg_retained"):
+        load_pair_sets(recipe_of(verify, bar="min_ndcg_retained"))
+    assert not load_pair_sets(recipe_of(verify))[0].tellable.any()
+
+
+def test_bar_that_needs_more_than_ten_passages(tmp_path: Path) -> None:
+    """Of ten passages or fewer the ten best are always the same, and a bar on them would always be met."""
+    verify = jsonl(tmp_path / "v.jsonl")
+    with pytest.raises(RecipeError, match="no query has more than 10 passages, so bar min_top10_overlap"):
+        load_pair_sets(recipe_of(verify, bar="min_top10_overlap"))
 
 
 # --- spread_out ---

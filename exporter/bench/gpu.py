@@ -159,9 +159,9 @@ def markdown(report: GpuReport) -> str:
         (
             row.dtype,
             f"{row.parity.max_abs_diff:.2g}",
-            f"{row.parity.kendall_tau:.4f}",
-            f"{row.parity.top1_agreement:.4f}",
-            f"{row.quality.ndcg_retained:.2%}" if row.quality else "no labels",
+            f"{row.parity.kendall_tau.value:.4f}",
+            f"{row.parity.top1_agreement.value:.4f}",
+            f"{row.quality.ndcg_retained.value:.2%}" if row.quality else "no labels",
             f"{row.best.pairs_per_s:.0f}",
             str(row.best.batch_size),
         )

@@ -88,7 +88,7 @@ def markdown(bench: Bench) -> str:
                     f"{row.latency.p95_ms:.0f}",
                     f"{row.throughput.peak_rss_bytes / 1e6:.0f}",
                     f"{row.load_s:.2f}",
-                    f"{row.quality.ndcg_retained:.1%}" if row.quality else "no labels",
+                    f"{row.quality.ndcg_retained.value:.1%}" if row.quality else "no labels",
                     f"{row.pearson:.5f}",
                 )
                 for row in rows

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 # A log or a pipe has no width; a narrow terminal wraps, which beats losing digits.
 _MIN_WIDTH, _MAX_WIDTH = 100, 400
-_VERDICTS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "NOT JUDGED HERE": "dim"}
+_VERDICTS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "NOT JUDGED": "dim"}
 _CHANGES = {"better": "green", "worse": "red", "unknown": "yellow"}
 _EXIT_CODES = {
     "pass": 0,
     "fail": GateRefused.exit_code,
     "invalid": NoVerdict.exit_code,
-    "not judged here": NoVerdict.exit_code,
+    "not judged": NoVerdict.exit_code,
 }
 
 
@@ -94,7 +94,7 @@ def report_text(report: Report) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from exporter.report.text import table
+    from exporter.report.text import observed, reason, table
 
     titles, rows = table(report)
     machine = report.machine
@@ -108,11 +108,12 @@ def report_text(report: Report) -> str:
     lines = []
     for row in report.variants:
         for check in row.checks:
-            word, why = check.outcome.upper(), f" ({check.why})" if check.why else ""
-            text = f"  {row.kind}: {word:7s} {check.name} {check.observed:.4g}, bar {check.bar}{why}"
+            word, why = check.outcome.upper(), f" ({reason(check)})" if reason(check) else ""
+            found = f" {observed(check)}" if observed(check) else ""
+            text = f"  {row.kind}: {word:7s} {check.name}{found}, bar {check.bar}{why}"
             lines.append(Text(_printable(text), style=_VERDICTS[word]))
     for skipped in report.not_judged:
-        word = "NOT JUDGED HERE"
+        word = "NOT JUDGED"
         lines.append(Text(_printable(f"  {skipped.kind}: {word} {skipped.why}"), style=_VERDICTS[word]))
     return _rendered(summary, *lines)
 

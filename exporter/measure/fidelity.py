@@ -195,7 +195,9 @@ def engine_default(
     if scores.engine_default is None:
         return None
     parity = compare(expected.scores[list(scores.positions)], scores.engine_default, scores.few)
-    return EngineDefault(parity.max_abs_diff, parity.kendall_tau, default_pairs_per_s, pinned_pairs_per_s)
+    return EngineDefault(
+        parity.max_abs_diff, parity.kendall_tau.value, default_pairs_per_s, pinned_pairs_per_s
+    )
 
 
 def _worst_pairs(

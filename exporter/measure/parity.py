@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from exporter.measure.estimate import Estimate, mean_of, share_of
 from exporter.measure.quality import lowest_if_not_finite
+from exporter.pairs import N_TOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
     from exporter.pairs import PairSet
 
+# The fewest pairs of a group (a query, a length) whose root mean square is judged.
+MIN_GROUP_PAIRS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Parity:
@@ -26,9 +31,18 @@ class Parity:
 
     Score differences are in logits and, like the rankings, over the pairs finite on both sides; `n_nonfinite`
     counts the candidate's others. Order is compared within each query that has two passages the reference
-    tells apart. The root mean square of the differences is relative to the standard deviation of the
-    reference's scores, of all pairs and of one query's, the farthest's: what is on another scale than the
-    reference, or has another query's scores, is 1 or more.
+    tells apart, and the ten best within those of more than ten passages: of fewer, every ranking has the
+    same. The root mean square of the differences is relative to the standard deviation of the reference's
+    scores, of all pairs and of one query's, the farthest's of those with enough pairs to tell: what is on
+    another scale than the reference, or has another query's scores, is 1 or more.
+
+    Attributes:
+        n_queries: queries whose order is compared.
+        kendall_tau: tau-b, mean over queries.
+        query_taus: tau-b of each query.
+        worst_query_relative_rms: None where no query has enough pairs.
+        top1_agreement: share of queries whose best passage by the candidate is one the reference has first.
+        top10_overlap: mean over queries; None where no query has more than ten passages.
     """
 
     n_pairs: int
@@ -38,15 +52,15 @@ class Parity:
     p99_abs_diff: float
     mean_abs_diff: float
     pearson: float
-    kendall_tau: float  # tau-b, mean over queries
+    kendall_tau: Estimate
     worst_query_tau: float
     worst_query: str
-    query_taus: tuple[float, ...]  # one per query
+    query_taus: tuple[float, ...]
     relative_rms: float
-    worst_query_relative_rms: float
+    worst_query_relative_rms: float | None
     farthest_query: str
-    top1_agreement: float
-    top10_overlap: float
+    top1_agreement: Estimate
+    top10_overlap: Estimate | None
 
 
 def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair_set: PairSet) -> Parity:
@@ -74,7 +88,10 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
     diff = np.abs(reference[finite].astype(np.float64) - candidate[finite]) if finite.any() else np.zeros(1)
     varies = finite.sum() > 1 and np.ptp(reference[finite]) > 0 and np.ptp(candidate[finite]) > 0
     worst = min(queries, key=lambda query: query.tau)
-    farthest = max(queries, key=lambda query: query.relative_rms)
+    enough = [query for query in queries if query.n_pairs >= MIN_GROUP_PAIRS]
+    farthest = max(enough, key=lambda query: query.relative_rms, default=None)
+    overlaps = [query.top10_overlap for query in queries if query.n_pairs > N_TOP]
+    n_silent = len(pair_set.query_ids) - len(queries)
     return Parity(
         n_pairs=len(reference),
         n_queries=len(queries),
@@ -83,15 +100,17 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         p99_abs_diff=float(np.percentile(diff, 99)),
         mean_abs_diff=float(diff.mean()),
         pearson=float(np.corrcoef(reference[finite], candidate[finite])[0, 1]) if varies else 0.0,
-        kendall_tau=float(np.mean([query.tau for query in queries])),
+        kendall_tau=mean_of(np.array([query.tau for query in queries]), n_silent),
         worst_query_tau=worst.tau,
         worst_query=worst.name,
         query_taus=tuple(query.tau for query in queries),
         relative_rms=_rms(diff) / float(reference.std()),
-        worst_query_relative_rms=farthest.relative_rms,
-        farthest_query=farthest.name,
-        top1_agreement=float(np.mean([query.same_best for query in queries])),
-        top10_overlap=float(np.mean([query.top10_overlap for query in queries])),
+        worst_query_relative_rms=farthest.relative_rms if farthest else None,
+        farthest_query=farthest.name if farthest else "",
+        top1_agreement=share_of(sum(query.same_best for query in queries), len(queries), n_silent),
+        top10_overlap=mean_of(np.array(overlaps), len(pair_set.query_ids) - len(overlaps))
+        if overlaps
+        else None,
     )
 
 
@@ -99,6 +118,7 @@ class _Query(NamedTuple):
     """How one query's passages are ranked on both sides."""
 
     name: str
+    n_pairs: int
     tau: float
     relative_rms: float
     same_best: bool
@@ -122,10 +142,12 @@ def _rank_agreement(
         found.append(
             _Query(
                 name=pair_set.query_ids[query],
+                n_pairs=len(rows),
                 tau=tau,
                 relative_rms=_rms(theirs - candidate[rows]) / spread,
-                same_best=bool(by_reference[0] == by_candidate[0]),
-                top10_overlap=len(set(by_reference[:10]) & set(by_candidate[:10])) / min(10, len(rows)),
+                # Any of the passages that the reference has first in a tie, such as copies of one text.
+                same_best=bool(theirs[by_candidate[0]] == theirs.max()),
+                top10_overlap=len(set(by_reference[:N_TOP]) & set(by_candidate[:N_TOP])) / N_TOP,
             )
         )
     return found

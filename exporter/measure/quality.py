@@ -7,37 +7,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.measure.estimate import Estimate, ratio_of_means
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exporter.pairs import PairSet
 
 
-# Resamples of the paired bootstrap: the interval's ends then move by less than 0.0005 from seed to seed.
-_N_RESAMPLES = 9_999
-_SEED = 20_240
-
-
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Ranking quality against labels: reference, candidate, and the share retained with its 95 % interval."""
+    """Ranking quality against labels, over the queries whose labels differ; `n_silent` others are left out.
+
+    `ndcg_retained` is the candidate's mean nDCG@10 over the reference's, with its 95 % interval.
+    """
 
     n_queries: int
+    n_silent: int
     reference_ndcg: float
     candidate_ndcg: float
     reference_mrr: float
     candidate_mrr: float
-    ndcg_retained: float
-    ndcg_retained_low: float
-    ndcg_retained_high: float
+    ndcg_retained: Estimate
 
 
 def quality(
     reference: NDArray[np.float32], candidate: NDArray[np.float32], pair_set: PairSet
 ) -> Quality | None:
-    """Measure nDCG@10 and MRR@10 against labels, over the queries that have a relevant passage.
+    """Measure nDCG@10 and MRR@10 against labels, over the queries whose labels differ.
 
-    The interval is a paired percentile bootstrap over queries of the ratio of means, seeded.
+    Where all passages of a query have one label every order is as good, and a random one keeps all of nDCG.
 
     Args:
         reference: float32[n_pairs], raw logits of the PyTorch model.
@@ -45,68 +44,40 @@ def quality(
         pair_set: the pairs both scored.
 
     Returns:
-        The measurement, or None where there are no labels.
-
-    Raises:
-        ValueError: fewer than two queries have a relevant passage.
+        The measurement, or None where no query has labels that differ, or the reference ranks no relevant
+        passage among the first ten.
     """
-    if pair_set.labels is None:
+    if pair_set.labels is None or not pair_set.tellable.any():
         return None
-    if len(set(pair_set.query_of[pair_set.labels > 0].tolist())) < 2:
-        raise ValueError("an interval over queries needs two queries with a relevant passage")
-    theirs = per_query(reference, pair_set, pair_set.labels)
-    ours = per_query(lowest_if_not_finite(candidate), pair_set, pair_set.labels)
-    point, low, high = retained(theirs[:, 0], ours[:, 0])
+    theirs = per_query(reference, pair_set)
+    ours = per_query(lowest_if_not_finite(candidate), pair_set)
+    if not theirs[:, 0].any():
+        return None
+    n_silent = len(pair_set.query_ids) - len(theirs)
     return Quality(
         n_queries=len(theirs),
+        n_silent=n_silent,
         reference_ndcg=float(theirs[:, 0].mean()),
         candidate_ndcg=float(ours[:, 0].mean()),
         reference_mrr=float(theirs[:, 1].mean()),
         candidate_mrr=float(ours[:, 1].mean()),
-        ndcg_retained=point,
-        ndcg_retained_low=low,
-        ndcg_retained_high=high,
+        ndcg_retained=ratio_of_means(ours[:, 0], theirs[:, 0], n_silent),
     )
 
 
-def retained(reference: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the ratio of two means over the same queries and its 95 % interval, a paired bootstrap.
+def per_query(scores: NDArray[np.float32], pair_set: PairSet) -> NDArray[np.float64]:
+    """Return float64[n_queries, 2]: nDCG@10 and reciprocal rank@10 of each query whose labels differ.
 
     Args:
-        reference: float64[n_queries], a measure of the reference's rankings.
-        candidate: float64[n_queries], of the candidate's.
+        scores: float32[n_pairs], finite.
+        pair_set: pairs with labels.
     """
-    from scipy.stats import bootstrap
-
-    def ratio(
-        candidate: NDArray[np.float64], reference: NDArray[np.float64], axis: int = -1
-    ) -> NDArray[np.float64]:
-        return np.asarray(candidate.mean(axis=axis) / np.maximum(reference.mean(axis=axis), 1e-12))
-
-    point = float(ratio(candidate, reference))
-    if not np.any(candidate != reference):
-        return point, point, point
-    interval = bootstrap(
-        (candidate, reference),
-        ratio,
-        n_resamples=_N_RESAMPLES,
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(_SEED),
-        batch=500,
-    ).confidence_interval
-    return point, float(interval.low), float(interval.high)
-
-
-def per_query(
-    scores: NDArray[np.float32], pair_set: PairSet, labels: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return float64[n_queries, 2]: nDCG@10 and reciprocal rank@10 of each query with a relevant passage."""
     import ir_measures
     from ir_measures import RR, nDCG
 
-    judged = set(pair_set.query_of[labels > 0].tolist())
+    labels = pair_set.labels
+    assert labels is not None
+    judged = set(np.flatnonzero(pair_set.tellable).tolist())
     rows = [i for i, query in enumerate(pair_set.query_of.tolist()) if query in judged]
     query = [str(q) for q in pair_set.query_of.tolist()]
     qrels = [ir_measures.Qrel(query[i], str(i), int(labels[i])) for i in rows]

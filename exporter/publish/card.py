@@ -230,7 +230,7 @@ def _intervals(report: Report) -> Table:
     def kept(row: VariantReport) -> str:
         quality = row.fidelity.quality
         return (
-            f"{quality.ndcg_retained_low:.1%} to {quality.ndcg_retained_high:.1%}" if quality else "no labels"
+            f"{quality.ndcg_retained.low:.1%} to {quality.ndcg_retained.high:.1%}" if quality else "no labels"
         )
 
     return Table(
@@ -240,7 +240,7 @@ def _intervals(report: Report) -> Table:
                 row.kind,
                 kept(row),
                 f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}",
-                f"{row.fidelity.parity.top1_agreement:.1%}",
+                f"{row.fidelity.parity.top1_agreement.value:.1%}",
                 f"{row.fidelity.batches.max_delta:.2g}",
                 f"{row.plan.workers}x{row.plan.threads}, {row.plan.token_budget} tokens",
             )

@@ -68,7 +68,7 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
         RecipeError: one asked for is not in the report.
     """
     verdicts = {row.kind: row.verdict for row in report.variants}
-    verdicts |= {row.kind: "not judged here" for row in report.not_judged}
+    verdicts |= {row.kind: "not judged" for row in report.not_judged}
     if unknown := [kind for kind in wanted if kind not in verdicts]:
         raise RecipeError(f"{folder} has no {unknown[0]}; it has {', '.join(verdicts)}")
     passed = tuple(

@@ -58,7 +58,7 @@ def compare_reports(old: Report, new: Report) -> tuple[Finding, ...]:
         if kind in before and kind in after:
             found += _compare_variants(old, before[kind], new, after[kind])
         elif kind in before:
-            detail = f"{before[kind].verdict} → not judged here: {skipped_after[kind]}"
+            detail = f"{before[kind].verdict} → not judged: {skipped_after[kind]}"
             found.append(Finding(kind, "verdict", None, None, "unknown", detail))
         elif kind in skipped_before and kind in after:
             detail = f"not judged before: {skipped_before[kind]} → {after[kind].verdict}"
@@ -99,9 +99,9 @@ def _scores(old: Report, before: VariantReport, new: Report, after: VariantRepor
             _array(before.fidelity.scores), _array(after.fidelity.scores), new.pairs.without_texts()
         )
         assert kept is not None
-        change = _beyond(kept.ndcg_retained_low - 1, kept.ndcg_retained_high - 1)
-        interval = f"{kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
-        detail = f"{kept.ndcg_retained:.4f} of the old one's, {interval}"
+        share = kept.ndcg_retained
+        change = _beyond(share.low - 1, share.high - 1)
+        detail = f"{share.value:.4f} of the old one's, {share.low:.4f} to {share.high:.4f}"
         found.append(Finding(kind, "nDCG@10", kept.reference_ndcg, kept.candidate_ndcg, change, detail))
     taus = [np.array(row.fidelity.parity.query_taus) for row in (before, after)]
     if len(taus[0]) == len(taus[1]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import BackendMissing
 from exporter.report.plots import draw_figures
 from exporter.report.table import Table
-from exporter.report.text import LEGEND, TERMS, not_judged, sections, table
+from exporter.report.text import LEGEND, TERMS, not_judged, observed, reason, sections, table
 
 if TYPE_CHECKING:
     from exporter.report.report import Report
@@ -50,5 +50,7 @@ def html(report: Report) -> str:
         ],
         is_table=lambda part: isinstance(part, Table),
         not_judged=not_judged(report),
+        observed=observed,
+        reason=reason,
         terms=TERMS,
     )

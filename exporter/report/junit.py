@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from exporter.report.text import observed, reason
+
 if TYPE_CHECKING:
     from exporter.report.report import Report
+
+_ELEMENTS = {"fail": "failure", "invalid": "error", "not judged": "skipped"}
 
 
 def junit(report: Report) -> str:
     """Return the checks as JUnit XML, a suite per variant.
 
-    A missed bar is a failure, a check without a verdict an error, a variant that was not judged is skipped.
+    A missed bar is a failure, a check without a verdict an error; a check or a variant that was not judged
+    is skipped.
 
     Source: https://github.com/testmoapp/junitxml
     """
@@ -25,17 +30,17 @@ def junit(report: Report) -> str:
             case = ET.SubElement(
                 suite, "testcase", classname=f"{report.name}.{row.kind}", name=check.name, time="0"
             )
-            why = f": {_printable(check.why)}" if check.why else ""
-            text = f"{check.observed:.6g}, bar {check.bar}{why}"
+            text = ", ".join(part for part in (observed(check), f"bar {check.bar}", reason(check)) if part)
             if check.outcome == "pass":
-                ET.SubElement(case, "system-out").text = text
+                ET.SubElement(case, "system-out").text = _printable(text)
             else:
-                ET.SubElement(case, {"fail": "failure", "invalid": "error"}[check.outcome], message=text)
+                ET.SubElement(case, _ELEMENTS[check.outcome], message=_printable(text))
         found = [check.outcome for check in row.checks]
         suite.attrib |= {
             "tests": str(len(found)),
             "failures": str(found.count("fail")),
             "errors": str(found.count("invalid")),
+            "skipped": str(found.count("not judged")),
         }
 
     for skipped in report.not_judged:

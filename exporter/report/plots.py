@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.measure.estimate import Estimate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -111,12 +113,8 @@ def _frontier(axes: Axes, report: Report) -> None:
     axes.annotate("torch tuned", (1, 100), textcoords="offset points", xytext=(6, -12), color=GREY)
     for row, colour in zip(report.variants, COLOURS, strict=False):
         ratio, quality = row.speedup_tuned, row.fidelity.quality
-        kept = (
-            (quality.ndcg_retained, quality.ndcg_retained_low, quality.ndcg_retained_high)
-            if quality
-            else (1.0, 1.0, 1.0)
-        )
-        value, low, high = (100 * share for share in kept)
+        kept = quality.ndcg_retained if quality else Estimate(1.0, 1.0, 1.0, 0)
+        value, low, high = (100 * share for share in (kept.value, kept.low, kept.high))
         axes.errorbar(
             ratio.value,
             value,

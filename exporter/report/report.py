@@ -15,7 +15,7 @@ from exporter.errors import IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
 from exporter.measure.fidelity import EngineDefault, Fidelity
-from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization, speedup
+from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization
 from exporter.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Bars
 
 
-# 4: the field's words, checks under their bars' keys, a kind's traits, the sha256 of plans.json, variants
+# 5: estimates with their intervals, queries that cannot tell, checks with what they rest on. 4: the field's
+# words, checks under their bars' keys, a kind's traits, the sha256 of plans.json, variants
 # that this CPU cannot run. 3: fidelity with raw scores, lengths, contents, saturation. 2: arithmetic
 # against the machine's peak. 1: first version.
-REPORT_SCHEMA = 4
+REPORT_SCHEMA = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,8 @@ def assemble(
 def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     """Hold a report's measurements against bars again; a kind without bars of its own keeps its old checks.
 
-    The speed-up is computed from the recorded runs anew: a report judged again by the same rules is the
-    same report.
+    A report holds every interval that is held against a bar: judging needs no statistics library, and a
+    report judged again by the same rules is the same report.
 
     Raises:
         RecipeError: none of the bars is for a variant of the report.
@@ -199,9 +200,8 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     rows = []
     for row in report.variants:
         if row.kind in bars:
-            ratio = speedup(row.throughput.runs, report.reference.tuned.runs)
-            checks = judge(bars[row.kind], row.fidelity, ratio)
-            row = replace(row, speedup_tuned=ratio, checks=checks, verdict=outcome(checks))  # noqa: PLW2901 - judged anew
+            checks = judge(bars[row.kind], row.fidelity, row.speedup_tuned)
+            row = replace(row, checks=checks, verdict=outcome(checks))  # noqa: PLW2901 - judged anew
         rows.append(row)
     return replace(report, variants=tuple(rows), verdict=outcome(rows))
 

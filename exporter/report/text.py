@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from exporter.report.table import Table, md_table
 
 if TYPE_CHECKING:
+    from exporter.gate import Check
+    from exporter.measure.estimate import Estimate
+    from exporter.measure.parity import Parity
     from exporter.report.report import Report, VariantReport
 
 
@@ -37,13 +40,13 @@ def table(report: Report) -> Table:
         rows.append((side.side, mb, "", "", "", f"{side.pairs_per_s:.1f}", *versus, ""))
     for row in report.variants:
         found = row.fidelity
-        kept = f"{found.quality.ndcg_retained:.1%}" if found.quality else "no labels"
+        kept = f"{found.quality.ndcg_retained.value:.1%}" if found.quality else "no labels"
         rows.append(
             (
                 row.kind,
                 f"{found.size_bytes / 1e6:.1f}",
                 kept,
-                f"{found.parity.kendall_tau:.4f}",
+                f"{found.parity.kendall_tau.value:.4f}",
                 f"{found.parity.max_abs_diff:.2g}",
                 f"{row.throughput.pairs_per_s:.1f}",
                 f"{row.speedup_default.value:.2f}",
@@ -53,7 +56,7 @@ def table(report: Report) -> Table:
         )
 
     blank = ("",) * (len(titles) - 2)
-    rows += [(row.kind, *blank, "NOT JUDGED HERE") for row in report.not_judged]
+    rows += [(row.kind, *blank, "NOT JUDGED") for row in report.not_judged]
     return Table(titles, rows)
 
 
@@ -132,9 +135,9 @@ def checks(report: Report) -> Table:
             (
                 row.kind,
                 check.name,
-                f"{check.observed:.4g}",
+                observed(check),
                 check.bar,
-                f"{check.outcome}{f': {check.why}' if check.why else ''}",
+                f"{check.outcome}{f': {reason(check)}' if reason(check) else ''}",
             )
             for row in report.variants
             for check in row.checks
@@ -142,9 +145,22 @@ def checks(report: Report) -> Table:
     )
 
 
+def observed(check: Check) -> str:
+    """Return what a check observed, with the interval that was held against its bar; empty if not judged."""
+    if check.outcome == "not judged":
+        return ""
+    interval = "" if check.low is None else f" ({check.low:.4g} to {check.high:.4g})"
+    return f"{check.observed:.4g}{interval}"
+
+
+def reason(check: Check) -> str:
+    """Return why a check came out as it did, and what its measurement rests on."""
+    return "; ".join(part for part in (check.why, check.note) if part)
+
+
 def not_judged(report: Report) -> list[str]:
     """Return a line for each variant that was not judged, with the reason."""
-    return [f"{row.kind}: not judged here, {row.why}" for row in report.not_judged]
+    return [f"{row.kind}: not judged, {row.why}" for row in report.not_judged]
 
 
 def tier(row: VariantReport) -> str:
@@ -153,7 +169,7 @@ def tier(row: VariantReport) -> str:
     Source: https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc
     (99 % and 99.9 % of fp32)
     """
-    low = row.fidelity.quality.ndcg_retained_low if row.fidelity.quality else 0.0
+    low = row.fidelity.quality.ndcg_retained.low if row.fidelity.quality else 0.0
     return next((f"{tier:.1%}" for tier in (0.999, 0.99) if low >= tier), "none")
 
 
@@ -163,6 +179,10 @@ def _intervals(report: Report) -> Table:
             "variant",
             "nDCG@10 retained",
             "tier",
+            "tau-b",
+            "top-1",
+            "top-10",
+            "queries that can tell",
             "speed-up over tuned",
             "over default",
             "rounds",
@@ -173,10 +193,12 @@ def _intervals(report: Report) -> Table:
         [
             (
                 row.kind,
-                f"{quality.ndcg_retained_low:.4f} to {quality.ndcg_retained_high:.4f}"
-                if (quality := row.fidelity.quality)
-                else "no labels",
+                _interval(quality.ndcg_retained) if (quality := row.fidelity.quality) else "no labels",
                 tier(row),
+                _interval(row.fidelity.parity.kendall_tau),
+                _interval(row.fidelity.parity.top1_agreement),
+                _interval(row.fidelity.parity.top10_overlap),
+                f"{quality.n_queries if quality else 0} by labels, {row.fidelity.parity.n_queries} by order",
                 f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}",
                 f"{row.speedup_default.low:.2f} to {row.speedup_default.high:.2f}",
                 str(row.speedup_tuned.n_rounds),
@@ -187,6 +209,10 @@ def _intervals(report: Report) -> Table:
             for row in report.variants
         ],
     )
+
+
+def _interval(found: Estimate | None) -> str:
+    return f"{found.low:.4f} to {found.high:.4f}" if found else "no query can tell"
 
 
 def _speeds(report: Report) -> Table:
@@ -274,20 +300,27 @@ def _parity(report: Report) -> Table:
             (
                 row.kind,
                 f"{parity.mean_abs_diff:.3g} / {parity.p99_abs_diff:.3g} / {parity.max_abs_diff:.3g}",
-                f"{parity.relative_rms:.2g}, {parity.worst_query_relative_rms:.2g} ({parity.farthest_query})",
+                f"{parity.relative_rms:.2g}, {_farthest(parity)}",
                 f"{batches.p99_delta:.2g}, {batches.max_delta:.2g}, "
                 f"{batches.n_inversions} of {batches.n_pairs_ordered}",
                 f"{row.fidelity.repeat_diff:.2g}",
                 f"{parity.pearson:.5f}",
-                f"{parity.kendall_tau:.4f}",
+                f"{parity.kendall_tau.value:.4f}",
                 f"{parity.worst_query}: {parity.worst_query_tau:.3f}",
-                f"{parity.top1_agreement:.4f}",
-                f"{parity.top10_overlap:.4f}",
+                f"{parity.top1_agreement.value:.4f}",
+                f"{parity.top10_overlap.value:.4f}" if parity.top10_overlap else "",
                 f"{quality.reference_ndcg:.4f} → {quality.candidate_ndcg:.4f}" if quality else "no labels",
                 f"{quality.reference_mrr:.4f} → {quality.candidate_mrr:.4f}" if quality else "no labels",
             )
         )
     return Table(titles, rows)
+
+
+def _farthest(parity: Parity) -> str:
+    """Return the largest relative root mean square of one query, with the query."""
+    if parity.worst_query_relative_rms is None:
+        return "too few pairs a query"
+    return f"{parity.worst_query_relative_rms:.2g} ({parity.farthest_query})"
 
 
 def _lengths(report: Report) -> Table:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from exporter.gate import Outcome, judge, judge_speed, validity_problems
-from exporter.measure.quality import retained
+from exporter.gate import Outcome, judge_sampled, judge_speed, validity_problems
+from exporter.measure.estimate import Estimate, ratio_of_means
+from exporter.measure.quality import quality
 from exporter.measure.speed import MIN_ROUNDS, speedup
-from exporter.recipe.schema import Bars
+from exporter.pairs import PairSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from exporter.measure.fidelity import Fidelity
     from exporter.worker.job import Run
 
     Trial: TypeAlias = tuple[Outcome, bool]  # the verdict, and whether it is a false alarm
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 # off either way.
 SPEED_BAR, FALSE_GAIN = 0.97, 1.03
 QUALITY_BAR = 0.99
+# How far a bar is laid from the known truth, in shares of nDCG, where a wrong verdict counts as false.
+QUALITY_STEP = 0.005
 # Half the width of an interval over the speed-up: a bar 3 % away is as a rule told by one two thirds as wide.
 PRECISION = 0.02
-_N_REPLAYS = 1_000
+N_REPLAYS = 1_000
 _SEED = 20_244
 # Standard deviations of noise over a weight's own; beyond it nothing is left of a model.
 _MOST_NOISE = 2.0
@@ -119,7 +121,7 @@ def replay_verdicts(rounds: Sequence[tuple[Run, Run]], slowdown: float, n_most: 
     """
     rng = np.random.default_rng(_SEED)
     trials = []
-    for _ in range(_N_REPLAYS):
+    for _ in range(N_REPLAYS):
         start, swap = int(rng.integers(len(rounds))), bool(rng.integers(2))
         drawn = [rounds[(start + i) % len(rounds)] for i in range(n_most)]
         ours, theirs = [pair[swap] for pair in drawn], [pair[not swap] for pair in drawn]
@@ -129,27 +131,56 @@ def replay_verdicts(rounds: Sequence[tuple[Run, Run]], slowdown: float, n_most: 
     return trials
 
 
-def bootstrap_verdicts(
-    reference: NDArray[np.float64], candidate: NDArray[np.float64], fidelity: Fidelity
+def drawn_verdicts(
+    reference: NDArray[np.float64],
+    candidate: NDArray[np.float64],
+    bar: float,
+    *,
+    wrong: Outcome,
+    n_queries: int | None = None,
+    n_trials: int = N_REPLAYS,
 ) -> list[Trial]:
-    """Judge nDCG on queries drawn with replacement, as many as there are, a thousand times.
+    """Judge nDCG on queries drawn with replacement, again and again.
 
     Args:
         reference: float64[n_queries], the reference's nDCG.
         candidate: float64[n_queries], the candidate's.
-        fidelity: of an artifact with labels; only its quality is replaced.
+        bar: what it is held against.
+        wrong: the verdict that is a false alarm.
+        n_queries: how many are drawn; as many as there are by default.
+        n_trials: how often.
     """
     rng = np.random.default_rng(_SEED)
-    bars = Bars.model_validate({"min_ndcg_retained": QUALITY_BAR})
-    assert fidelity.quality is not None
     trials: list[Trial] = []
-    for _ in range(_N_REPLAYS):
-        rows = rng.integers(len(reference), size=len(reference))
-        point, low, high = retained(reference[rows], candidate[rows])
-        drawn = replace(fidelity.quality, ndcg_retained=point, ndcg_retained_low=low, ndcg_retained_high=high)
-        checks = judge(bars, replace(fidelity, quality=drawn), None)
-        (verdict,) = (check.outcome for check in checks if check.name == "min_ndcg_retained")
-        trials.append((verdict, verdict == "fail"))
+    for _ in range(n_trials):
+        rows = rng.integers(len(reference), size=n_queries or len(reference))
+        verdict = _judge_ndcg(ratio_of_means(candidate[rows], reference[rows]), bar)
+        trials.append((verdict, verdict == wrong))
+    return trials
+
+
+def random_verdicts(
+    reference: NDArray[np.float32], pair_set: PairSet, n_trials: int = N_REPLAYS
+) -> list[Trial]:
+    """Judge candidates with random scores on labels that cannot tell; a pass is a false alarm.
+
+    In each trial all labels are alike but those of at most three queries.
+
+    Args:
+        reference: float32[n_pairs], raw logits of the PyTorch model.
+        pair_set: pairs with labels.
+        n_trials: how many candidates.
+    """
+    labels = pair_set.labels
+    assert labels is not None
+    rng = np.random.default_rng(_SEED)
+    trials: list[Trial] = []
+    for _ in range(n_trials):
+        kept = rng.choice(len(pair_set.query_ids), rng.integers(4), replace=False)
+        blind = replace(pair_set, labels=np.where(np.isin(pair_set.query_of, kept), labels, 1))
+        found = quality(reference, rng.standard_normal(len(reference)).astype(np.float32), blind)
+        verdict = _judge_ndcg(found.ndcg_retained if found else None, QUALITY_BAR)
+        trials.append((verdict, verdict == "pass"))
     return trials
 
 
@@ -167,6 +198,10 @@ def bisect_noise(loss: Callable[[float], float], wanted: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if loss(middle) < wanted else (low, middle)
     return min((low, high), key=lambda noise: abs(loss(noise) - wanted))
+
+
+def _judge_ndcg(found: Estimate | None, bar: float) -> Outcome:
+    return judge_sampled("min_ndcg_retained", found, bar).outcome
 
 
 def _judge(ours: Sequence[Run], theirs: Sequence[Run], bar: float) -> Outcome:

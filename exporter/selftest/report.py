@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import to_json
 from exporter.errors import BackendError
 from exporter.report.table import md_table
-from exporter.selftest.rates import FALSE_GAIN, PRECISION, QUALITY_BAR, SPEED_BAR
+from exporter.selftest.rates import FALSE_GAIN, PRECISION, QUALITY_BAR, QUALITY_STEP, SPEED_BAR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,11 @@ _RATES = (
     f"Speed: bar {SPEED_BAR}, precision {PRECISION:.1%}; a false alarm is a fail, or a pass at {FALSE_GAIN} "
     "of either side over the other. Invalid: the measurement has validity problems, or its interval holds "
     "the bar. Slowed artifacts sleep after each call. Replayed: recorded rounds judged again from a random "
-    f"one on, either side as the candidate, slowed by calculation. nDCG: bar {QUALITY_BAR} on as many "
-    "queries, drawn with replacement; a false alarm is a fail. Shares with 95 % intervals (Clopper-Pearson)."
+    f"one on, either side as the candidate, slowed by calculation. nDCG: bar {QUALITY_BAR}, or one "
+    f"{QUALITY_STEP} above or below what is measured on all queries; judged on queries drawn with "
+    "replacement, as many as there are unless said. A false alarm is a fail of what is better than the bar, "
+    "or a pass of what is worse. Random scores are judged on labels that are all alike but for at most three "
+    "queries. Shares with 95 % intervals (Clopper-Pearson)."
 )
 
 

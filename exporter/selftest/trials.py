@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter import worker
-from exporter.gate import judge
+from exporter.gate import Outcome, judge
 from exporter.machine import Machine
 from exporter.measure.fidelity import Fidelity, ReferenceScores, measure_fidelity
 from exporter.measure.quality import per_query
@@ -23,17 +23,22 @@ from exporter.measure.speed import MIN_ROUNDS
 from exporter.pairs import spread_out
 from exporter.selftest.mutants import MUTANTS, NotApplicable, Original, copy_variant, mutate, weaken
 from exporter.selftest.rates import (
+    QUALITY_BAR,
+    QUALITY_STEP,
     Rate,
     bisect_noise,
-    bootstrap_verdicts,
+    drawn_verdicts,
     is_settled,
     judge_against_itself,
+    random_verdicts,
     rate_of,
     replay_verdicts,
 )
 from exporter.worker.job import ArtifactSpec, Run
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from exporter.artifact.manifest import Manifest
     from exporter.measure.settings import MeasureSettings
     from exporter.pairs import PairSet
@@ -46,6 +51,10 @@ if TYPE_CHECKING:
 SELFTEST_SCHEMA = 2
 SLOWDOWNS = (0.05, 0.10, 0.20)
 QUALITY_LOSSES = (0.005, 0.01, 0.02)
+# Of a set's queries, as many as a user may have at first.
+FEW_QUERIES = (5, 20, 100)
+# Tokens a batch; of dynamic int8 each gives other scores.
+OTHER_BUDGETS = (128, 512, 2048)
 _BUDGET_S = 60.0
 # Slowed sides take part in every eighth trial.
 _SLOW_EVERY = 8
@@ -221,43 +230,69 @@ def try_speeds(
 def try_qualities(
     original: Original, spec: ArtifactSpec, fidelity: Fidelity, expected: ReferenceScores, progress: Progress
 ) -> tuple[Rate, ...]:
-    """Weaken the weights until nDCG falls by known amounts, and judge each copy on many draws of queries.
+    """Judge nDCG where the answer is known: as it is, under other plans, weakened, on few queries, blind.
 
     Args:
         original: what is weakened; its pairs have labels.
         spec: how the variant is run.
         fidelity: the artifact's own.
         expected: the pairs, and the reference's scores of them.
-        progress: told the number of weakened copies made.
+        progress: told the number of copies scored.
     """
-    labels = expected.pair_set.labels
-    assert labels is not None
-    theirs = per_query(expected.scores, expected.pair_set, labels)[:, 0]
-    measured = {0.0: per_query(np.array(fidelity.scores, np.float32), expected.pair_set, labels)[:, 0]}
-    with progress.stage("weakened copies") as step:
+    pair_set = expected.pair_set
+    theirs = per_query(expected.scores, pair_set)[:, 0]
+    measured = {0.0: per_query(np.array(fidelity.scores, np.float32), pair_set)[:, 0]}
+    with progress.stage("copies under other plans, weakened copies") as step:
+        other_plans = {}
+        for budget in OTHER_BUDGETS:
+            scores = worker.score(replace(spec, token_budget=budget), pair_set.pairs)
+            other_plans[budget] = per_query(scores, pair_set)[:, 0]
+            step(len(other_plans))
 
         def loss(noise: float) -> float:
             if noise not in measured:
                 with tempfile.TemporaryDirectory(prefix="exporter-weak-") as scratch:
                     weaken(original, Path(scratch), noise)
-                    scores = worker.score(replace(spec, folder=scratch), expected.pair_set.pairs)
-                measured[noise] = per_query(scores, expected.pair_set, labels)[:, 0]
-                step(len(measured) - 1)
+                    scores = worker.score(replace(spec, folder=scratch), pair_set.pairs)
+                measured[noise] = per_query(scores, pair_set)[:, 0]
+                step(len(other_plans) + len(measured) - 1)
             return 1 - float(measured[noise].mean() / theirs.mean())
 
         noises = {wanted: bisect_noise(loss, wanted) for wanted in QUALITY_LOSSES}
-    rates = [
-        rate_of(
-            "nDCG as it is",
-            f"drawn, {loss(0.0):+.2%} measured",
-            bootstrap_verdicts(theirs, measured[0.0], fidelity),
-            "false alarm",
-        )
-    ]
+
+    how = f"drawn, {loss(0.0):+.2%} measured"
+    rates = [rate_of("nDCG as it is", how, _at_bar(theirs, measured[0.0]), "false alarm")]
+    for budget, ndcg in other_plans.items():
+        how = f"drawn, {1 - ndcg.mean() / measured[0.0].mean():+.2%} measured"
+        what = f"the same at {budget} tokens a batch, against itself"
+        rates.append(rate_of(what, how, _at_bar(measured[0.0], ndcg), "false alarm"))
     for wanted, noise in noises.items():
-        trials = bootstrap_verdicts(theirs, measured[noise], fidelity)
-        rates.append(rate_of(_worse(wanted), f"drawn, {loss(noise):.2%} measured", trials, "caught"))
+        how = f"drawn, {loss(noise):.2%} measured"
+        rates.append(rate_of(_worse(wanted), how, _at_bar(theirs, measured[noise]), "caught"))
+        rates += _beside_bars(_worse(wanted), theirs, measured[noise])
+    blind = random_verdicts(expected.scores, pair_set)
+    rates.append(rate_of("random scores, labels that cannot tell", "drawn", blind, "false alarm"))
     return tuple(rates)
+
+
+def _at_bar(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> list[Trial]:
+    return drawn_verdicts(theirs, ours, QUALITY_BAR, wrong="fail")
+
+
+def _beside_bars(what: str, theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> list[Rate]:
+    """Judge on many and on few queries against bars just above and just below the known truth."""
+    truth = float(ours.mean() / theirs.mean())
+    rates = []
+    for n in (*(n for n in FEW_QUERIES if n < len(theirs)), len(theirs)):
+        beside: tuple[tuple[float, Outcome], ...] = (
+            (truth + QUALITY_STEP, "pass"),
+            (truth - QUALITY_STEP, "fail"),
+        )
+        for bar, wrong in beside:
+            how = f"drawn, {n} queries, bar {bar:.4f}"
+            trials = drawn_verdicts(theirs, ours, bar, wrong=wrong, n_queries=n)
+            rates.append(rate_of(what, how, trials, "false alarm"))
+    return rates
 
 
 def _slower(by: float) -> str:

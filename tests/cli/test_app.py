@@ -189,10 +189,10 @@ def test_nothing_that_this_cpu_can_run(verified: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(verified, tmp_path / "tiny"))
     report = read_report(folder, read_manifest(folder))
     rows = tuple(a_not_judged(row.kind) for row in report.variants)
-    write_report(replace(report, variants=(), not_judged=rows, verdict="not judged here"), folder)
+    write_report(replace(report, variants=(), not_judged=rows, verdict="not judged"), folder)
     done = run("gate", folder)
     assert done.exit_code == 5
-    assert "onnx: NOT JUDGED HERE needs a CPU with avx512_bf16 or amx_bf16" in done.stdout
+    assert "onnx: NOT JUDGED needs a CPU with avx512_bf16 or amx_bf16" in done.stdout
     assert "vs tuned" in done.stdout  # the table is as wide as its words
     assert "…" not in done.stdout
     assert run("show", folder).exit_code == 0

@@ -46,10 +46,10 @@ def test_itself_is_perfect(reference: np.ndarray) -> None:
         0,
         0,
     )
-    assert parity.kendall_tau == pytest.approx(1)
+    assert parity.kendall_tau.value == pytest.approx(1)
     assert parity.worst_query_tau == pytest.approx(1)
-    assert parity.top1_agreement == 1
-    assert parity.top10_overlap == 1
+    assert parity.top1_agreement.value == 1
+    assert parity.top10_overlap is None
     assert parity.pearson == pytest.approx(1)
 
 
@@ -58,9 +58,8 @@ def test_monotone_change_keeps_the_order(reference: np.ndarray, change: object) 
     """A change that keeps the order of scores costs nothing in ranking, however large it is in logits."""
     assert callable(change)
     parity = compare(reference, change(reference).astype(np.float32), PAIRS)
-    assert parity.kendall_tau == pytest.approx(1)
-    assert parity.top1_agreement == 1
-    assert parity.top10_overlap == 1
+    assert parity.kendall_tau.value == pytest.approx(1)
+    assert parity.top1_agreement.value == 1
 
 
 @given(RANKED, st.integers(-20, 20))
@@ -75,7 +74,7 @@ def test_shift_is_the_difference(reference: np.ndarray, shift: int) -> None:
 def test_reversed_is_the_opposite(reference: np.ndarray) -> None:
     """Scores with their sign turned rank the other way round."""
     parity = compare(reference, -reference, PAIRS)
-    assert parity.kendall_tau == pytest.approx(-1)
+    assert parity.kendall_tau.value == pytest.approx(-1)
     assert parity.pearson == pytest.approx(-1)
 
 
@@ -83,9 +82,8 @@ def test_reversed_is_the_opposite(reference: np.ndarray) -> None:
 def test_ranges(reference: np.ndarray, candidate: np.ndarray) -> None:
     """Shares are shares, tau lies within one of zero, and the worst query is no better than the mean."""
     parity = compare(reference, candidate, PAIRS)
-    assert 0 <= parity.top1_agreement <= 1
-    assert 0 <= parity.top10_overlap <= 1
-    assert -1 <= parity.worst_query_tau <= parity.kendall_tau + 1e-12
+    assert 0 <= parity.top1_agreement.value <= 1
+    assert -1 <= parity.worst_query_tau <= parity.kendall_tau.value + 1e-12
     assert parity.mean_abs_diff <= parity.max_abs_diff
     assert parity.p99_abs_diff <= parity.max_abs_diff
 
@@ -99,7 +97,9 @@ BROKEN = st.lists(
 def test_every_number_is_a_number(reference: np.ndarray, candidate: np.ndarray) -> None:
     """However broken a candidate is, what is measured of it can be written, shown and held against a bar."""
     parity = compare(reference, candidate, PAIRS)
-    values = [value for value in dataclasses.asdict(parity).values() if not isinstance(value, str | tuple)]
+    found = dataclasses.asdict(parity)
+    values = [*found["kendall_tau"].values(), *found["top1_agreement"].values(), *found["query_taus"]]
+    values += [value for value in found.values() if isinstance(value, int | float)]
     assert all(math.isfinite(value) for value in values), parity
     assert parity.n_nonfinite == sum(not math.isfinite(score) for score in candidate)
 
@@ -113,7 +113,7 @@ def test_order_of_rows_does_not_matter(reference: np.ndarray, candidate: np.ndar
     shuffled.query_of[:] = PAIRS.query_of[rows]
     there = compare(reference[rows], candidate[rows], shuffled)
     here = compare(reference, candidate, PAIRS)
-    assert there.kendall_tau == pytest.approx(here.kendall_tau)
+    assert there.kendall_tau.value == pytest.approx(here.kendall_tau.value)
     assert there.max_abs_diff == here.max_abs_diff
     assert there.mean_abs_diff == pytest.approx(here.mean_abs_diff)
 
@@ -125,10 +125,9 @@ def test_by_hand() -> None:
     """Query a: 2 of 3 passage pairs ranked alike, tau 1/3; query b: turned round, tau -1."""
     parity = compare(scores(3, 2, 1, 1, 2), scores(3, 1, 2, 2, 1), a_pair_set((3, 2)))
     assert (parity.n_pairs, parity.n_queries) == (5, 2)
-    assert parity.kendall_tau == pytest.approx((1 / 3 - 1) / 2)
+    assert parity.kendall_tau.value == pytest.approx((1 / 3 - 1) / 2)
     assert (parity.worst_query, parity.worst_query_tau) == ("b", pytest.approx(-1))
-    assert parity.top1_agreement == 0.5
-    assert parity.top10_overlap == 1
+    assert parity.top1_agreement.value == 0.5
     assert parity.max_abs_diff == 1
     assert parity.mean_abs_diff == pytest.approx(4 / 5)
 
@@ -136,7 +135,7 @@ def test_by_hand() -> None:
 def test_tau_b_counts_ties() -> None:
     """Three passages, two tied by the candidate: 2 of 3 pairs ordered alike, tau-b 2 / sqrt(3 * 2)."""
     parity = compare(scores(3, 2, 1), scores(3, 1, 1), a_pair_set((3,)))
-    assert parity.kendall_tau == pytest.approx(2 / math.sqrt(6))
+    assert parity.kendall_tau.value == pytest.approx(2 / math.sqrt(6))
 
 
 def test_top10_is_of_ten() -> None:
@@ -145,15 +144,16 @@ def test_top10_is_of_ten() -> None:
     candidate = reference.copy()
     candidate[[9, 10]] = candidate[[10, 9]]
     parity = compare(reference, candidate, a_pair_set((11,)))
-    assert parity.top10_overlap == 0.9
-    assert parity.top1_agreement == 1
+    assert parity.top10_overlap is not None
+    assert parity.top10_overlap.value == 0.9
+    assert parity.top1_agreement.value == 1
 
 
 def test_queries_without_an_order_do_not_count() -> None:
     """A query of one passage, or of tied ones, says nothing on ranking; its scores still count."""
     parity = compare(scores(1, 5, 5, 2, 1), scores(1, 5, 9, 2, 1), a_pair_set((1, 2, 2)))
     assert parity.n_queries == 1
-    assert parity.kendall_tau == pytest.approx(1)
+    assert parity.kendall_tau.value == pytest.approx(1)
     assert parity.max_abs_diff == 4
 
 
@@ -165,7 +165,7 @@ def test_single_outlier_shows_in_the_maximum() -> None:
     parity = compare(reference, candidate, a_pair_set((50, 50)))
     assert parity.max_abs_diff == 8
     assert parity.mean_abs_diff == pytest.approx(0.08)
-    assert parity.kendall_tau == pytest.approx(1)
+    assert parity.kendall_tau.value == pytest.approx(1)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -174,25 +174,25 @@ def test_nonfinite_is_counted_and_ranked_last(bad: float) -> None:
     parity = compare(scores(3, 2, 1, 2, 1), scores(bad, 2, 1.5, 2, 1), a_pair_set((3, 2)))
     assert parity.n_nonfinite == 1
     assert parity.max_abs_diff == 0.5
-    assert parity.top1_agreement == 0.5
-    assert parity.kendall_tau == pytest.approx((-1 / 3 + 1) / 2)
+    assert parity.top1_agreement.value == 0.5
+    assert parity.kendall_tau.value == pytest.approx((-1 / 3 + 1) / 2)
 
 
 def test_nothing_finite() -> None:
     """A candidate that gives no finite score at all agrees in nothing, and every number is still a number."""
     parity = compare(scores(3, 2, 1, 2, 1), scores(*[math.nan] * 5), a_pair_set((3, 2)))
     assert parity.n_nonfinite == 5
-    assert parity.kendall_tau == 0
+    assert parity.kendall_tau.value == 0
     assert parity.pearson == 0
-    assert parity.top1_agreement == 0
+    assert parity.top1_agreement.value == 0
 
 
 def test_constant_candidate_agrees_in_nothing() -> None:
     """A model that gives every passage one score ranks nothing, though the best happens to come first."""
     parity = compare(scores(3, 2, 1, 2, 1), scores(*[0.5] * 5), a_pair_set((3, 2)))
-    assert parity.kendall_tau == 0
+    assert parity.kendall_tau.value == 0
     assert parity.pearson == 0
-    assert parity.top1_agreement == 0
+    assert parity.top1_agreement.value == 0
 
 
 @pytest.mark.parametrize(("n_reference", "n_candidate"), [(4, 5), (5, 4), (6, 6), (0, 0)])
@@ -224,7 +224,8 @@ def test_itself_keeps_all_quality(reference: np.ndarray) -> None:
     """A vector compared with itself keeps everything, without any doubt."""
     found = quality(reference, reference.copy(), LABELLED)
     assert found is not None
-    assert (found.ndcg_retained_low, found.ndcg_retained, found.ndcg_retained_high) == (1, 1, 1)
+    share = found.ndcg_retained
+    assert share.low < share.value == 1 <= share.high
     assert found.reference_ndcg == found.candidate_ndcg
     assert found.reference_mrr == found.candidate_mrr
 
@@ -237,8 +238,9 @@ def test_quality_ranges(reference: np.ndarray, candidate: np.ndarray) -> None:
     assert found is not None
     for share in (found.reference_ndcg, found.candidate_ndcg, found.reference_mrr, found.candidate_mrr):
         assert 0 <= share <= 1
-    assert 0 < found.ndcg_retained_low <= found.ndcg_retained_high
-    assert found.ndcg_retained == pytest.approx(found.candidate_ndcg / found.reference_ndcg)
+    share = found.ndcg_retained
+    assert 0 < share.low <= share.value <= share.high
+    assert share.value == pytest.approx(found.candidate_ndcg / found.reference_ndcg)
 
 
 def test_quality_by_hand() -> None:
@@ -249,10 +251,11 @@ def test_quality_by_hand() -> None:
     assert (found.reference_ndcg, found.reference_mrr) == (1, 1)
     assert found.candidate_ndcg == pytest.approx((1 + 1 / math.log2(3)) / 2)
     assert found.candidate_mrr == pytest.approx((1 + 1 / 2) / 2)
-    assert found.ndcg_retained == pytest.approx(found.candidate_ndcg)
-    # Resampling two queries gives twice the good one, twice the bad one, or one of each.
-    assert found.ndcg_retained_low == pytest.approx(1 / math.log2(3))
-    assert found.ndcg_retained_high == pytest.approx(1)
+    assert found.ndcg_retained.value == pytest.approx(found.candidate_ndcg)
+    # Resampling two queries gives twice the good one, twice the bad one, or one of each; but two queries
+    # cannot have shown more than 0.05^(1/2).
+    assert found.ndcg_retained.low == pytest.approx(math.sqrt(0.05))
+    assert found.ndcg_retained.high == pytest.approx(1)
 
 
 def test_quality_is_the_same_every_time() -> None:
@@ -273,15 +276,47 @@ def test_queries_without_a_relevant_passage_do_not_count() -> None:
         scores(2, 1, 2, 1, 2, 1), scores(2, 1, 1, 2, 2, 1), a_pair_set((2, 2, 2), [1, 0, 0, 0, 1, 0])
     )
     assert found is not None
-    assert found.n_queries == 2
-    assert found.ndcg_retained == 1
+    assert (found.n_queries, found.n_silent) == (2, 1)
+    assert found.ndcg_retained.value == 1
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 1, 1], [0, 0, 0, 0], [2, 2, 1, 1]])
+def test_labels_that_are_all_alike_tell_nothing(labels: list[int]) -> None:
+    """Where a query's labels are all alike any order is as good: there is nothing to measure."""
+    assert quality(scores(2, 1, 2, 1), scores(1, 2, 1, 2), a_pair_set((2, 2), labels)) is None
+
+
+def test_top10_of_ten_tells_nothing() -> None:
+    """Of ten passages every ranking has the same ten best; only the query of eleven is compared."""
+    reference, candidate = scores(*range(21)), scores(*range(20, -1, -1))
+    parity = compare(reference, candidate, a_pair_set((10, 11)))
+    assert parity.top10_overlap is not None
+    assert (parity.top10_overlap.n_queries, parity.top10_overlap.n_silent) == (1, 1)
+    assert parity.top10_overlap.value == 0.9
+
+
+def test_copies_of_the_best_passage_are_as_good() -> None:
+    """Where the reference has two passages first in a tie, a candidate may choose either."""
+    parity = compare(scores(5, 5, 1), scores(4, 6, 1), a_pair_set((3,)))
+    assert parity.top1_agreement.value == 1
+    assert compare(scores(5, 5, 1), scores(4, 4, 9), a_pair_set((3,))).top1_agreement.value == 0
+
+
+def test_a_query_of_few_pairs_has_no_root_mean_square() -> None:
+    """A query of seven pairs is not named as farthest, however far it is; one of eight is."""
+    reference = scores(*range(15))
+    candidate = reference + scores(*[9] * 7, *[1] * 8)
+    parity = compare(reference, candidate, a_pair_set((7, 8)))
+    assert parity.farthest_query == "b"
+    assert parity.worst_query_relative_rms == pytest.approx(1 / reference.std())
+    assert compare(reference[:7], candidate[:7], a_pair_set((7,))).worst_query_relative_rms is None
 
 
 def test_better_than_the_reference() -> None:
     """A candidate may rank better than the reference; the share kept is then above one."""
     found = quality(scores(1, 2, 1, 2), scores(2, 1, 2, 1), a_pair_set((2, 2), [1, 0, 1, 0]))
     assert found is not None
-    assert found.ndcg_retained == pytest.approx(math.log2(3))
+    assert found.ndcg_retained.value == pytest.approx(math.log2(3))
 
 
 def test_nonfinite_costs_quality() -> None:
@@ -297,6 +332,7 @@ def test_nonfinite_costs_quality() -> None:
 
 
 def test_single_judged_query() -> None:
-    """One query with labels gives no interval; `load_pair_sets` refuses such a set before."""
-    with pytest.raises(ValueError, match="needs two queries with a relevant passage"):
-        quality(scores(2, 1, 2, 1), scores(1, 2, 2, 1), a_pair_set((2, 2), [1, 0, 0, 0]))
+    """One query with labels is measured, and its interval says how little it shows."""
+    found = quality(scores(2, 1, 2, 1), scores(2, 1, 1, 2), a_pair_set((2, 2), [1, 0, 0, 0]))
+    assert found is not None
+    assert (found.ndcg_retained.value, found.ndcg_retained.low) == (1, pytest.approx(0.05))

@@ -105,10 +105,10 @@ def test_as_many_panels_as_variants(n: int) -> None:
 def test_page_of_what_was_not_judged() -> None:
     """A variant that this CPU cannot run has its line and no panel; a page of nothing else has no plots."""
     page = html(a_report(not_judged=(a_not_judged(),)))
-    assert "openvino-bf16: not judged here, needs a CPU with avx512_bf16 or amx_bf16" in page
+    assert "openvino-bf16: not judged, needs a CPU with avx512_bf16 or amx_bf16" in page
     assert len(re.findall("<figure>", page)) == 7
-    page = html(a_report(variants=(), not_judged=(a_not_judged(),), verdict="not judged here"))
-    assert 'class="verdict not-judged-here"' in page
+    page = html(a_report(variants=(), not_judged=(a_not_judged(),), verdict="not judged"))
+    assert 'class="verdict not-judged"' in page
     assert "<figure>" not in page
 
 
@@ -125,21 +125,26 @@ def test_junit_of_what_was_not_judged() -> None:
 
 
 def test_junit_by_hand() -> None:
-    """A suite a variant; a failure for what failed, an error for what has no verdict."""
+    """A suite a variant; a failure for what failed, an error for no verdict, a skip where not judged."""
     checks = (
         Check("a", 1, "≥ 0", "pass"),
         Check("b", 0, "≥ 1", "fail"),
-        Check("c", 2, "≥ 1", "invalid", "3 rounds"),
+        Check("c", 2, "≥ 1", "invalid", "the interval holds the bar", low=0.5, high=3, note="3 rounds"),
+        Check("d", 0, "≤ 1", "not judged", "too few pairs to tell: 3 pairs, 8 needed"),
     )
     found = ET.fromstring(junit(a_report(variants=(a_variant_report(checks=checks),))))
     (suite,) = found.iter("testsuite")
-    assert {key: suite.attrib[key] for key in ("tests", "failures", "errors")} == {
-        "tests": "3",
+    assert {key: suite.attrib[key] for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4",
         "failures": "1",
         "errors": "1",
+        "skipped": "1",
     }
-    assert [case.attrib["name"] for case in suite.iter("testcase")] == ["a", "b", "c"]
-    assert next(suite.iter("error")).attrib["message"] == "2, bar ≥ 1: 3 rounds"
+    assert [case.attrib["name"] for case in suite.iter("testcase")] == ["a", "b", "c", "d"]
+    said = "2 (0.5 to 3), bar ≥ 1, the interval holds the bar; 3 rounds"
+    assert next(suite.iter("error")).attrib["message"] == said
+    said = "bar ≤ 1, too few pairs to tell: 3 pairs, 8 needed"
+    assert next(suite.iter("skipped")).attrib["message"] == said
 
 
 def test_schema_names_every_field() -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.selftest.rates import bisect_noise, bootstrap_verdicts, rate_of, replay_verdicts
+from exporter.selftest.rates import (
+    bisect_noise,
+    drawn_verdicts,
+    random_verdicts,
+    rate_of,
+    replay_verdicts,
+)
 from exporter.selftest.report import markdown
 from exporter.selftest.trials import SELFTEST_SCHEMA, MutantResult, SelfTest
-from tests.factories import a_fidelity, a_machine, a_run
+from tests.factories import a_machine, a_pair_set, a_run
 
 
 def rounds(n: int, spread: float) -> list[tuple[object, object]]:
@@ -50,10 +56,27 @@ def test_noisy_rounds_are_invalid() -> None:
 
 
 def test_quality_drawn_by_hand() -> None:
-    """A candidate that loses a tenth on every query fails on any draw; one that loses nothing passes."""
-    theirs = np.linspace(0.5, 1.0, 30)
-    assert count(bootstrap_verdicts(theirs, 0.9 * theirs, a_fidelity()))["fail"] == 1000
-    assert count(bootstrap_verdicts(theirs, theirs, a_fidelity()))["pass"] == 1000
+    """A candidate that loses a tenth on every query fails on any draw; one that loses nothing passes.
+
+    Of 30 queries neither is known.
+    """
+    theirs = np.linspace(0.5, 1.0, 300)
+    assert count(drawn_verdicts(theirs, 0.9 * theirs, 0.99, wrong="pass", n_trials=40))["fail"] == 40
+    assert count(drawn_verdicts(theirs, theirs, 0.99, wrong="fail", n_trials=40))["pass"] == 40
+    assert (
+        count(drawn_verdicts(theirs, theirs, 0.99, wrong="fail", n_queries=30, n_trials=40))["invalid"] == 40
+    )
+    few = drawn_verdicts(theirs, 0.986 * theirs, 0.99, wrong="fail", n_queries=5, n_trials=40)
+    assert count(few) == {"pass": 0, "fail": 0, "invalid": 40, "wrong": 0}
+
+
+def test_random_scores_never_pass_where_labels_cannot_tell() -> None:
+    """A candidate with random scores may fail on the few queries that can tell, and never passes."""
+    pairs = a_pair_set((4,) * 20, [1, 0, 0, 2] * 20)
+    reference = np.tile(np.array([3, 2, 1, 4], np.float32), 20)
+    found = count(random_verdicts(reference, pairs, n_trials=40))
+    assert (found["pass"], found["wrong"]) == (0, 0)
+    assert found["invalid"] > 0
 
 
 def test_rate_by_hand() -> None:
