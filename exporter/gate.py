@@ -138,9 +138,13 @@ def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ..
 
 def validity_problems(ratio: Ratio) -> tuple[str, ...]:
     """Return the reasons why a speed-up is invalid, each with what was found and what is allowed."""
+    few = () if ratio.n_rounds >= MIN_ROUNDS else (f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed",)
+    return (*few, *noise_problems(ratio))
+
+
+def noise_problems(ratio: Ratio) -> tuple[str, ...]:
+    """Return what disturbed the measurement of a speed-up; as `validity_problems`, but for too few rounds."""
     found = []
-    if ratio.n_rounds < MIN_ROUNDS:
-        found.append(f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed")
     for value, most, said in (  # NaN is not below a limit either
         (ratio.spread, MAX_SPREAD, "rounds spread by {:.1%}"),
         (

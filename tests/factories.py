@@ -191,6 +191,7 @@ def a_quality(**changes: object) -> Quality:
         reference_mrr=0.7,
         candidate_mrr=0.7,
         ndcg_retained=an_estimate(1.0, 0.99, 1.01),
+        query_ndcgs=(0.8,) * 10,
     )
     return _changed(quality, changes)
 
@@ -252,6 +253,7 @@ def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
     """Return a variant that passed; its runs take half as long as the reference's."""
     row = VariantReport(
         kind=kind,
+        files_digest="1" * 64,
         facts=("built by hand",),
         fidelity=a_fidelity(kind=kind) if kind == "onnx" else an_int8_fidelity(kind=kind),
         plan=a_plan(),

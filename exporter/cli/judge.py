@@ -9,7 +9,7 @@ import typer
 
 from exporter.cli.options import ARTIFACTS, AsJson, Out, Target, folder_of
 from exporter.cli.screen import exit_codes, findings_text, report_text, say, show, show_verdict, watched
-from exporter.errors import GateRefused
+from exporter.errors import GateRefused, NoVerdict
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
@@ -81,19 +81,30 @@ def compare(
     old: Annotated[Path, typer.Argument(help="An artifact folder or a report.json.", show_default=False)],
     new: Annotated[Path, typer.Argument(help="The other one.", show_default=False)],
     *,
+    min_effect: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=SHARE",
+            help="Count no smaller change of a metric: ndcg, tau and size (0.005 unless set), speed and rss "
+            "(0.10). May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what got better or worse from one report to another, beyond noise.
 
-    Exits 1 if anything got worse.
+    Exits 1 if anything got worse, 5 if nothing can be compared or a report is invalid.
     """
     with exit_codes():
-        from exporter.report.compare import compare_with
+        from exporter.report.compare import compare_with, min_effects
 
-        findings = compare_with(old, new)
-        show(findings, findings_text(findings), as_json=as_json)
-        if any(finding.change == "worse" for finding in findings):
-            raise typer.Exit(GateRefused.exit_code)
+        found = compare_with(old, new, min_effects(min_effect or ()))
+        show(found, findings_text(found.findings), as_json=as_json)
+        if found.outcome == "worse":
+            raise GateRefused(found.why)
+        if found.outcome == "no verdict":
+            raise NoVerdict(found.why)
 
 
 def selftest(

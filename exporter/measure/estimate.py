@@ -70,13 +70,7 @@ def ratio_of_means(
     if not len(candidate) or not reference.any():
         raise ValueError("a ratio of means needs a query on which the reference ranks something")
     n = len(candidate)
-    value = float(candidate.mean() / reference.mean())
-    low, high = value, value
-    if np.any(candidate != reference):
-        both = np.stack([candidate, reference], axis=1)
-        sums = np.concatenate([weights @ both for weights in _resamples(n)])
-        found = sums[:, 0] / np.maximum(sums[:, 1], 1e-12)
-        low, high = (float(end) for end in np.percentile(found, (2.5, 97.5)))
+    value, low, high = ratio_interval(candidate, reference)
     seen = _DOUBT ** (1 / n)
     best = 1 / float(reference.mean())
     return Estimate(value, min(low, seen), max(high, seen * value + (1 - seen) * best), n, n_silent)
@@ -94,12 +88,34 @@ def mean_of(values: NDArray[np.float64], n_silent: int = 0) -> Estimate:
     """
     if not len(values):
         raise ValueError("a mean needs a query")
+    return Estimate(*mean_interval(values), len(values), n_silent)
+
+
+def ratio_interval(
+    candidate: NDArray[np.float64], reference: NDArray[np.float64], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return the ratio of two means over the same queries, and its paired percentile bootstrap interval."""
+    value = float(candidate.mean() / reference.mean())
+    if not np.any(candidate != reference):
+        return value, value, value
+    both = np.stack([candidate, reference], axis=1)
+    sums = np.concatenate([weights @ both for weights in _resamples(len(candidate))])
+    low, high = np.quantile(sums[:, 0] / np.maximum(sums[:, 1], 1e-12), _ends(confidence))
+    return value, float(low), float(high)
+
+
+def mean_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return a mean over queries and its percentile bootstrap interval; of equal values, that value."""
     value = float(values.mean())
     if not np.ptp(values) > 0:
-        return Estimate(value, value, value, len(values), n_silent)
+        return value, value, value
     found = np.concatenate([weights @ values / len(values) for weights in _resamples(len(values))])
-    low, high = np.percentile(found, (2.5, 97.5))
-    return Estimate(value, float(low), float(high), len(values), n_silent)
+    low, high = np.quantile(found, _ends(confidence))
+    return value, float(low), float(high)
+
+
+def _ends(confidence: float) -> tuple[float, float]:
+    return (1 - confidence) / 2, (1 + confidence) / 2
 
 
 def share_of(n_hits: int, n: int, n_silent: int = 0) -> Estimate:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Quality:
     """Ranking quality against labels, over the queries whose labels differ; `n_silent` others are left out.
 
-    `ndcg_retained` is the candidate's mean nDCG@10 over the reference's, with its 95 % interval.
+    `ndcg_retained` is the candidate's mean nDCG@10 over the reference's, with its 95 % interval;
+    `query_ndcgs` are the candidate's of each of these queries.
     """
 
     n_queries: int
@@ -29,6 +30,7 @@ class Quality:
     reference_mrr: float
     candidate_mrr: float
     ndcg_retained: Estimate
+    query_ndcgs: tuple[float, ...]
 
 
 def quality(
@@ -62,6 +64,7 @@ def quality(
         reference_mrr=float(theirs[:, 1].mean()),
         candidate_mrr=float(ours[:, 1].mean()),
         ndcg_retained=ratio_of_means(ours[:, 0], theirs[:, 0], n_silent),
+        query_ndcgs=tuple(ours[:, 0].tolist()),
     )
 
 

@@ -149,10 +149,7 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
     rounds = list(zip(candidate, reference, strict=False))
     if not rounds:
         raise ValueError("no rounds to compare")
-    # In logarithms, so that a over b and b over a are each other's inverse.
-    logs = [
-        math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds)) for ours, theirs in rounds
-    ]
+    logs = log_ratios(candidate, reference)
     median, low, high = median_interval(logs)
     half = len(logs) // 2
     clocks = [run.clock for pair in rounds for run in pair]
@@ -169,6 +166,40 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
         drift=math.exp(statistics.median(logs[-half:]) - statistics.median(logs[:half])) - 1 if half else 0.0,
         clock=max(clocks) / min(clocks) - 1 if min(clocks) > 0 else 0.0,
     )
+
+
+def log_ratios(candidate: Sequence[Run], reference: Sequence[Run]) -> list[float]:
+    """Return the speed-up of each round that both sides ran, as its natural logarithm.
+
+    In logarithms a over b and b over a are each other's inverse.
+    """
+    return [
+        math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds))
+        for ours, theirs in zip(candidate, reference, strict=False)
+    ]
+
+
+def mean_difference(
+    old: Sequence[float], new: Sequence[float], confidence: float
+) -> tuple[float, float, float]:
+    """Return the difference of two means of independent values, and its interval by Welch's t.
+
+    Source: https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.ttest_ind.html
+
+    Args:
+        old: values of one side.
+        new: values of the other; the difference is new minus old.
+        confidence: of the interval, such as 0.95; it has no ends where a side has a single value.
+    """
+    from scipy.stats import ttest_ind
+
+    value = statistics.fmean(new) - statistics.fmean(old)
+    if min(len(old), len(new)) < 2:
+        return value, -math.inf, math.inf
+    if max(statistics.stdev(old), statistics.stdev(new)) == 0:
+        return value, value, value
+    found = ttest_ind(new, old, equal_var=False).confidence_interval(confidence)
+    return value, float(found.low), float(found.high)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -239,7 +239,8 @@ def _intervals(report: Report) -> Table:
             (
                 row.kind,
                 kept(row),
-                f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}",
+                f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}"
+                f"{' (invalid)' if noise_problems(row.speedup_tuned) else ''}",
                 f"{row.fidelity.parity.top1_agreement.value:.1%}",
                 f"{row.fidelity.batches.max_delta:.2g}",
                 f"{row.plan.workers}x{row.plan.threads}, {row.plan.token_budget} tokens",

@@ -73,7 +73,8 @@ class Bars(Part):
     """The limits a variant is held against. A bar left out is not checked; non-finite scores always fail."""
 
     min_ndcg_retained: Share | None = Field(
-        None, description="nDCG@10 of the candidate over the reference's, lower bound of the 95 % interval"
+        None,
+        description="nDCG@10 of the candidate over the reference's; the whole 95 % interval must clear it",
     )
     min_kendall_tau: Share | None = Field(None, description="mean Kendall tau-b per query")
     min_top1_agreement: Share | None = Field(None, description="share of queries with the same best passage")

@@ -1,34 +1,53 @@
 """What got better or worse between two reports, beyond noise. Pure: two reports in, findings out.
 
-Scores are compared query by query where both reports are of the same pairs, speed where both were measured
-on one machine; a finding on what cannot be compared has the reason in its `detail`.
+Only what is comparable is compared: rankings on the same pairs, speed and memory measured validly, all of it
+on machines of one class. A difference counts where its interval holds no change, at a level that all findings
+of a comparison share, and where it is at least as large as a least effect; byte-identical files are equal,
+whatever batching did to their scores. A finding on what cannot be compared has the reason in its `detail`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import statistics
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from exporter.artifact.manifest import read_manifest
-from exporter.measure.quality import quality
+from exporter.errors import RecipeError, did_you_mean
+from exporter.gate import noise_problems
+from exporter.measure.estimate import mean_interval, ratio_interval
+from exporter.measure.speed import log_ratios, mean_difference
 from exporter.report.report import read_report, read_report_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from exporter.report.report import Report, VariantReport
 
 
 Change = Literal["better", "worse", "same", "unknown"]
+Outcome = Literal["worse", "no verdict", "no worse"]
 
-_N_RESAMPLES = 9_999
-_SEED = 20_242
-# Bytes do not vary from run to run; less than this is another header.
-_SIZE_CHANGE = 0.005
+# The chance of any false finding in a comparison of two equal artifacts: each of m findings has 1/m of it.
+_LEVEL = 0.01
+# Below these a difference is of no consequence, however certain it is: shares of nDCG, of speed, of memory
+# and of size, and a difference of tau. Speed and memory vary that much from one measurement of an artifact
+# to the next, which no interval of a single measurement holds; bytes do not, but headers.
+MIN_EFFECTS = {"ndcg": 0.005, "tau": 0.005, "speed": 0.10, "rss": 0.10, "size": 0.005}
+_TITLES = {
+    "ndcg": "nDCG@10",
+    "tau": "Kendall tau-b",
+    "speed": "speed-up over tuned torch",
+    "rss": "peak RSS, MB",
+    "size": "size, MB",
+}
+# Machines that agree in these are of one class; memory, kernel and packages may differ.
+_CLASS = ("cpu", "isa", "cpu_features", "n_cores")
+_SAME_BYTES = "the same bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,160 +62,231 @@ class Finding:
     detail: str
 
 
-def compare_reports(old: Report, new: Report) -> tuple[Finding, ...]:
-    """Return what changed in every kind of two reports.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All findings of two reports.
 
-    A kind that is gone is worse; one that is new, or not judged in one of the reports, is not compared.
+    `outcome` is worse where anything is, else no verdict where nothing could be compared or a side is
+    invalid.
     """
+
+    outcome: Outcome
+    why: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """A metric of one variant in both reports: its values, and how its change is found at a level.
+
+    `why_not` is the reason why it cannot be compared, `equal` the reason why it needs not be.
+    """
+
+    key: str
+    old: float | None = None
+    new: float | None = None
+    why_not: str = ""
+    equal: str = ""
+    # Gain of new over old and its interval at a level: shares, or a difference of tau; more is better.
+    gain: Callable[[float], tuple[float, float, float]] | None = field(default=None, repr=False)
+
+
+def min_effects(changes: Sequence[str] = ()) -> dict[str, float]:
+    """Return the least effects with `METRIC=SHARE` changes applied.
+
+    Raises:
+        RecipeError: there is no such metric, or the share is not from 0 to below 1.
+    """
+    effects = dict(MIN_EFFECTS)
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in effects:
+            hint = did_you_mean(name, tuple(effects)) or f"; known are {', '.join(effects)}"
+            raise RecipeError(f"--min-effect {change}: unknown metric {name!r}{hint}")
+        try:
+            effects[name] = float(value)
+        except ValueError:
+            effects[name] = -1.0
+        if not 0 <= effects[name] < 1:
+            raise RecipeError(f"--min-effect {change}: wanted METRIC=SHARE, a share from 0 to below 1")
+    return effects
+
+
+def compare_reports(old: Report, new: Report, effects: Mapping[str, float] = MIN_EFFECTS) -> Comparison:
+    """Compare every kind that both reports have.
+
+    A kind that is gone from a recipe of the same name is worse; one that is new, that only one of two recipes
+    has, or that was not judged in one of the reports, is named and not compared.
+
+    Args:
+        old: the report to compare with.
+        new: the report that may be worse.
+        effects: the least effect of each metric, see `MIN_EFFECTS`.
+    """
+    before = {row.kind: row for row in old.variants}
+    after = {row.kind: row for row in new.variants}
+    both = [kind for kind in after if kind in before]
+    metrics = {kind: _metrics(old, before[kind], new, after[kind]) for kind in both}
+    n = sum(metric.gain is not None for of_kind in metrics.values() for metric in of_kind)
+
+    found: list[Finding] = []
+    for kind in both:
+        found.append(_verdict(before[kind], after[kind]))
+        found += [_judged(kind, metric, effects[metric.key], _LEVEL / max(1, n)) for metric in metrics[kind]]
+    found += _in_one_only(old, new)
+    outcome, why = _outcome(old, new, both, found)
+    return Comparison(outcome, why, tuple(found))
+
+
+def _outcome(old: Report, new: Report, both: Sequence[str], found: Sequence[Finding]) -> tuple[Outcome, str]:
+    if worse := [f"{one.kind} {one.what}" for one in found if one.change == "worse"]:
+        return "worse", f"worse: {', '.join(worse)}"
+    compared = [one for one in found if one.what in _TITLES.values() and one.change != "unknown"]
+    if not compared:
+        return "no verdict", "nothing could be compared"
+    for name, report in (("old", old), ("new", new)):
+        invalid = [row.kind for row in report.variants if row.kind in both and row.verdict == "invalid"]
+        if invalid:
+            return "no verdict", f"the {name} report is invalid for {', '.join(invalid)}; measure again"
+    return "no worse", ""
+
+
+def _verdict(before: VariantReport, after: VariantReport) -> Finding:
+    """Return how a verdict changed; to or from invalid is no change for better or worse."""
+    detail = f"{before.verdict} → {after.verdict}"
+    change: Change = "same"
+    if before.verdict != after.verdict:
+        change = {"fail": "worse", "pass": "better"}.get(after.verdict, "unknown")  # type: ignore[assignment] # of literals
+        if before.verdict not in ("pass", "fail"):
+            change = "unknown"
+    return Finding(after.kind, "verdict", None, None, change, detail)
+
+
+def _metrics(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[_Metric]:
+    return [*_rankings(old, before, new, after), *_speeds(old, before, new, after), _size(before, after)]
+
+
+def _rankings(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[_Metric]:
+    """Return nDCG and tau, query by query."""
+    taus = [np.array(row.fidelity.parity.query_taus) for row in (before, after)]
+    tau = _Metric("tau", float(taus[0].mean()), float(taus[1].mean()))
+    qualities = [row.fidelity.quality for row in (before, after)]
+    ndcgs = [np.array(found.query_ndcgs if found else ()) for found in qualities]
+    ndcg = _Metric("ndcg", *(found.candidate_ndcg if found else None for found in qualities))
+    if before.files_digest == after.files_digest:
+        return [replace(metric, equal=_SAME_BYTES) for metric in (ndcg, tau)]
+    if why := _other_pairs(old, new) or _other_machine(old, new):
+        return [replace(metric, why_not=why) for metric in (ndcg, tau)]
+
+    def gain_of_ndcg(level: float) -> tuple[float, float, float]:
+        value, low, high = ratio_interval(ndcgs[1], ndcgs[0], 1 - level)
+        return value - 1, low - 1, high - 1
+
+    if not len(ndcgs[0]) or len(ndcgs[0]) != len(ndcgs[1]) or not ndcgs[0].any():
+        ndcg = replace(ndcg, why_not="no query can tell")
+    else:
+        ndcg = replace(ndcg, gain=gain_of_ndcg)
+    if len(taus[0]) != len(taus[1]):
+        return [ndcg, replace(tau, why_not="other references: they tell apart the passages of other queries")]
+    return [ndcg, replace(tau, gain=lambda level: mean_interval(taus[1] - taus[0], 1 - level))]
+
+
+def _speeds(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[_Metric]:
+    """Return speed-up and peak memory, over the runs of both sides."""
+    speed = _Metric("speed", before.speedup_tuned.value, after.speedup_tuned.value)
+    peaks = [[run.peak_rss_bytes / 1e6 for run in row.throughput.runs] for row in (before, after)]
+    rss = _Metric("rss", *map(statistics.median, peaks))
+    if why := _other_pairs(old, new) or _other_machine(old, new):
+        return [replace(metric, why_not=why) for metric in (speed, rss)]
+    logs = [[math.log(peak) for peak in of_side] for of_side in peaks]
+
+    def gain_of_rss(level: float) -> tuple[float, float, float]:
+        value, low, high = (-math.expm1(end) for end in mean_difference(logs[0], logs[1], 1 - level))
+        return value, high, low  # more memory is a loss, so the ends change places
+
+    rss = replace(rss, gain=gain_of_rss)
+    for name, row in (("old", before), ("new", after)):
+        if problems := noise_problems(row.speedup_tuned):
+            return [replace(speed, why_not=f"{name} is invalid: {'; '.join(problems)}"), rss]
+    ratios = [
+        log_ratios(row.throughput.runs, report.reference.tuned.runs)
+        for report, row in ((old, before), (new, after))
+    ]
+
+    def gain_of_speed(level: float) -> tuple[float, float, float]:
+        value, low, high = (math.expm1(end) for end in mean_difference(ratios[0], ratios[1], 1 - level))
+        return value, low, high
+
+    return [replace(speed, gain=gain_of_speed), rss]
+
+
+def _size(before: VariantReport, after: VariantReport) -> _Metric:
+    a, b = before.fidelity.size_bytes, after.fidelity.size_bytes
+    size = _Metric("size", a / 1e6, b / 1e6)
+    if before.files_digest == after.files_digest:
+        return replace(size, equal=_SAME_BYTES)
+    gain = 1 - b / a
+    return replace(size, gain=lambda _level: (gain, gain, gain))
+
+
+def _judged(kind: str, metric: _Metric, least: float, level: float) -> Finding:
+    """Return a metric's finding: a change where its interval excludes none and the effect is large enough."""
+    what = _TITLES[metric.key]
+    if metric.why_not:
+        return Finding(kind, what, metric.old, metric.new, "unknown", metric.why_not)
+    if metric.equal or metric.gain is None:
+        return Finding(kind, what, metric.old, metric.new, "same", metric.equal)
+    gain, low, high = metric.gain(level)
+    change: Change = "same"
+    if abs(gain) >= least and not low <= 0 <= high:
+        change = "better" if gain > 0 else "worse"
+    detail = f"gain {gain:+.4f} ({low:+.4f} to {high:+.4f}), least effect {least:g}"
+    return Finding(kind, what, metric.old, metric.new, change, detail)
+
+
+def _in_one_only(old: Report, new: Report) -> list[Finding]:
+    """Return what only one of the reports measured."""
     before = {row.kind: row for row in old.variants}
     after = {row.kind: row for row in new.variants}
     skipped_before = {row.kind: row.why for row in old.not_judged}
     skipped_after = {row.kind: row.why for row in new.not_judged}
-
+    same_recipe = old.name == new.name
     found: list[Finding] = []
-    for kind in (*after, *skipped_after):
+    for kind in dict.fromkeys((*after, *skipped_after, *before, *skipped_before)):
         if kind in before and kind in after:
-            found += _compare_variants(old, before[kind], new, after[kind])
-        elif kind in before:
+            continue
+        change: Change = "unknown"
+        if kind in before and kind in skipped_after:
             detail = f"{before[kind].verdict} → not judged: {skipped_after[kind]}"
-            found.append(Finding(kind, "verdict", None, None, "unknown", detail))
         elif kind in skipped_before and kind in after:
             detail = f"not judged before: {skipped_before[kind]} → {after[kind].verdict}"
-            found.append(Finding(kind, "verdict", None, None, "unknown", detail))
-        elif kind in skipped_before:
-            found.append(Finding(kind, "verdict", None, None, "same", "judged in neither"))
+        elif kind in skipped_before and kind in skipped_after:
+            change, detail = "same", "judged in neither"
+        elif kind in after or kind in skipped_after:
+            change, detail = ("same", "new") if same_recipe else ("unknown", "only in the new report")
         else:
-            found.append(Finding(kind, "variant", None, None, "same", "new"))
-
-    gone = [kind for kind in (*before, *skipped_before) if kind not in after and kind not in skipped_after]
-    return (*found, *(Finding(kind, "variant", None, None, "worse", "gone") for kind in gone))
-
-
-def _compare_variants(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
-    kind = after.kind
-    order = ("fail", "invalid", "pass")
-    step = order.index(after.verdict) - order.index(before.verdict)
-    verdict = Finding(kind, "verdict", None, None, _sign(step), f"{before.verdict} → {after.verdict}")
-    return [
-        verdict,
-        *_scores(old, before, new, after),
-        *_speeds(old, before, new, after),
-        _size(before, after),
-    ]
-
-
-def _scores(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
-    """Return how the rankings changed, compared query by query."""
-    kind = after.kind
-    if old.pairs.digest != new.pairs.digest:
-        return [
-            Finding(kind, what, None, None, "unknown", "measured on other pairs")
-            for what in ("nDCG@10", "Kendall tau-b")
-        ]
-    found = []
-    if new.pairs.labels is not None:
-        kept = quality(
-            _array(before.fidelity.scores), _array(after.fidelity.scores), new.pairs.without_texts()
-        )
-        assert kept is not None
-        share = kept.ndcg_retained
-        change = _beyond(share.low - 1, share.high - 1)
-        detail = f"{share.value:.4f} of the old one's, {share.low:.4f} to {share.high:.4f}"
-        found.append(Finding(kind, "nDCG@10", kept.reference_ndcg, kept.candidate_ndcg, change, detail))
-    taus = [np.array(row.fidelity.parity.query_taus) for row in (before, after)]
-    if len(taus[0]) == len(taus[1]):
-        low, high = _interval(taus[1] - taus[0])
-        detail = f"{(taus[1] - taus[0]).mean():+.4f}, {low:+.4f} to {high:+.4f}"
-        found.append(
-            Finding(
-                kind,
-                "Kendall tau-b",
-                float(taus[0].mean()),
-                float(taus[1].mean()),
-                _beyond(low, high),
-                detail,
-            )
-        )
+            change, detail = ("worse", "gone") if same_recipe else ("unknown", "only in the old report")
+        found.append(Finding(kind, "variant", None, None, change, detail))
     return found
 
 
-def _speeds(old: Report, before: VariantReport, new: Report, after: VariantReport) -> list[Finding]:
-    """Return how speed-up and memory changed; intervals, or ranges of runs, that meet are no change."""
-    kind, a, b = after.kind, before.speedup_tuned, after.speedup_tuned
-    fields = set(old.machine.differences(new.machine)) - {"packages", "python"}
-    if fields:
-        detail = f"measured on another machine ({', '.join(sorted(fields))})"
-        return [
-            Finding(kind, "speed-up over tuned torch", a.value, b.value, "unknown", detail),
-            Finding(kind, "peak RSS, MB", _rss(before)[1], _rss(after)[1], "unknown", detail),
-        ]
-    detail = f"{a.low:.2f} to {a.high:.2f} → {b.low:.2f} to {b.high:.2f}"
-    (least_before, most_before), (least_after, most_after) = _rss(before), _rss(after)
-    return [
-        Finding(
-            kind,
-            "speed-up over tuned torch",
-            a.value,
-            b.value,
-            _beyond(b.low - a.high, b.high - a.low),
-            detail,
-        ),
-        Finding(
-            kind,
-            "peak RSS, MB",
-            most_before,
-            most_after,
-            _beyond(least_before - most_after, most_before - least_after),
-            "range of the runs",
-        ),
-    ]
+def _other_pairs(old: Report, new: Report) -> str:
+    return "" if old.pairs.digest == new.pairs.digest else "measured on other pairs"
 
 
-def _size(before: VariantReport, after: VariantReport) -> Finding:
-    a, b = before.fidelity.size_bytes, after.fidelity.size_bytes
-    change = _sign(a - b) if abs(b - a) > _SIZE_CHANGE * a else "same"
-    return Finding(after.kind, "size, MB", a / 1e6, b / 1e6, change, f"{b / a - 1:+.1%}")
+def _other_machine(old: Report, new: Report) -> str:
+    names = [name for name in _CLASS if getattr(old.machine, name) != getattr(new.machine, name)]
+    return f"measured on another machine ({', '.join(names)})" if names else ""
 
 
-def _rss(row: VariantReport) -> tuple[float, float]:
-    found = [run.peak_rss_bytes / 1e6 for run in row.throughput.runs]
-    return min(found), max(found)
-
-
-def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % interval of a mean over queries: percentile bootstrap, seeded."""
-    from scipy.stats import bootstrap
-
-    if not differences.any():
-        return 0.0, 0.0
-    rng = np.random.default_rng(_SEED)
-    found = bootstrap(
-        (differences,), np.mean, n_resamples=_N_RESAMPLES, method="percentile", rng=rng, batch=500
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def _beyond(low: float, high: float) -> Change:
-    """Return which way an interval of a gain lies; one that holds zero is noise."""
-    return "better" if low > 0 else "worse" if high < 0 else "same"
-
-
-def _sign(gain: float) -> Change:
-    return _beyond(gain, gain)
-
-
-def _array(scores: tuple[float | None, ...]) -> NDArray[np.float32]:
-    return np.array([np.nan if score is None else score for score in scores], np.float32)
-
-
-def compare_with(old: Path, new: Path) -> tuple[Finding, ...]:
-    """Return what got better or worse between two artifacts' reports, or two report files.
+def compare_with(old: Path, new: Path, effects: Mapping[str, float] = MIN_EFFECTS) -> Comparison:
+    """Compare two artifacts' reports, or two report files.
 
     Raises:
         RecipeError: an artifact has no report, or a file is not there.
         IntegrityError: a report was changed since it was written, or is about other files.
     """
-    return compare_reports(_report_of(old), _report_of(new))
+    return compare_reports(_report_of(old), _report_of(new), effects)
 
 
 def _report_of(place: Path) -> Report:

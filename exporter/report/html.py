@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import BackendMissing
 from exporter.report.plots import draw_figures
 from exporter.report.table import Table
-from exporter.report.text import LEGEND, TERMS, not_judged, observed, reason, sections, table
+from exporter.report.text import LEGEND, TERMS, not_judged, observed, reason, sections, speedup_text, table
 
 if TYPE_CHECKING:
     from exporter.report.report import Report
@@ -52,5 +52,6 @@ def html(report: Report) -> str:
         not_judged=not_judged(report),
         observed=observed,
         reason=reason,
+        speedup_text=speedup_text,
         terms=TERMS,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from exporter.artifact.manifest import VariantEntry
     from exporter.measure.run import Measurements
     from exporter.measure.workspace import Workspace
     from exporter.recipe.schema import Bars
@@ -72,11 +74,13 @@ class ReferenceReport:
 class VariantReport:
     """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
 
-    `plan` is what the variant was run by; `engine_default` is accuracy and speed at the engine's default
-    numerics, None where these are the pinned ones.
+    `files_digest` is one sha256 over the files it is scored with; `plan` is what the variant was run by;
+    `engine_default` is accuracy and speed at the engine's default numerics, None where these are the pinned
+    ones.
     """
 
     kind: str
+    files_digest: str
     facts: tuple[str, ...]
     fidelity: Fidelity
     plan: PlanEntry
@@ -141,6 +145,7 @@ def assemble(
     rows = tuple(
         VariantReport(
             kind=one.kind,
+            files_digest=_files_digest(manifest, one.entry),
             facts=one.entry.facts,
             fidelity=one.fidelity,
             plan=one.plan,
@@ -182,6 +187,17 @@ def assemble(
         ),
         verdict=outcome(rows),
     )
+
+
+def _files_digest(manifest: Manifest, entry: VariantEntry) -> str:
+    """Return one sha256 over what decides a variant's scores: its own files, and those that all share."""
+    others = {path for other in manifest.variants if other != entry for path in other.files}
+    lines = sorted(
+        f"{file.path}\0{file.sha256}\n"
+        for file in manifest.files
+        if file.path in entry.files or file.path not in others
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:

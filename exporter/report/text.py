@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from exporter.gate import noise_problems
 from exporter.report.table import Table, md_table
 
 if TYPE_CHECKING:
     from exporter.gate import Check
     from exporter.measure.estimate import Estimate
     from exporter.measure.parity import Parity
+    from exporter.measure.speed import Ratio
     from exporter.report.report import Report, VariantReport
 
 
@@ -49,8 +51,8 @@ def table(report: Report) -> Table:
                 f"{found.parity.kendall_tau.value:.4f}",
                 f"{found.parity.max_abs_diff:.2g}",
                 f"{row.throughput.pairs_per_s:.1f}",
-                f"{row.speedup_default.value:.2f}",
-                f"{row.speedup_tuned.value:.2f}",
+                speedup_text(row.speedup_default),
+                speedup_text(row.speedup_tuned),
                 row.verdict.upper(),
             )
         )
@@ -88,7 +90,8 @@ def markdown(report: Report) -> str:
 
 LEGEND = (
     "nDCG kept: nDCG@10 over the reference's. max diff: in logits. vs default, vs tuned: times the pairs per "
-    "second of CrossEncoder.predict with default arguments, and at its own best plan."
+    "second of CrossEncoder.predict with default arguments, and at its own best plan. "
+    "(invalid): the machine was too restless meanwhile to believe it."
 )
 
 
@@ -145,6 +148,11 @@ def checks(report: Report) -> Table:
     )
 
 
+def speedup_text(ratio: Ratio) -> str:
+    """Return a speed-up, marked where the machine was too restless to believe it."""
+    return f"{ratio.value:.2f}{' (invalid)' if noise_problems(ratio) else ''}"
+
+
 def observed(check: Check) -> str:
     """Return what a check observed, with the interval that was held against its bar; empty if not judged."""
     if check.outcome == "not judged":
@@ -199,7 +207,7 @@ def _intervals(report: Report) -> Table:
                 _interval(row.fidelity.parity.top1_agreement),
                 _interval(row.fidelity.parity.top10_overlap),
                 f"{quality.n_queries if quality else 0} by labels, {row.fidelity.parity.n_queries} by order",
-                f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}",
+                f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}{_doubt(row)}",
                 f"{row.speedup_default.low:.2f} to {row.speedup_default.high:.2f}",
                 str(row.speedup_tuned.n_rounds),
                 f"{row.speedup_tuned.spread:.1%}",
@@ -209,6 +217,10 @@ def _intervals(report: Report) -> Table:
             for row in report.variants
         ],
     )
+
+
+def _doubt(row: VariantReport) -> str:
+    return " (invalid)" if noise_problems(row.speedup_tuned) else ""
 
 
 def _interval(found: Estimate | None) -> str:
