@@ -1,10 +1,10 @@
-"""Measure how often `exporter compare` calls an artifact worse than itself: reports of one recipe in, rates out.
+"""Measure how often `exporter compare` calls an artifact worse than itself: its reports in, rates out.
 
     python docs/measurements/compare_rates.py runs/*/report.json
 
 Prints every pair of reports, compared both ways round (pairs share runs, so they are not independent), and
-1,000 comparisons of two random reports whose rounds and queries are drawn with replacement. All reports have to
-be of the same files on one machine; to hide that from `compare`, which knows equal bytes, each is given a
+1,000 comparisons of two random reports whose rounds and queries are drawn with replacement. All reports have
+to be of the same files on one machine; to hide that from `compare`, which knows equal bytes, each is given a
 digest of its own.
 """
 

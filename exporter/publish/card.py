@@ -16,6 +16,7 @@ from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
 from exporter.consumers.probe import LONG
 from exporter.consumers.report import table as consumer_table
 from exporter.errors import BackendError, BackendMissing
+from exporter.gate import noise_problems
 from exporter.measure.lengths import TRUNCATED
 from exporter.publish.licence import Licence
 from exporter.publish.plots import DIFFERENCES, SPEED, differences, png, speed

@@ -172,7 +172,8 @@ def _rankings(old: Report, before: VariantReport, new: Report, after: VariantRep
     tau = _Metric("tau", float(taus[0].mean()), float(taus[1].mean()))
     qualities = [row.fidelity.quality for row in (before, after)]
     ndcgs = [np.array(found.query_ndcgs if found else ()) for found in qualities]
-    ndcg = _Metric("ndcg", *(found.candidate_ndcg if found else None for found in qualities))
+    means = [found.candidate_ndcg if found else None for found in qualities]
+    ndcg = _Metric("ndcg", means[0], means[1])
     if before.files_digest == after.files_digest:
         return [replace(metric, equal=_SAME_BYTES) for metric in (ndcg, tau)]
     if why := _other_pairs(old, new) or _other_machine(old, new):
@@ -195,7 +196,7 @@ def _speeds(old: Report, before: VariantReport, new: Report, after: VariantRepor
     """Return speed-up and peak memory, over the runs of both sides."""
     speed = _Metric("speed", before.speedup_tuned.value, after.speedup_tuned.value)
     peaks = [[run.peak_rss_bytes / 1e6 for run in row.throughput.runs] for row in (before, after)]
-    rss = _Metric("rss", *map(statistics.median, peaks))
+    rss = _Metric("rss", statistics.median(peaks[0]), statistics.median(peaks[1]))
     if why := _other_pairs(old, new) or _other_machine(old, new):
         return [replace(metric, why_not=why) for metric in (speed, rss)]
     logs = [[math.log(peak) for peak in of_side] for of_side in peaks]
