@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A query and a passage.
 Pair: TypeAlias = tuple[str, str]
 
-_SAMPLE_DIR = Path(__file__).parent / "sample"
+_SAMPLE_DIR = Path(__file__).parent.parent / "sample"
 _MAX_LABEL = 1_000  # grades of relevance are few; nDCG has 2^grade in some definitions
 _MAX_LINE = 1 << 24  # characters of a pair; far more than any model reads
 # Pairs that speed is measured on: real lengths, few enough that a run takes seconds.
