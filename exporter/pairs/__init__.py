@@ -1,13 +1,13 @@
 """Pair sets: (query, passage[, label]) rows grouped by query, read from a file, and samples of them."""
 
+from exporter.pairs.load import load_pair_sets, load_pairs
 from exporter.pairs.pair_set import (
     N_TIMED_PAIRS,
     Pair,
     PairSet,
-    load_pair_sets,
-    load_pairs,
     spread_out,
     spread_out_positions,
+    whole_if_possible,
     whole_queries,
 )
 
@@ -19,5 +19,6 @@ __all__ = [
     "load_pairs",
     "spread_out",
     "spread_out_positions",
+    "whole_if_possible",
     "whole_queries",
 ]
