@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData, ParquetFile
 
 
-_BATCH = 1024
+# Rows decoded at once: few, since a dictionary lets a small file hold a long text any number of times.
+_BATCH = 16
 
 
 def parquet_rows(reading: Reading) -> Iterator[Row]:
@@ -35,7 +36,7 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
     try:
         with ParquetFile(reading.path) as file:
             yield from _rows(file, reading)
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except (pa.ArrowException, OSError) as error:
         first = str(error).partition("\n")[0]
         raise RecipeError(f"pairs {reading.path}: cannot be read as Parquet: {first}") from None
 
@@ -49,9 +50,14 @@ def _rows(file: ParquetFile, reading: Reading) -> Iterator[Row]:
 
     number = 0
     for batch in file.iter_batches(batch_size=_BATCH, columns=names, use_threads=False):
-        for row in batch.to_pylist():
+        values = [batch.column(name) for name in names]
+        for i in range(batch.num_rows):
             number += 1
-            yield number, {column: row[name] for column, name in columns.items()}
+            try:
+                row = {column: value[i].as_py() for column, value in zip(columns, values, strict=True)}
+            except UnicodeError as error:
+                raise RecipeError(f"{reading.place(number)}: {error}; write texts as UTF-8") from None
+            yield number, row
 
 
 def _n_bytes(metadata: FileMetaData, names: Sequence[str]) -> int:

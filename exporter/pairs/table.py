@@ -155,7 +155,7 @@ def _quoted_cells(line: str, delimiter: str, lines: Lines, *, strict: bool) -> l
             return cells
         if not line.startswith(delimiter, end):
             raise _NotQuotedError(
-                f"column {len(cells)}: {shown(line[end : end + 20])} after the closing quotation mark; "
+                f"column {len(cells)}: {shown(_content(line[end : end + 20]))} after the closing quotation mark; "
                 "double the marks inside a field"
             )
         start = end + 1

@@ -174,7 +174,10 @@ def test_any_text_comes_back(tmp_path: Path, rows: list[tuple[str, str, int]]) -
         ('{"query": 3, "passage": "p"}', "wanted query and passage"),
         ('{"query": "q", "passage": ["p"]}', "passage holds a list; write one pair a row"),
         ('{"query": "q", "passage": "p"}', "labels stand on some rows only"),
-        ('{"query": "q", "passage": "p", "label": -1}', "label -1, wanted a number from 0 (not relevant) to 1000"),
+        (
+            '{"query": "q", "passage": "p", "label": -1}',
+            "label -1, wanted a number from 0 (not relevant) to 1000",
+        ),
         ('{"query": "q", "passage": "p", "label": "1_000"}', "label '1_000', wanted"),
         ('{"query": "q", "passage": "p", "label": 1000.5}', "label 1000.5, wanted"),
         ('{"query": "q", "passage": "p", "label": "good"}', "label 'good', wanted"),
@@ -200,7 +203,9 @@ def test_bad_jsonl_row(tmp_path: Path, line: str, message: str) -> None:
 def test_labels_that_begin_late(tmp_path: Path) -> None:
     """Labels on the second row but not on the first are noticed at the second."""
     path = jsonl(tmp_path / "x.jsonl", [*without("label")[:1], *ROWS[1:]])
-    with pytest.raises(RecipeError, match=r"x\.jsonl:2: labels stand on some rows only \(one here, unlike line 1\)"):
+    with pytest.raises(
+        RecipeError, match=r"x\.jsonl:2: labels stand on some rows only \(one here, unlike line 1\)"
+    ):
         load_pairs(str(path))
 
 
@@ -247,7 +252,9 @@ def test_not_utf8(tmp_path: Path, name: str) -> None:
         load_pairs(str(tmp_path / name))
 
 
-@pytest.mark.parametrize(("name", "found"), [("x.xlsx", r"\.xlsx"), ("x", "no suffix"), ("x.json", r"\.json")])
+@pytest.mark.parametrize(
+    ("name", "found"), [("x.xlsx", r"\.xlsx"), ("x", "no suffix"), ("x.json", r"\.json")]
+)
 def test_another_format(tmp_path: Path, name: str, found: str) -> None:
     """A file of another format is refused by its suffix."""
     with pytest.raises(RecipeError, match=rf"wanted \.jsonl, \.tsv, .*\.parquet; found {found}"):
