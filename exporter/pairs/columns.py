@@ -79,11 +79,10 @@ def placed(names: Sequence[str], place: str) -> tuple[dict[str, str], tuple[str,
 
 
 def is_header(cells: Sequence[str]) -> bool:
-    """Tell whether a first row holds names: one of ours, or nothing but misspelt ones and others' names."""
+    """Tell whether a first row holds names: one of ours, or two that are misspelt or others'."""
     names = [name for cell in cells[:MAX_COLUMNS] if (name := _normal(cell))]
-    return any(name in COLUMNS for name in names) or (
-        bool(names) and all(name in _OTHER_NAMES or _near(name) is not None for name in names)
-    )
+    n_almost = sum(name in _OTHER_NAMES or _near(name) is not None for name in names)
+    return n_almost > 1 or any(name in COLUMNS for name in names)
 
 
 def _rename(name: str, found: dict[str, str]) -> str | None:

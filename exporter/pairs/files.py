@@ -108,8 +108,9 @@ def text_lines(reading: Reading) -> Iterator[Lines]:
     """
     path = reading.path
     try:
+        check_no_pointer(path)
         with _opened(path) as file:
-            head = file.read(64)
+            head = file.read(4)
             _check_head(head, path)
             file.seek(0)
             encoding = next((name for mark, name, _ in _MARKS if head.startswith(mark)), "utf-8")
@@ -137,9 +138,20 @@ def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
     return gzip.open(path) if _is_gzip(path) else path.open("rb")
 
 
+def check_no_pointer(path: Path) -> None:
+    """Refuse what Git LFS leaves where a file was not fetched.
+
+    Raises:
+        RecipeError: the file is such a pointer.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise RecipeError(
+                f"pairs {path}: a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+            )
+
+
 def _check_head(head: bytes, path: Path) -> None:
-    if head.startswith(_LFS):
-        raise RecipeError(f"pairs {path}: a pointer of Git LFS; fetch the file itself with `git lfs pull`")
     if head.startswith(b"\x1f\x8b"):
         raise RecipeError(f"pairs {path}: packed with gzip; name it {path.name}.gz, or unpack it")
     if head.startswith((b"PAR1", b"PK\x03\x04")):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.errors import BackendMissing, RecipeError
 from exporter.pairs.columns import placed
+from exporter.pairs.files import check_no_pointer
 from exporter.pairs.reading import MAX_FILE, Reading, Row
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
         ) from None
     reading.notes.append("Parquet")
     try:
+        check_no_pointer(reading.path)
         with ParquetFile(reading.path) as file:
             yield from _rows(file, reading)
     except (pa.ArrowException, OSError) as error:

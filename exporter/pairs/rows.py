@@ -159,8 +159,8 @@ class _Gathering:
             return
         if before[0] != label:
             raise RecipeError(
-                f"{self._reading.place(number)}: label {label:g} for the pair that has label {before[0]:g} on "
-                f"{self._reading.unit} {before[1]}; leave one"
+                f"{self._reading.place(number)}: label {label:g} for the pair that has label {before[0]:g} "
+                f"on {self._reading.unit} {before[1]}; leave one"
             )
         self._n_repeated += 1
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from exporter.errors import RecipeError
-from exporter.pairs.columns import COLUMNS, is_header, placed
+from exporter.pairs.columns import COLUMNS, MAX_COLUMNS, is_header, placed
 from exporter.pairs.files import Lines, encoding_of, text_lines
 from exporter.pairs.reading import MAX_LINE, Reading, Row, shown
 
@@ -50,9 +50,7 @@ def table_rows(reading: Reading, kind: str) -> Iterator[Row]:
     delimiter = "\t" if kind == ".tsv" else _delimiter(reading)
     quoting = "quoted as CSV" if kind == ".csv" else _quoting(reading)
     quoted = quoting is not None
-    reading.notes.append(
-        f"{_KINDS[delimiter]}, {quoting or 'not quoted'}, {encoding_of(reading)}"
-    )
+    reading.notes.append(f"{_KINDS[delimiter]}, {quoting or 'not quoted'}, {encoding_of(reading)}")
     with text_lines(reading) as lines:
         try:
             yield from _rows(
@@ -120,7 +118,7 @@ def _records(lines: Lines, delimiter: str, *, quoted: bool, strict: bool) -> Ite
 
 
 def _raw_cells(line: str, delimiter: str) -> list[str]:
-    return _content(line).split(delimiter)
+    return _content(line).split(delimiter, MAX_COLUMNS)
 
 
 def _quoted_cells(line: str, delimiter: str, lines: Lines, *, strict: bool) -> list[str]:
@@ -137,13 +135,15 @@ def _quoted_cells(line: str, delimiter: str, lines: Lines, *, strict: bool) -> l
     if '"' not in line:
         return _raw_cells(line, delimiter)
     cells: list[str] = []
-    start = 0
-    while True:
+    start, stop = 0, len(_content(line))
+    while len(cells) <= MAX_COLUMNS:
         if line.startswith('"', start):
+            number = lines.number
             cell, line, end = _quoted_cell(line, start + 1, lines)
+            stop = stop if lines.number == number else len(_content(line))
         else:
             end = line.find(delimiter, start)
-            end = len(_content(line)) if end < 0 else end
+            end = stop if end < 0 else end
             cell = line[start:end]
             if strict and '"' in cell:
                 raise _NotQuotedError(
@@ -151,14 +151,15 @@ def _quoted_cells(line: str, delimiter: str, lines: Lines, *, strict: bool) -> l
                     "quote the field and double its marks"
                 )
         cells.append(cell)
-        if end >= len(_content(line)):
+        if end >= stop:
             return cells
         if not line.startswith(delimiter, end):
             raise _NotQuotedError(
-                f"column {len(cells)}: {shown(_content(line[end : end + 20]))} after the closing quotation mark; "
-                "double the marks inside a field"
+                f"column {len(cells)}: {shown(line[end : min(end + 20, stop)])} after the closing quotation "
+                "mark; double the marks inside a field"
             )
         start = end + 1
+    raise _NotQuotedError(f"more than {MAX_COLUMNS} columns")
 
 
 def _quoted_cell(line: str, start: int, lines: Lines) -> tuple[str, str, int]:

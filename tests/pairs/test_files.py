@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
 
+from exporter.errors import RecipeError
+from exporter.pairs import load_pairs
 from tests.pairs.files import HEADER, labels, read, refusal, written
 
 ROWS = "what is lift\ta force é 漢\t1\nwhat is lift\ta house\t0\n"
@@ -111,9 +114,6 @@ def test_packed_wrongly(tmp_path: Path) -> None:
     (tmp_path / "y.tsv.gz").write_bytes(ROWS.encode())
     (tmp_path / "z.tsv.gz").write_bytes(packed[:-12])
     for name in ("y.tsv.gz", "z.tsv.gz"):
-        from exporter.errors import RecipeError
-        from exporter.pairs import load_pairs
-
         with pytest.raises(RecipeError, match=rf"{name}: cannot be read: "):
             load_pairs(str(tmp_path / name))
 
@@ -124,9 +124,6 @@ def test_a_line_without_end(tmp_path: Path) -> None:
     assert len(content) < 100_000
     path = tmp_path / "x.tsv.gz"
     path.write_bytes(content)
-    from exporter.errors import RecipeError
-    from exporter.pairs import load_pairs
-
     with pytest.raises(RecipeError, match=r"x\.tsv\.gz:2: a line of more than 16777216 characters"):
         load_pairs(str(path))
 
@@ -145,8 +142,6 @@ def test_a_line_without_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.tsv", "x.jsonl", "x.csv"])
 def test_what_is_another_file(tmp_path: Path, raw: bytes, message: str, name: str) -> None:
     """Files that are often there by mistake are named."""
-    import re
-
     assert re.search(message, refusal(tmp_path, name, raw))
 
 

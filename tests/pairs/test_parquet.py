@@ -101,6 +101,13 @@ def test_no_parquet(tmp_path: Path, content: bytes) -> None:
         load_pairs(str(tmp_path / "x.parquet"))
 
 
+def test_pointer(tmp_path: Path) -> None:
+    """What Git LFS leaves in place of a file is named."""
+    (tmp_path / "x.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(RecipeError, match="a pointer of Git LFS; .*git lfs pull"):
+        load_pairs(str(tmp_path / "x.parquet"))
+
+
 def test_no_rows(tmp_path: Path) -> None:
     """A table without rows is empty."""
     with pytest.raises(RecipeError, match="empty; wanted at least two"):

@@ -101,6 +101,14 @@ def test_what_csv_writes_comes_back(
     assert pair_set.query_ids == ("7",)
 
 
+@pytest.mark.parametrize("row", ["q" + "\tp" * 500_000, 'q\t"p"' + "\tp" * 500_000])
+def test_no_end_of_columns(tmp_path: Path, row: str) -> None:
+    """A line of nothing but columns is refused at the first thousand."""
+    assert "x.tsv:2: 1001 columns, line 1 has 2" in refusal(tmp_path, "x.tsv", "query\tpassage\n" + row)
+    found = refusal(tmp_path, "x.csv", "query,passage\n" + row.replace("\t", ","))
+    assert "x.csv:2: " in found
+
+
 # --- headers ---
 
 
@@ -134,6 +142,7 @@ def test_header_in_any_order(tmp_path: Path) -> None:
         ("querry\tpasage", "unknown column 'querry', did you mean 'query'?"),
         ("query\tdocument", "unknown column: rename 'document' to 'passage'"),
         ("Question\tText", "unknown columns: rename 'Question' to 'query', rename 'Text' to 'passage'"),
+        ("sentence1\tsentence2\tscore", "rename 'sentence1' to 'query', rename 'sentence2' to 'passage'"),
         ("query\tpassage\trelevance", "rename 'relevance' to 'label', or drop it"),
         ("qid\tquery\tpassage", "rename 'qid' to 'query_id', or drop it"),
         ("query\tpositive\tnegative", "wanted the columns query and passage; found"),
@@ -141,7 +150,7 @@ def test_header_in_any_order(tmp_path: Path) -> None:
         ("label\tpassage", "wanted the columns query and passage; found 'label', 'passage'"),
         ("0\t1\t2", "a header of numbers, as pandas gives columns without names"),
         ("\t0\t1", "a header of numbers, as pandas gives columns without names"),
-        ("query\tpassage" + "\tx" * 1000, "1002 columns"),
+        ("query\tpassage" + "\tx" * 1000, "1001 columns"),
     ],
 )
 def test_bad_header(tmp_path: Path, header: str, message: str) -> None:
