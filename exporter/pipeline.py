@@ -107,6 +107,9 @@ def build(
     """
     context, final = context or Context(), out / recipe.name
     verify_set, calibrate_set = load_pair_sets(recipe)
+    for pair_set in (verify_set, calibrate_set):
+        if pair_set:
+            context.progress.note(f"pairs {pair_set.name}: {pair_set.reading}")
     with context.progress.stage("model"):
         source = find_source(recipe.model, context.cache)
     pairs = pair_entries(verify_set, calibrate_set)

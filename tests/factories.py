@@ -75,12 +75,13 @@ def a_recipe(**changes: object) -> Recipe:
     )
 
 
-def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[int] | None = None) -> PairSet:
+def a_pair_set(sizes: Sequence[int] = (3, 2), labels: Sequence[float] | None = None) -> PairSet:
     """Return a pair set of queries `a`, `b`, ... with `sizes` passages; passage n is n + 1 letters long."""
     query_of = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
     names = tuple(chr(ord("a") + i) for i in range(len(sizes)))
     pairs = tuple((names[q], "p" * (i + 1)) for i, q in enumerate(query_of))
-    return PairSet("made up", pairs, None if labels is None else np.array(labels, np.int64), query_of, names)
+    grades = None if labels is None else np.array(labels, np.float64)
+    return PairSet("made up", pairs, grades, query_of, names)
 
 
 def a_machine(**changes: object) -> Machine:

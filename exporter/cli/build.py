@@ -60,7 +60,7 @@ def _plan_text(recipe: Recipe, sets: Sequence[PairSet]) -> str:
     revision = f" at {recipe.model.revision}" if recipe.model.revision else ""
     lines = [
         f"{recipe.name}: {recipe.model.source}{revision}, up to {recipe.model.max_length} tokens a pair",
-        *(f"  pairs {one.name}: {len(one.pairs)} of {len(one.query_ids)} queries" for one in sets),
+        *(f"  pairs {one.name}: {one.reading}" for one in sets),
     ]
     for variant in recipe.variants:
         row = KINDS[variant.kind]

@@ -83,7 +83,7 @@ def by_length(
     """Compare scores by bucket, shortest first; empty buckets and non-finite scores are left out."""
     diff = np.abs(reference.astype(np.float64) - candidate)
     names = np.array(bucket_names(lengths, max_length))
-    spread = float(reference.std())
+    spread = float(reference.astype(np.float64).std())
     found = []
     for name in dict.fromkeys(names[np.argsort(lengths, kind="stable")].tolist()):
         rows = np.flatnonzero((names == name) & np.isfinite(diff))

@@ -104,7 +104,7 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         worst_query_tau=worst.tau,
         worst_query=worst.name,
         query_taus=tuple(query.tau for query in queries),
-        relative_rms=_rms(diff) / float(reference.std()),
+        relative_rms=_rms(diff) / float(reference.astype(np.float64).std()),
         worst_query_relative_rms=farthest.relative_rms if farthest else None,
         farthest_query=farthest.name if farthest else "",
         top1_agreement=share_of(sum(query.same_best for query in queries), len(queries), n_silent),
@@ -131,7 +131,7 @@ def _rank_agreement(
     """Compare the rankings of every query that has two passages the reference tells apart."""
     from scipy.stats import kendalltau
 
-    spread, found = float(reference.std()), []
+    spread, found = float(reference.astype(np.float64).std()), []
     for query, rows in _ranked_queries(reference, pair_set.query_of):
         ours, theirs = lowest_if_not_finite(candidate[rows]), reference[rows]
         # A constant candidate has no order at all: tau-b is undefined, and nothing agrees.

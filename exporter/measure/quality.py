@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exporter.pairs import PairSet
+
+
+# Grades that labels with decimals are told apart by: the table of gains then costs no time.
+_MAX_GAIN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,8 @@ def quality(
 def per_query(scores: NDArray[np.float32], pair_set: PairSet) -> NDArray[np.float64]:
     """Return float64[n_queries, 2]: nDCG@10 and reciprocal rank@10 of each query whose labels differ.
 
+    nDCG's gain is the label itself, and its discount log2(rank + 1); relevant is what is labelled above 0.
+
     Args:
         scores: float32[n_pairs], finite.
         pair_set: pairs with labels.
@@ -83,12 +91,33 @@ def per_query(scores: NDArray[np.float32], pair_set: PairSet) -> NDArray[np.floa
     judged = set(np.flatnonzero(pair_set.tellable).tolist())
     rows = [i for i, query in enumerate(pair_set.query_of.tolist()) if query in judged]
     query = [str(q) for q in pair_set.query_of.tolist()]
-    qrels = [ir_measures.Qrel(query[i], str(i), int(labels[i])) for i in rows]
+    gains = whole_gains(labels).tolist()
+    qrels = [ir_measures.Qrel(query[i], str(i), gains[i]) for i in rows]
     run = [ir_measures.ScoredDoc(query[i], str(i), float(scores[i])) for i in rows]
     table = {q: [0.0, 0.0] for q in sorted(map(str, judged), key=int)}
     for metric in ir_measures.iter_calc([nDCG @ 10, RR @ 10], qrels, run):
         table[metric.query_id][0 if metric.measure == nDCG @ 10 else 1] = metric.value
     return np.array(list(table.values()))
+
+
+def whole_gains(labels: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return int64[n_pairs], labels times one factor that makes them whole, which changes no nDCG.
+
+    trec_eval knows whole gains only, and keeps a table up to the largest. So where the factor would lead
+    above `_MAX_GAIN`, labels become whole shares of the largest, and what is above 0 stays above 0.
+    Source: https://github.com/usnistgov/trec_eval/blob/main/m_ndcg_cut.c
+    """
+    distinct = {label: Fraction(str(label)) for label in set(labels.tolist())}
+    factor = math.lcm(*(label.denominator for label in distinct.values()))
+    largest = max(distinct.values(), default=Fraction(0))
+    if factor == 1 or largest * factor <= _MAX_GAIN:
+        gains = {label: int(exact * factor) for label, exact in distinct.items()}
+    else:
+        gains = {
+            label: max(round(exact / largest * _MAX_GAIN), int(exact > 0))
+            for label, exact in distinct.items()
+        }
+    return np.array([gains[label] for label in labels.tolist()], np.int64)
 
 
 def lowest_if_not_finite(scores: NDArray[np.float32]) -> NDArray[np.float32]:

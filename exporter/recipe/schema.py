@@ -47,7 +47,7 @@ class Model(Part):
 
 
 class Pairs(Part):
-    """The pair sets, each `sample/NAME` or a .jsonl/.tsv file of query, passage, optional label and ids."""
+    """The pair sets, each `sample/NAME` or a .jsonl, .tsv, .csv (or .gz) or .parquet file."""
 
     verify: str = Field(
         "sample/verify", min_length=1, description="what parity, ranking and speed are measured on"

@@ -17,7 +17,7 @@ from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
 from exporter.measure.fidelity import EngineDefault, Fidelity
 from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization
-from exporter.pairs import PairSet
+from exporter.pairs import PairSet, whole_if_possible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,11 +46,11 @@ class PairSetInfo:
     n_queries: int
     query_ids: tuple[str, ...]
     query_of: tuple[int, ...]
-    labels: tuple[int, ...] | None
+    labels: tuple[int | float, ...] | None
 
     def without_texts(self) -> PairSet:
         """Return the pair set as far as rankings and labels go, with empty texts."""
-        labels = None if self.labels is None else np.array(self.labels, np.int64)
+        labels = None if self.labels is None else np.array(self.labels, np.float64)
         return PairSet(
             self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids
         )
@@ -283,5 +283,5 @@ def pairs_info(pair_set: PairSet) -> PairSetInfo:
         n_queries=len(pair_set.query_ids),
         query_ids=pair_set.query_ids,
         query_of=tuple(pair_set.query_of.tolist()),
-        labels=None if pair_set.labels is None else tuple(pair_set.labels.tolist()),
+        labels=None if pair_set.labels is None else tuple(map(whole_if_possible, pair_set.labels.tolist())),
     )

@@ -1,0 +1,159 @@
+"""The lines of a text file: gzip or not, in the encoding its first bytes say, with every limit on its size.
+
+A line ends in LF or CR LF, or in CR where a file has no LF at all. Whatever else ends a line elsewhere
+(U+2028, U+0085, VT, FF, a lone CR) is a character of the text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import re
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+from exporter.errors import RecipeError
+from exporter.pairs.reading import MAX_FILE, MAX_LINE, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+# UTF-32's mark begins as UTF-16's does, so it is tried first.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8 with BOM"),
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+# Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+_LFS = b"version https://git-lfs"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CARRIAGE_RETURN_LINES = re.compile(r"[^\r]*+\r|[^\r]++$")
+
+
+class Lines:
+    """The lines of one file, each with its terminator; `number` is that of the last one, from 1."""
+
+    def __init__(self, file: TextIO, reading: Reading) -> None:
+        self.number = 0
+        self._file = file
+        self._reading = reading
+        self._n_characters = 0
+        self._waiting: list[str] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._read()
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self._n_characters += len(line)
+        self._check(line, self._reading.place(self.number))
+        return line
+
+    def _read(self) -> str:
+        if self._waiting is not None:
+            return self._waiting.pop() if self._waiting else ""
+        try:
+            line = self._file.readline(MAX_LINE + 1)
+        except UnicodeError as error:
+            place = self._reading.place(self.number + 1)
+            raise RecipeError(f"{place}: here or soon after, {error}; save it as UTF-8") from None
+        if self.number == 0 and "\r" in line and not line.endswith("\n"):
+            self._waiting = _CARRIAGE_RETURN_LINES.findall(line)[::-1] if len(line) <= MAX_LINE else None
+            return self._waiting.pop() if self._waiting else line
+        return line
+
+    def _check(self, line: str, place: str) -> None:
+        if len(line) > MAX_LINE:
+            raise RecipeError(f"{place}: a line of more than {MAX_LINE} characters, which no pair has")
+        if self._n_characters > MAX_FILE:
+            raise RecipeError(f"{place}: more than {MAX_FILE} characters up to here; give fewer pairs")
+        if "\0" in line:
+            raise RecipeError(
+                f"{place}: holds NUL, so it is no text, or UTF-16 without a byte-order mark; save it as UTF-8"
+            )
+        if line.startswith("\ufeff"):
+            raise RecipeError(
+                f"{place}: begins with a byte-order mark, as where two files were joined; remove it"
+            )
+        if not line.isascii() and (bad := _SURROGATE.search(line)):
+            raise RecipeError(f"{place}: {_undecodable(line, bad.start())}")
+
+
+def _undecodable(line: str, position: int) -> str:
+    code = ord(line[position])
+    if not 0xDC80 <= code <= 0xDCFF:
+        return f"half a surrogate pair, U+{code:04X}, which no text has; remove it"
+    n_before = len(line[:position].encode("utf-8", "surrogateescape"))
+    return (
+        f"byte {n_before + 1} of the line, 0x{code & 0xFF:02x}, is not UTF-8; "
+        "write the file as UTF-8, from Windows for example with `iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW`"
+    )
+
+
+@contextmanager
+def text_lines(reading: Reading) -> Iterator[Lines]:
+    """Open a text file, unpacked if it ends in .gz, decoded as its byte-order mark says or else as UTF-8.
+
+    Raises:
+        RecipeError: it cannot be read, is no text, or holds more than a pair file may.
+    """
+    path = reading.path
+    try:
+        check_no_pointer(path)
+        with _opened(path) as file:
+            head = file.read(4)
+            _check_head(head, path)
+            file.seek(0)
+            encoding = next((name for mark, name, _ in _MARKS if head.startswith(mark)), "utf-8")
+            # What is not UTF-8 becomes a surrogate that `Lines` finds, with its place in the line.
+            errors = "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass"
+            with io.TextIOWrapper(file, encoding, errors, newline="\n") as text:
+                yield Lines(text, reading)
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecipeError(f"pairs {path}: cannot be read: {error}") from None
+
+
+def encoding_of(reading: Reading) -> str:
+    """Return a text file's encoding and packing, in words."""
+    with _opened(reading.path) as file:
+        head = file.read(4)
+    name = next((words for mark, _, words in _MARKS if head.startswith(mark)), "UTF-8")
+    return f"{name}, gzip" if _is_gzip(reading.path) else name
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
+    return gzip.open(path) if _is_gzip(path) else path.open("rb")
+
+
+def check_no_pointer(path: Path) -> None:
+    """Refuse what Git LFS leaves where a file was not fetched.
+
+    Raises:
+        RecipeError: the file is such a pointer.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise RecipeError(
+                f"pairs {path}: a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+            )
+
+
+def _check_head(head: bytes, path: Path) -> None:
+    if head.startswith(b"\x1f\x8b"):
+        raise RecipeError(f"pairs {path}: packed with gzip; name it {path.name}.gz, or unpack it")
+    if head.startswith((b"PAR1", b"PK\x03\x04")):
+        kind = ".parquet" if head.startswith(b"PAR1") else ".xlsx or .zip"
+        raise RecipeError(f"pairs {path}: the content of a {kind} file, no text")
