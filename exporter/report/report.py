@@ -15,8 +15,10 @@ from exporter.errors import IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
 from exporter.measure.fidelity import EngineDefault, Fidelity
-from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization, speedup
+from exporter.measure.reference import Bf16Difference
+from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization, faster, speedup
 from exporter.pairs import PairSet
+from exporter.recipe.schema import SpeedOver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +57,11 @@ class PairSetInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceReport:
-    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there."""
+    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there.
+
+    `bfloat16` is the speed of the same model in that type at its own best plan, `bf16_difference` how far its
+    scores are off; None where the CPU has no units for it. `speed_over` is the recipe's.
+    """
 
     source: str
     revision: str | None
@@ -63,13 +69,24 @@ class ReferenceReport:
     weights_bytes: int
     default: Throughput
     tuned: Throughput
+    bfloat16: Throughput | None
+    bf16_difference: Bf16Difference | None
+    speed_over: SpeedOver
     latency: tuple[Latency, ...]
     scores: tuple[float, ...]
+
+    @property
+    def judged(self) -> Throughput:
+        """The side that speed bars are held against: `tuned`, or the faster of it and `bfloat16`."""
+        if self.bfloat16 is None or self.speed_over == "float32":
+            return self.tuned
+        sides = {"tuned": self.tuned, "bfloat16": self.bfloat16}
+        return sides[faster({name: side.runs for name, side in sides.items()}, "tuned", "bfloat16")]
 
 
 @dataclass(frozen=True, slots=True)
 class VariantReport:
-    """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
+    """One candidate: measurements, checks, verdict; speed-ups over `tuned`, `default` and `bfloat16` PyTorch.
 
     `plan` is what the variant was run by; `engine_default` is accuracy and speed at the engine's default
     numerics, None where these are the pinned ones.
@@ -83,6 +100,7 @@ class VariantReport:
     utilization: Utilization | None
     speedup_tuned: Ratio
     speedup_default: Ratio
+    speedup_bf16: Ratio | None
     latency: tuple[Latency, ...]
     length_speeds: tuple[LengthSpeed, ...]
     engine_default: EngineDefault | None
@@ -147,6 +165,7 @@ def assemble(
             utilization=one.utilization,
             speedup_tuned=one.speedup_tuned,
             speedup_default=one.speedup_default,
+            speedup_bf16=one.speedup_bf16,
             latency=one.latency,
             length_speeds=one.length_speeds,
             engine_default=one.engine_default,
@@ -171,6 +190,9 @@ def assemble(
             weights_bytes=source.weights_bytes,
             default=reference.default,
             tuned=reference.tuned,
+            bfloat16=reference.bfloat16,
+            bf16_difference=reference.bf16_difference,
+            speed_over=reference.speed_over,
             latency=reference.latency,
             scores=tuple(map(float, reference.scores.scores)),
         ),
@@ -199,8 +221,10 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     rows = []
     for row in report.variants:
         if row.kind in bars:
+            checks = judge(
+                bars[row.kind], row.fidelity, speedup(row.throughput.runs, report.reference.judged.runs)
+            )
             ratio = speedup(row.throughput.runs, report.reference.tuned.runs)
-            checks = judge(bars[row.kind], row.fidelity, ratio)
             row = replace(row, speedup_tuned=ratio, checks=checks, verdict=outcome(checks))  # noqa: PLW2901 - judged anew
         rows.append(row)
     return replace(report, variants=tuple(rows), verdict=outcome(rows))
