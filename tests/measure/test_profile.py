@@ -69,7 +69,7 @@ def test_profile_names_the_operators(built: Path, kind: str | None, products: st
     assert [row.seconds for row in found.operators] == sorted(
         (row.seconds for row in found.operators), reverse=True
     )
-    assert 0 < sum(row.seconds for row in found.operators) < found.wall_s
+    assert 0 < sum(row.seconds for row in found.operators) <= found.wall_s
     assert all(row.n_runs > 0 for row in found.operators)
 
 
@@ -133,9 +133,11 @@ def test_what_runs_inside_is_counted_once(tmp_path: Path, op: str) -> None:
 
     options = ort.SessionOptions()
     options.enable_profiling = True
+    options.log_severity_level = 3
     options.profile_file_prefix = str(tmp_path / "ort")
     session = ort.InferenceSession(holding(op), options, providers=["CPUExecutionProvider"])
-    session.run(None, {"x": np.ones((256, 256), np.float32)})
+    feed = {"x": np.ones((256, 256), np.float32), "go": np.array(True)}
+    session.run(None, {value.name: feed[value.name] for value in session.get_inputs()})
     recorded = Path(session.end_profiling())
     found = recorded_by_onnxruntime(recorded)
     assert {op, "MatMul"} <= {operation.op for operation in found}
@@ -153,38 +155,31 @@ def holding(op: str) -> bytes:
     def value(name: str, shape: list[int] | None, kind: int = TensorProto.FLOAT) -> ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, shape)
 
-    square, n = [256, 256], 3
     products = [
-        helper.make_node("MatMul", ["x" if i == 0 else f"y{i - 1}", "x"], [f"y{i}"]) for i in range(n)
+        helper.make_node("MatMul", [a, "x"], [b]) for a, b in (("x", "y0"), ("y0", "y1"), ("y1", "y"))
     ]
-    last = value(f"y{n - 1}", square)
-    constants = [
-        helper.make_tensor("yes", TensorProto.BOOL, [], [True]),
-        helper.make_tensor("once", TensorProto.INT64, [], [1]),
-    ]
+    last, go = value("y", [256, 256]), value("go", [], TensorProto.BOOL)
     if op == "If":
         branch = helper.make_graph(products, "branch", [], [last])
-        node = helper.make_node("If", ["yes"], ["out"], then_branch=branch, else_branch=branch)
+        node = helper.make_node("If", ["go"], ["out"], then_branch=branch, else_branch=branch)
     elif op == "Loop":
         body = helper.make_graph(
-            [*products, helper.make_node("Identity", ["go"], ["go_on"])],
+            [*products, helper.make_node("Identity", ["on"], ["still"])],
             "body",
-            [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL)],
-            [value("go_on", [], TensorProto.BOOL), last],
+            [value("i", [], TensorProto.INT64), value("on", [], TensorProto.BOOL)],
+            [value("still", [], TensorProto.BOOL), last],
         )
-        node = helper.make_node("Loop", ["once", "yes"], ["out"], body=body)
+        node = helper.make_node("Loop", ["once", "go"], ["out"], body=body)
     else:
-        body = helper.make_graph(
-            [*products, helper.make_node("Identity", ["row"], ["row_out"])],
-            "body",
-            [value("row", [256])],
-            [value("row_out", [256]), last],
-        )
-        node = helper.make_node("Scan", ["x"], ["rows", "out"], body=body, num_scan_inputs=1)
-        body.output.remove(body.output[0])
-        body.node.remove(body.node[-1])
-        node.output.remove("rows")
-    graph = helper.make_graph([node], "holder", [value("x", square)], [value("out", None)], constants)
+        body = helper.make_graph(products, "body", [value("row", [256])], [last])
+        node = helper.make_node("Scan", ["x"], ["out"], body=body, num_scan_inputs=1)
+    graph = helper.make_graph(
+        [node],
+        "holder",
+        [value("x", [256, 256]), go],
+        [value("out", None)],
+        [helper.make_tensor("once", TensorProto.INT64, [], [1])],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     return bytes(model.SerializeToString())
 
