@@ -198,7 +198,7 @@ class SweepJob:
     pairs: tuple[Pair, ...]
     specs: tuple[Spec, ...]
     n_warmup: int = 0
-    pass_s: float = math.inf
+    pass_s: float = 60.0
     task: Literal["sweep"] = "sweep"
 
 
