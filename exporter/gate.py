@@ -91,14 +91,14 @@ class Measured(Protocol):
         ...
 
     @property
-    def speedup_tuned(self) -> Ratio:
-        """The speed-up over tuned PyTorch."""
+    def speedup_judged(self) -> Ratio:
+        """The speed-up over the tuned PyTorch that the recipe wants it over."""
         ...
 
 
 def judge_all(bars: Mapping[str, Bars], measured: Iterable[Measured]) -> dict[str, tuple[Check, ...]]:
     """Return the checks of every measured variant by kind."""
-    return {one.kind: judge(bars[one.kind], one.fidelity, one.speedup_tuned) for one in measured}
+    return {one.kind: judge(bars[one.kind], one.fidelity, one.speedup_judged) for one in measured}
 
 
 def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ...]:

@@ -31,9 +31,10 @@ _PACKAGES = (
     "numpy",
 )
 
-# What some kinds need of a CPU and others do not, by the kernel's names.
+# What some kinds need of a CPU and others do not, by the kernel's names; the last is Arm's.
 # Source: https://docs.kernel.org/arch/x86/cpuinfo.html
-_FEATURES = frozenset(("avx512_bf16", "amx_bf16"))
+# Source: https://docs.kernel.org/arch/arm64/elf_hwcaps.html (HWCAP2_BF16)
+_BF16_UNITS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Machine:
     python: str
     packages: tuple[tuple[str, str], ...]
 
+    @property
+    def has_bf16(self) -> bool:
+        """Whether the CPU multiplies bfloat16 in hardware; elsewhere it is emulated, and slow."""
+        return bool(_BF16_UNITS & set(self.cpu_features))
+
     def differences(self, other: Machine) -> tuple[str, ...]:
         """Return the fields in which two machines differ; empty when measurements of both may be mixed."""
         fields = ("cpu", "isa", "cpu_features", "n_cores", "memory_gb", "system", "python", "packages")
@@ -71,7 +77,7 @@ def this_machine() -> Machine:
     return Machine(
         cpu=model,
         isa=isa_of(flags, platform.machine()),
-        cpu_features=tuple(sorted(flags & _FEATURES)),
+        cpu_features=tuple(sorted(flags & _BF16_UNITS)),
         n_cores=cores_allowed(),
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         system=f"{platform.system()} {platform.machine()}",
@@ -160,4 +166,5 @@ def _cpu() -> tuple[str, frozenset[str]]:
             fields.setdefault(key.strip(), value.strip())
     name = fields.get("model name", platform.machine())
     place = "/".join(fields[key] for key in ("cpu family", "model") if key in fields)
-    return f"{name} (family/model {place})" if place else name, frozenset(fields.get("flags", "").split())
+    flags = fields.get("flags") or fields.get("Features", "")  # the latter on Arm
+    return f"{name} (family/model {place})" if place else name, frozenset(flags.split())

@@ -262,6 +262,7 @@ def a_variant_report(kind: str = "onnx", **changes: object) -> VariantReport:
         utilization=Utilization(6e10, "float32", 8e10),
         speedup_tuned=a_ratio(),
         speedup_default=a_ratio(value=3.0, low=2.9, high=3.1),
+        speedup_bf16=None,
         latency=(a_latency(side=kind),),
         length_speeds=(LengthSpeed("1 to 64", 4, pairs_per_s=100.0, over_tuned=2.0),),
         engine_default=None,
@@ -304,6 +305,10 @@ def a_report(**changes: object) -> Report:
         weights_bytes=400,
         default=a_throughput(side="torch default", pairs_per_s=40.0),
         tuned=a_throughput(side="torch tuned", pairs_per_s=50.0, runs=(a_run(seconds=(2.0,)),) * 6),
+        bfloat16=None,
+        judged_over="float32",
+        bf16_difference=None,
+        speed_over="float32",
         latency=(a_latency(side="torch tuned"),),
         scores=(0.5, 1.0, -0.5, -1.0),
     )

@@ -23,6 +23,15 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("features", "found"),
+    [((), False), (("avx512_bf16",), True), (("amx_bf16", "avx512_bf16"), True), (("bf16",), True)],
+)
+def test_bf16_units(features: tuple[str, ...], found: bool) -> None:  # noqa: FBT001 # a table's column
+    """Each name the kernel has for them counts, Arm's too."""
+    assert a_machine(cpu_features=features).has_bf16 is found
+
+
+@pytest.mark.parametrize(
     ("flags", "architecture", "isa"),
     [
         ("avx2 fma", "x86_64", "avx2"),

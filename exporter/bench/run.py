@@ -80,7 +80,10 @@ def bench(
     sweep_pairs = tuple(pair_set.pairs[i] for i in sweep_at)
     peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, settings, context.progress)
     torch = f"sentence-transformers {package_version('sentence-transformers')}"
-    sides += [Side("torch tuned", torch, {TUNED: tuned}), *peers]
+    sides.append(Side("torch tuned", torch, {TUNED: tuned.float32}))
+    if tuned.bfloat16:
+        sides.append(Side("torch bfloat16", torch, {TUNED: tuned.bfloat16}))
+    sides += peers
 
     ours, progress = _side(ours_first[0].kind), context.progress
     tokenizer = PairTokenizer.load(folder, manifest)

@@ -61,6 +61,7 @@ def _plan_text(recipe: Recipe, sets: Sequence[PairSet]) -> str:
     lines = [
         f"{recipe.name}: {recipe.model.source}{revision}, up to {recipe.model.max_length} tokens a pair",
         *(f"  pairs {one.name}: {one.reading}" for one in sets),
+        f"  speed over PyTorch in {_speed_over(recipe)}",
     ]
     for variant in recipe.variants:
         row = KINDS[variant.kind]
@@ -73,6 +74,16 @@ def _plan_text(recipe: Recipe, sets: Sequence[PairSet]) -> str:
             f"    bars: {', '.join(f'{name} {value:g}' for name, value in bars)}",
         ]
     return "\n".join(lines)
+
+
+def _speed_over(recipe: Recipe) -> str:
+    if recipe.reference.speed_over == "float32":
+        return "float32"
+    from exporter.machine import this_machine
+
+    if this_machine().has_bf16:
+        return "float32 or bfloat16, whichever is faster"
+    return "float32: speed_over is best, and this CPU has no bf16 units"
 
 
 def reproduce(

@@ -94,7 +94,7 @@ def report_text(report: Report) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from exporter.report.text import observed, reason, table
+    from exporter.report.text import observed, reason, reference_lines, table
 
     titles, rows = table(report)
     machine = report.machine
@@ -105,7 +105,7 @@ def report_text(report: Report) -> str:
     for cells in rows:
         summary.add_row(*(escape(_printable(cell)) for cell in cells), style=_VERDICTS.get(cells[-1]))
 
-    lines = []
+    lines = [Text(_printable(line)) for line in reference_lines(report)]
     for row in report.variants:
         for check in row.checks:
             word, why = check.outcome.upper(), f" ({reason(check)})" if reason(check) else ""

@@ -30,7 +30,7 @@ from exporter.libraries.loading import (
     open_optimum,
     query_batches,
 )
-from exporter.machine import package_version, this_isa
+from exporter.machine import package_version, this_isa, this_machine
 from exporter.progress import quiet
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Peer:
         batch: the documented number of pairs a batch; None: all candidates of a query at once.
         prepare: turns the reference's folder into what is opened, the second folder.
         load: opens the prepared folder; its scores are raw logits, or anything that rises with them.
+        needs_bf16: it is for CPUs with bf16 units; elsewhere it is emulated, and nobody would run it.
     """
 
     package: str
@@ -61,6 +62,7 @@ class Peer:
     batch: int | None
     prepare: Callable[[Path, Path], None]
     load: Callable[[Path], Score]
+    needs_bf16: bool = False
 
     @property
     def version(self) -> str | None:
@@ -84,6 +86,7 @@ def prepare_peers(
     """
     folders: dict[str, Path] = {}
     failed = []
+    has_bf16 = this_machine().has_bf16
     with context.progress.stage("peers: prepare", len(peers)) as step:
         key = {"source": source.digest, "max_length": max_length}
         reference, _ = context.cache.get(
@@ -92,6 +95,8 @@ def prepare_peers(
         for done, (name, peer) in enumerate(peers.items(), 1):
             if peer.version is None:
                 failed.append((name, f"{peer.package} is not installed, see requirements-peers.lock"))
+            elif peer.needs_bf16 and not has_bf16:
+                failed.append((name, "this CPU has no bf16 units"))
             else:
                 peer_key = {**key, "peer": name, "packages": _versions()}
                 try:
@@ -136,6 +141,12 @@ def _cross_encoder(folder: Path, **options: Any) -> Any:
 
 def _load_torch(folder: Path) -> Score:
     return cross_encoder_score(_cross_encoder(folder))
+
+
+def _load_torch_bf16(folder: Path) -> Score:
+    import torch
+
+    return cross_encoder_score(_cross_encoder(folder, model_kwargs={"dtype": torch.bfloat16}))
 
 
 def _load_torch_int8(folder: Path) -> Score:
@@ -293,6 +304,9 @@ def _load_ctranslate2(folder: Path) -> Score:
 _ST = "https://sbert.net/docs/cross_encoder/usage/efficiency.html"
 PEERS: dict[str, Peer] = {
     "sentence-transformers torch": Peer("sentence-transformers", _ST, 32, _copy, _load_torch),
+    "sentence-transformers torch bf16": Peer(
+        "sentence-transformers", _ST, 32, _copy, _load_torch_bf16, needs_bf16=True
+    ),
     "sentence-transformers onnx": Peer(
         "sentence-transformers", _ST, 32, _prepare_st_onnx, _load_st("onnx", "onnx/model.onnx")
     ),

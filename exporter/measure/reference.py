@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,9 @@ from pydantic import TypeAdapter
 from exporter import worker
 from exporter.errors import BackendError, BackendMissing
 from exporter.machine import this_machine
-from exporter.measure.tune import tune_torch
-from exporter.worker.job import TorchSpec
+from exporter.measure.tune import TunedTorch, tune_torch
+from exporter.pairs import whole_queries
+from exporter.worker.job import ScoreJob, Scoring
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,17 @@ if TYPE_CHECKING:
     from exporter.export.source import Source
     from exporter.measure.settings import MeasureSettings
     from exporter.pairs import PairSet
+
+# Whole queries that are also scored in bfloat16: what the type costs shows on a few hundred pairs.
+_N_BF16_QUERIES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Bf16Difference:
+    """How far the same model in bfloat16 is from float32, in logits, on so many pairs."""
+
+    n_pairs: int
+    max_abs_diff: float
 
 
 def device_for(wanted: str) -> str:
@@ -53,63 +66,95 @@ def tuned_reference(
     *,
     settings: MeasureSettings,
     context: Context,
-) -> TorchSpec:
+) -> TunedTorch:
     """Return the reference at its own best plan on this machine, swept once and remembered.
 
     Raises:
-        BackendError: torch fails.
+        BackendError: torch fails in float32.
     """
     machine = this_machine()
 
     def make(folder: Path) -> None:
-        spec = tune_torch(
+        tuned = tune_torch(
             str(source.folder),
             max_length,
             device,
             pair_set,
-            n_cores=machine.n_cores,
+            machine=machine,
             settings=settings,
             progress=context.progress,
         )
-        (folder / "spec.json").write_bytes(TypeAdapter(TorchSpec).dump_json(spec))
+        (folder / "tuned.json").write_bytes(TypeAdapter(TunedTorch).dump_json(tuned))
 
     key = {
         **_key(source, max_length, device, pair_set),
         "n_cores": machine.n_cores,
-        "tried": [settings.torch_batch_sizes, settings.gpu_batch_sizes, settings.n_sweep_pairs],
+        "bf16": machine.has_bf16,
+        "tried": [settings.torch_batch_sizes, settings.torch_token_budgets, settings.gpu_batch_sizes],
+        "for": [settings.n_sweep_pairs, settings.sweep_s],
         "folder": str(source.folder),
     }
     folder, reused = context.cache.get("torch-plan", key, make)
-    spec = TypeAdapter(TorchSpec).validate_json((folder / "spec.json").read_bytes())
+    tuned = TypeAdapter(TunedTorch).validate_json((folder / "tuned.json").read_bytes())
     if reused:
-        context.progress.note(f"torch: sweep reused, best plan {spec}")
-    return spec
+        plans = ", ".join(str(spec) for spec in (tuned.float32, tuned.bfloat16) if spec)
+        context.progress.note(f"torch: sweep reused, best plan {plans}")
+    return tuned
 
 
 def reference_scores(
-    source: Source, spec: TorchSpec, pair_set: PairSet, context: Context
+    source: Source, tuned: TunedTorch, pair_set: PairSet, context: Context
 ) -> NDArray[np.float32]:
     """Return the reference's raw logits, float32[n_pairs], scored once and remembered.
 
     Raises:
         BackendError: the reference fails, or gives scores that are not finite.
     """
+    folder, reused = _scored(source, tuned, pair_set, context)
+    if reused:
+        context.progress.note(f"torch: reference scores reused, {len(pair_set.pairs)} pairs")
+    return _read_scores(folder / "scores.npy")
+
+
+def bf16_difference(
+    source: Source, tuned: TunedTorch, pair_set: PairSet, context: Context
+) -> Bf16Difference | None:
+    """Return how far the model in bfloat16 is from float32 on a part of the pairs; None where it is not run.
+
+    Raises:
+        BackendError: the reference fails.
+    """
+    if tuned.bfloat16 is None:
+        return None
+    folder, _ = _scored(source, tuned, pair_set, context)
+    exact, half = _read_scores(folder / "scores.npy"), _read_scores(folder / "bf16.npy")
+    differences = np.abs(exact[whole_queries(pair_set, _N_BF16_QUERIES)] - half)
+    return Bf16Difference(len(half), float(differences.max()))
+
+
+def _scored(source: Source, tuned: TunedTorch, pair_set: PairSet, context: Context) -> tuple[Path, bool]:
+    """Return a folder with the scores in float32, and of a few queries in bfloat16; whether it was there."""
+    scorings = [Scoring(tuned.float32)]
+    if tuned.bfloat16:
+        scorings.append(Scoring(tuned.bfloat16, (tuple(whole_queries(pair_set, _N_BF16_QUERIES)),)))
 
     def make(folder: Path) -> None:
         with context.progress.stage("torch: reference scores", len(pair_set.pairs)) as step:
-            scores = worker.score(spec, pair_set.pairs, step)
-        if not np.isfinite(scores).all():
+            exact, *half = worker.score_each(ScoreJob(pair_set.pairs, tuple(scorings)), step)
+        if not np.isfinite(exact).all():
             raise BackendError(f"{source.name}: the PyTorch reference gives scores that are not finite")
-        buffer = io.BytesIO()  # of a full disk, numpy's own file writing raises an error without a number
-        np.save(buffer, scores)
-        (folder / "scores.npy").write_bytes(buffer.getvalue())
+        for name, scores in zip(("scores.npy", "bf16.npy"), (exact, *half), strict=False):
+            buffer = io.BytesIO()  # of a full disk, numpy's own file writing raises an error without a number
+            np.save(buffer, scores)
+            (folder / name).write_bytes(buffer.getvalue())
 
-    folder, reused = context.cache.get(
-        "torch-scores", _key(source, spec.max_length, spec.device, pair_set), make
-    )
-    if reused:
-        context.progress.note(f"torch: reference scores reused, {len(pair_set.pairs)} pairs")
-    scores: NDArray[np.float32] = np.load(folder / "scores.npy", allow_pickle=False)
+    spec = tuned.float32
+    key = {**_key(source, spec.max_length, spec.device, pair_set), "bf16": tuned.bfloat16 is not None}
+    return context.cache.get("torch-scores", key, make)
+
+
+def _read_scores(path: Path) -> NDArray[np.float32]:
+    scores: NDArray[np.float32] = np.load(path, allow_pickle=False)
     return scores
 
 

@@ -109,48 +109,46 @@ def _round(
         return {side: started[side].end() for side in sides}
 
 
-def measure_latency(
-    side: str, spec: Spec, pair_set: PairSet, settings: MeasureSettings
-) -> tuple[Latency, ...]:
-    """Time single queries with few and many candidates of mixed length.
+def measure_calls(
+    side: str,
+    spec: Spec,
+    pair_set: PairSet,
+    buckets: Mapping[str, Sequence[int]],
+    settings: MeasureSettings,
+) -> tuple[tuple[Latency, ...], dict[str, float]]:
+    """Time single queries with few and many candidates of mixed length, and a few pairs of every length.
 
     The 99th percentile of few calls is close to their maximum.
+
+    Args:
+        side: the side's name.
+        spec: how it is run.
+        pair_set: what the positions are of.
+        buckets: positions of pairs of like length by name.
+        settings: how many candidates, and how many pairs of each length.
+
+    Returns:
+        The latencies, and pairs per second by bucket; all of one process.
 
     Raises:
         BackendError: the side fails.
     """
     query = pair_set.pairs[0][0]
     n_most = max(n for n, _ in settings.latencies)
-    pairs = tuple((query, passage) for _, passage in spread_out(pair_set, n_most))
-    calls = tuple(
+    pairs = [(query, passage) for _, passage in spread_out(pair_set, n_most)]
+    calls = [
         Call(tuple(int(i) for i in np.linspace(0, len(pairs) - 1, min(n, len(pairs)))), n_calls)
         for n, n_calls in settings.latencies
-    )
-    runs = worker.time(TimeJob(pairs, (spec,), calls, settings.n_warmup_pairs))
-    return tuple(percentiles(side, run) for run in runs)
-
-
-def measure_lengths(
-    spec: Spec, pair_set: PairSet, buckets: Mapping[str, Sequence[int]], settings: MeasureSettings
-) -> dict[str, float]:
-    """Time a few pairs of every length, and return pairs per second by bucket.
-
-    Args:
-        spec: how the side is run.
-        pair_set: what the positions are of.
-        buckets: positions by name.
-        settings: how many pairs of each.
-
-    Raises:
-        BackendError: the side fails.
-    """
+    ]
     n = settings.n_length_pairs
-    few = {name: positions[:: max(1, len(positions) // n)][:n] for name, positions in buckets.items()}
-    pairs = tuple(pair_set.pairs[i] for positions in few.values() for i in positions)
-    calls, start = [], 0
-    for positions in few.values():
-        calls.append(Call(tuple(range(start, start + len(positions))), 3))
-        start += len(positions)
+    for positions in buckets.values():
+        few = positions[:: max(1, len(positions) // n)][:n]
+        calls.append(Call(tuple(range(len(pairs), len(pairs) + len(few))), 3))
+        pairs += [pair_set.pairs[i] for i in few]
 
-    runs = worker.time(TimeJob(pairs, (spec,), tuple(calls), settings.n_warmup_pairs))
-    return {name: run.n_pairs / statistics.median(run.seconds) for name, run in zip(few, runs, strict=True)}
+    runs = worker.time(TimeJob(tuple(pairs), (spec,), tuple(calls), settings.n_warmup_pairs))
+    n_latencies = len(settings.latencies)
+    latencies, lengths = runs[:n_latencies], runs[n_latencies:]
+    return tuple(percentiles(side, run) for run in latencies), {
+        name: run.n_pairs / statistics.median(run.seconds) for name, run in zip(buckets, lengths, strict=True)
+    }

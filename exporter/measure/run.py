@@ -18,8 +18,14 @@ from exporter.measure.fidelity import (
     engine_default,
 )
 from exporter.measure.lengths import positions_by_length, token_counts
-from exporter.measure.reference import device_for, reference_scores, tuned_reference
-from exporter.measure.rounds import measure_latency, measure_lengths, measure_rounds
+from exporter.measure.reference import (
+    Bf16Difference,
+    bf16_difference,
+    device_for,
+    reference_scores,
+    tuned_reference,
+)
+from exporter.measure.rounds import measure_calls, measure_rounds
 from exporter.measure.scores import VariantScores, score_variant
 from exporter.measure.speed import (
     Latency,
@@ -27,13 +33,14 @@ from exporter.measure.speed import (
     Ratio,
     Throughput,
     Utilization,
+    faster,
     pool,
     speedup,
     utilization,
 )
-from exporter.measure.tune import default_torch, with_plans
+from exporter.measure.tune import TunedTorch, default_torch, with_plans
 from exporter.pairs import spread_out
-from exporter.worker.job import PEAK_DTYPES, ArtifactSpec, Call, PeakSpec, Run, Spec, TimeJob, TorchSpec
+from exporter.worker.job import PEAK_DTYPES, ArtifactSpec, Call, PeakSpec, Run, Spec, TimeJob, TorchDtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,8 +49,10 @@ if TYPE_CHECKING:
     from exporter.context import Context
     from exporter.measure.settings import MeasureSettings
     from exporter.measure.workspace import Workspace
+    from exporter.recipe.schema import SpeedOver
 
-    # Asked with the candidates' runs by kind and the tuned reference's; names the kinds to measure on.
+    # Asked with the candidates' runs by kind and those of the reference that speed bars are held against;
+    # names the kinds to measure on.
     Unsettled = Callable[[Mapping[str, Sequence[Run]], Sequence[Run]], frozenset[str]]
 
 
@@ -59,23 +68,36 @@ class Side:
         return self.name if self.role == "variant" else f"{self.role} {self.name}"
 
 
-DEFAULT, TUNED = Side("torch", "default"), Side("torch", "tuned")
+DEFAULT, TUNED, BF16 = Side("torch", "default"), Side("torch", "tuned"), Side("torch", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceMeasurement:
-    """The PyTorch reference: device, scores, and speed with default arguments and at its own best plan."""
+    """The PyTorch reference: device, scores, and speed with default arguments and at its own best plan.
+
+    `bfloat16` is the same model in that type, also at its own best plan, and `bf16_difference` how far it is
+    off; None where the CPU has no units for it. `speed_over` is the recipe's, `judged_over` the type that
+    speed bars are held against.
+    """
 
     device: str
     scores: ReferenceScores
     default: Throughput
     tuned: Throughput
+    bfloat16: Throughput | None
+    bf16_difference: Bf16Difference | None
+    speed_over: SpeedOver
+    judged_over: TorchDtype
     latency: tuple[Latency, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class VariantMeasurement:
-    """Everything measured of one variant; `plan` is what it was run by."""
+    """Everything measured of one variant; `plan` is what it was run by.
+
+    `speedup_judged` is the speed-up that the recipe's bar is held against: over tuned PyTorch in float32, or
+    over the faster of the two.
+    """
 
     entry: VariantEntry
     plan: PlanEntry
@@ -84,6 +106,8 @@ class VariantMeasurement:
     utilization: Utilization | None
     speedup_tuned: Ratio
     speedup_default: Ratio
+    speedup_bf16: Ratio | None
+    speedup_judged: Ratio
     latency: tuple[Latency, ...]
     length_speeds: tuple[LengthSpeed, ...]
     engine_default: EngineDefault | None
@@ -119,7 +143,7 @@ def measure(
         BackendError, BackendMissing: the reference or an engine fails.
     """
     workspace = _planned(workspace, settings, context)
-    tuned, expected, device = _reference(workspace, settings, context)
+    tuned, expected, difference = _reference(workspace, settings, context)
     specs = {entry.kind: workspace.spec(entry) for entry in workspace.runnable}
     scores = _scores(workspace, specs, expected, settings, context)
     runs = _rounds(workspace, specs, tuned, settings=settings, context=context, unsettled=unsettled)
@@ -128,6 +152,7 @@ def measure(
     latency, by_length = _calls(workspace, specs, tuned, buckets, settings=settings, context=context)
     defaults = _engine_defaults(specs, scores, expected, settings)
 
+    judged = faster(runs, TUNED, BF16) if workspace.recipe.reference.speed_over == "best" else TUNED
     peaks = {dtype: runs[Side("peak", dtype)] for dtype in PEAK_DTYPES}
     variants = []
     for entry in workspace.runnable:
@@ -148,6 +173,8 @@ def measure(
                 utilization=utilization(entry.traits, entry.flop_count, runs[side], peaks),
                 speedup_tuned=speedup(runs[side], runs[TUNED]),
                 speedup_default=speedup(runs[side], runs[DEFAULT]),
+                speedup_bf16=speedup(runs[side], runs[BF16]) if BF16 in runs else None,
+                speedup_judged=speedup(runs[side], runs[judged]),
                 latency=latency[side],
                 length_speeds=tuple(
                     LengthSpeed(name, len(buckets[name]), rate, rate / by_length[TUNED][name])
@@ -156,12 +183,16 @@ def measure(
                 engine_default=defaults.get(kind),
             )
         )
-    default = default_torch(tuned, workspace.machine.n_cores)
+    default = default_torch(tuned.float32, workspace.machine.n_cores)
     reference = ReferenceMeasurement(
-        device=device,
+        device=tuned.float32.device,
         scores=expected,
         default=pool(str(DEFAULT), str(default), runs[DEFAULT]),
-        tuned=pool(str(TUNED), str(tuned), runs[TUNED]),
+        tuned=pool(str(TUNED), str(tuned.float32), runs[TUNED]),
+        bfloat16=pool(str(BF16), str(tuned.bfloat16), runs[BF16]) if BF16 in runs else None,
+        bf16_difference=difference,
+        speed_over=workspace.recipe.reference.speed_over,
+        judged_over="bfloat16" if judged == BF16 else "float32",
         latency=latency[TUNED],
     )
     return Measurements(reference, tuple(variants))
@@ -190,14 +221,15 @@ def _plan_here(workspace: Workspace, kind: str) -> PlanEntry:
 
 def _reference(
     workspace: Workspace, settings: MeasureSettings, context: Context
-) -> tuple[TorchSpec, ReferenceScores, str]:
+) -> tuple[TunedTorch, ReferenceScores, Bf16Difference | None]:
     recipe, source, pair_set = workspace.recipe, workspace.source, workspace.pair_set
     device = device_for(recipe.reference.device)
     tuned = tuned_reference(
         source, recipe.model.max_length, device, pair_set, settings=settings, context=context
     )
     scores = reference_scores(source, tuned, pair_set, context)
-    return tuned, ReferenceScores(pair_set, scores, source.weights_bytes), device
+    difference = bf16_difference(source, tuned, pair_set, context)
+    return tuned, ReferenceScores(pair_set, scores, source.weights_bytes), difference
 
 
 def _scores(
@@ -219,7 +251,7 @@ def _scores(
 def _rounds(
     workspace: Workspace,
     specs: Mapping[str, ArtifactSpec],
-    tuned: TorchSpec,
+    tuned: TunedTorch,
     *,
     settings: MeasureSettings,
     context: Context,
@@ -229,19 +261,23 @@ def _rounds(
     n_cores = workspace.machine.n_cores
     variants = {Side("variant", kind): spec for kind, spec in specs.items()}
     peaks = {Side("peak", dtype): PeakSpec(dtype, n_cores, 1) for dtype in PEAK_DTYPES}
-    sides: dict[Side, Spec] = {DEFAULT: default_torch(tuned, n_cores), TUNED: tuned, **variants, **peaks}
+    torch: dict[Side, Spec] = {DEFAULT: default_torch(tuned.float32, n_cores), TUNED: tuned.float32}
+    if tuned.bfloat16:
+        torch[BF16] = tuned.bfloat16
+    over = {TUNED, BF16} & set(torch) if workspace.recipe.reference.speed_over == "best" else {TUNED}
     ungated = {side for side in variants if workspace.bars[side.name].min_speedup is None}
 
     def going_on(runs: dict[Side, list[Run]]) -> frozenset[Side]:
-        kinds = unsettled({side.name: runs[side] for side in variants}, runs[TUNED])
-        return frozenset({Side("variant", kind) for kind in kinds} | ({TUNED} if kinds else set()))
+        judged = faster(runs, TUNED, BF16) if BF16 in over else TUNED
+        kinds = unsettled({side.name: runs[side] for side in variants}, runs[judged])
+        return frozenset({Side("variant", kind) for kind in kinds} | (over if kinds else set()))
 
     return measure_rounds(
-        sides,
-        spread_out(workspace.pair_set, settings.n_timed_pairs),
+        {**torch, **variants, **peaks},
+        spread_out(workspace.pair_set, settings.n_on(n_cores, settings.n_timed_pairs)),
         settings,
         context.progress,
-        baselines=frozenset({DEFAULT, *peaks, *ungated}),
+        baselines=frozenset({*torch, *peaks, *ungated} - over),
         budget_s=workspace.recipe.measure.budget_s,
         unsettled=going_on,
     )
@@ -250,19 +286,21 @@ def _rounds(
 def _calls(
     workspace: Workspace,
     specs: Mapping[str, ArtifactSpec],
-    tuned: TorchSpec,
+    tuned: TunedTorch,
     buckets: Mapping[str, Sequence[int]],
     *,
     settings: MeasureSettings,
     context: Context,
 ) -> tuple[dict[Side, tuple[Latency, ...]], dict[Side, dict[str, float]]]:
     """Time single queries, and pairs of each length, with the tuned reference and every variant."""
-    sides: dict[Side, Spec] = {TUNED: tuned, **{Side("variant", kind): spec for kind, spec in specs.items()}}
+    variants = {Side("variant", kind): spec for kind, spec in specs.items()}
+    sides: dict[Side, Spec] = {TUNED: tuned.float32, **variants}
     latency, by_length = {}, {}
     with context.progress.stage("latency and lengths", len(sides)) as step:
         for done, (side, spec) in enumerate(sides.items(), 1):
-            latency[side] = measure_latency(str(side), spec, workspace.pair_set, settings)
-            by_length[side] = measure_lengths(spec, workspace.pair_set, buckets, settings)
+            latency[side], by_length[side] = measure_calls(
+                str(side), spec, workspace.pair_set, buckets, settings
+            )
             step(done)
     return latency, by_length
 

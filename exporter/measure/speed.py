@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,9 +13,9 @@ from exporter.artifact.manifest import FlopCount, Traits
 from exporter.worker.job import Dtype, Run, peak_flops
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
-
+_Side = TypeVar("_Side", bound="Hashable")
 # Which of the measured peaks a variant's products are held against, by their precision.
 _PEAK_OF: dict[str, Dtype] = {"fp32": "float32", "int8": "int8"}
 # The fewest values whose extremes hold their median with 95 %: 1 - 2 / 2^6 = 97 %, with five 94 %.
@@ -200,6 +200,11 @@ def mean_difference(
         return value, value, value
     found = ttest_ind(new, old, equal_var=False).confidence_interval(confidence)
     return value, float(found.low), float(found.high)
+
+
+def faster(runs: Mapping[_Side, Sequence[Run]], one: _Side, other: _Side) -> _Side:
+    """Return the faster of two sides, round by round; `one` where the other was not run."""
+    return other if runs.get(other) and speedup(runs[other], runs[one]).value > 1 else one
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,24 +1,35 @@
-"""Find the fastest execution plan of the PyTorch reference and of each variant on this machine."""
+"""Find the fastest execution plan of the PyTorch reference and of each variant on this machine.
+
+Both sides go through one search: layouts over the cores, and batches from one pair up.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from exporter import worker
 from exporter.artifact.plans import PlanEntry, Plans, SweepRow
+from exporter.errors import BackendError
+from exporter.measure.search import fastest
 from exporter.pairs import PairSet, spread_out
-from exporter.worker.job import ArtifactSpec, Call, TimeJob, TorchSpec
+from exporter.worker.job import ArtifactSpec, SweepJob, TorchSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from exporter.machine import Machine
     from exporter.measure.settings import MeasureSettings
     from exporter.progress import Progress
 
-_Spec = TypeVar("_Spec", TorchSpec, ArtifactSpec)
+
+@dataclass(frozen=True, slots=True)
+class TunedTorch:
+    """The reference at its own best plan; `bfloat16` is None where the CPU has no units for it."""
+
+    float32: TorchSpec
+    bfloat16: TorchSpec | None
 
 
 def with_plans(
@@ -62,25 +73,68 @@ def tune_torch(
     device: str,
     pair_set: PairSet,
     *,
-    n_cores: int,
+    machine: Machine,
     settings: MeasureSettings,
     progress: Progress,
-) -> TorchSpec:
-    """Find the reference's own best plan: batch sizes on one worker with all threads, and on a worker a core.
+) -> TunedTorch:
+    """Find the reference's own best plan, and on a CPU with bf16 units that of the same model in bfloat16.
+
+    Args:
+        folder: the model.
+        max_length: tokens of a pair that it reads.
+        device: where it runs.
+        pair_set: where the pairs come from that plans are timed on.
+        machine: this one.
+        settings: which plans are tried, on how many pairs, and for how long.
+        progress: told what goes on, and of a model that cannot be run in bfloat16.
 
     Raises:
-        BackendError: torch fails.
+        BackendError: torch fails in float32.
     """
-    on_cpu = device == "cpu"
-    layouts = [(1, n_cores), (n_cores, 1)] if n_cores > 1 and on_cpu else [(1, n_cores)]
-    sizes = settings.torch_batch_sizes if on_cpu else settings.gpu_batch_sizes
-    rows: list[tuple[float, TorchSpec]] = []
-    with progress.stage("torch: sweep", len(layouts)) as step:
-        for done, (workers, threads) in enumerate(layouts, 1):
-            specs = [TorchSpec(folder, max_length, device, size, workers, threads) for size in sizes]
-            rows += _sweep(specs, pair_set, settings, n_passes=1)
+    specs = {"float32": torch_families(folder, max_length, device, machine.n_cores, settings)}
+    if device == "cpu" and machine.has_bf16:
+        specs["bfloat16"] = [[replace(spec, dtype="bfloat16") for spec in of] for of in specs["float32"]]
+    pairs = _pairs(pair_set, machine.n_cores, settings)
+    every = tuple(spec for families in specs.values() for family in families for spec in family)
+    job = SweepJob(pairs, every, settings.n_warmup_pairs, settings.sweep_pass_s)
+    found: dict[str, TorchSpec] = {}
+    with progress.stage("torch: sweep", len(specs)) as step, worker.SweepWorker(job) as sweep:
+        for done, (dtype, families) in enumerate(specs.items(), 1):
+            try:
+                found[dtype] = fastest(families, sweep.seconds, settings.sweep_s)[0].plan
+            except BackendError as error:
+                if dtype == "float32":
+                    raise
+                progress.note(f"torch: not measured in {dtype}: {str(error).splitlines()[0]}")
             step(done)
-    return min(rows, key=lambda row: row[0])[1]
+    return TunedTorch(found["float32"], found.get("bfloat16"))
+
+
+def torch_families(
+    folder: str, max_length: int, device: str, n_cores: int, settings: MeasureSettings
+) -> list[list[TorchSpec]]:
+    """Return the plans tried for PyTorch in float32: on every layout, batches by pairs and by tokens."""
+    base = TorchSpec(folder, max_length, device, 1, 1, n_cores)
+    if device != "cpu":
+        return [[replace(base, batch_size=size) for size in settings.gpu_batch_sizes]]
+    found = []
+    for workers, threads in layouts(n_cores):
+        of = replace(base, workers=workers, threads=threads)
+        found.append([replace(of, batch_size=size) for size in settings.torch_batch_sizes])
+        found.append([replace(of, token_budget=budget) for budget in settings.torch_token_budgets])
+    return found
+
+
+def layouts(n_cores: int) -> list[tuple[int, int]]:
+    """Return (workers, threads of each) to try: a worker a core, one worker with all, and some in between.
+
+    In between threads double on up to eight cores, and grow fourfold on more.
+    """
+    factor, threads, found = 2 if n_cores <= 8 else 4, 1, []
+    while n_cores // threads > 1:
+        found.append((n_cores // threads, threads))
+        threads *= factor
+    return [*found, (1, n_cores)]
 
 
 def tune_artifact(
@@ -91,32 +145,35 @@ def tune_artifact(
     Raises:
         BackendError: the engine fails.
     """
-    n_cores, budgets = machine.n_cores, settings.token_budgets
-    narrow = [ArtifactSpec(folder, kind, n_cores, 1, budget) for budget in budgets]
-    rows = _sweep(narrow, pair_set, settings, n_passes=2)
-    if n_cores > 1:
-        wide = [ArtifactSpec(folder, kind, 1, n_cores, budget) for budget in budgets[1::2]]
-        rows += _sweep(wide, pair_set, settings, n_passes=2)
-
-    n = len(spread_out(pair_set, settings.n_sweep_pairs))
-    sweep = tuple(
-        SweepRow(spec.workers, spec.threads, spec.token_budget, round(n / seconds, 1))
-        for seconds, spec in rows
+    families = [
+        [ArtifactSpec(folder, kind, workers, threads, budget) for budget in settings.token_budgets]
+        for workers, threads in layouts(machine.n_cores)
+    ]
+    pairs = _pairs(pair_set, machine.n_cores, settings)
+    every = tuple(spec for family in families for spec in family)
+    job = SweepJob(pairs, every, len(pairs), settings.sweep_pass_s)  # engines prepare for every new shape
+    with worker.SweepWorker(job) as sweep:
+        tried = fastest(families, sweep.seconds, settings.sweep_s)
+    rows = {row.plan: row for row in tried}
+    best = tried[0].plan
+    return PlanEntry(
+        isa=machine.isa,
+        n_cores=machine.n_cores,
+        workers=best.workers,
+        threads=best.threads,
+        token_budget=best.token_budget,
+        sweep=tuple(
+            SweepRow(spec.workers, spec.threads, spec.token_budget, round(len(pairs) / rows[spec].seconds, 1))
+            for spec in every
+            if spec in rows
+        ),
     )
-    best = min(rows, key=lambda row: row[0])[1]
-    return PlanEntry(machine.isa, n_cores, best.workers, best.threads, best.token_budget, sweep)
 
 
 def default_torch(tuned: TorchSpec, n_cores: int) -> TorchSpec:
     """Return `CrossEncoder.predict` with default arguments: batch 32, one worker, all cores allowed."""
-    return replace(tuned, batch_size=32, workers=1, threads=n_cores)
+    return replace(tuned, batch_size=32, token_budget=None, workers=1, threads=n_cores)
 
 
-def _sweep(
-    specs: Sequence[_Spec], pair_set: PairSet, settings: MeasureSettings, *, n_passes: int
-) -> list[tuple[float, _Spec]]:
-    """Time a pass of each plan, in one process; the fastest of its passes counts."""
-    pairs = spread_out(pair_set, settings.n_sweep_pairs)
-    call = Call(tuple(range(len(pairs))), n_passes)
-    runs = worker.time(TimeJob(pairs, tuple(specs), (call,), settings.n_warmup_pairs))
-    return [(min(run.seconds), spec) for run, spec in zip(runs, specs, strict=True)]
+def _pairs(pair_set: PairSet, n_cores: int, settings: MeasureSettings) -> tuple[tuple[str, str], ...]:
+    return spread_out(pair_set, settings.n_on(n_cores, settings.n_sweep_pairs))

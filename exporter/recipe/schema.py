@@ -57,11 +57,19 @@ class Pairs(Part):
     )
 
 
+SpeedOver = Literal["float32", "best"]
+
+
 class Reference(Part):
-    """Where the PyTorch reference runs."""
+    """Where the PyTorch reference runs, and which of its types speed bars are held against."""
 
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="auto is cuda where there is one, else cpu"
+    )
+    speed_over: SpeedOver = Field(
+        "float32",
+        description="what min_speedup is held against, at its own best plan: float32, or best: the faster of "
+        "float32 and, on CPUs with bf16 units, bfloat16",
     )
 
 

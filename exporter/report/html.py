@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 from exporter.errors import BackendMissing
 from exporter.report.plots import draw_figures
 from exporter.report.table import Table
-from exporter.report.text import LEGEND, TERMS, not_judged, observed, reason, sections, speedup_text, table
+from exporter.report.text import (
+    LEGEND,
+    TERMS,
+    not_judged,
+    observed,
+    reason,
+    reference_lines,
+    sections,
+    speedup_text,
+    table,
+)
 
 if TYPE_CHECKING:
     from exporter.report.report import Report
@@ -40,7 +50,7 @@ def html(report: Report) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,
-        legend=LEGEND,
+        legend=" ".join((LEGEND, *reference_lines(report))),
         summary=table(report),
         figures=figures,
         sections=[

@@ -16,8 +16,11 @@ from exporter.errors import IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
 from exporter.measure.fidelity import EngineDefault, Fidelity
+from exporter.measure.reference import Bf16Difference
 from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization
 from exporter.pairs import PairSet, whole_if_possible
+from exporter.recipe.schema import SpeedOver
+from exporter.worker.job import TorchDtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +61,12 @@ class PairSetInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceReport:
-    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there."""
+    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there.
+
+    `bfloat16` is the speed of the same model in that type at its own best plan, `bf16_difference` how far its
+    scores are off; None where the CPU has no units for it. `speed_over` is the recipe's, `judged_over` the
+    type that speed bars are held against.
+    """
 
     source: str
     revision: str | None
@@ -66,13 +74,17 @@ class ReferenceReport:
     weights_bytes: int
     default: Throughput
     tuned: Throughput
+    bfloat16: Throughput | None
+    bf16_difference: Bf16Difference | None
+    speed_over: SpeedOver
+    judged_over: TorchDtype
     latency: tuple[Latency, ...]
     scores: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class VariantReport:
-    """One candidate: measurements, checks, verdict. Speed-ups are over the reference's `tuned` and `default`.
+    """One candidate: measurements, checks, verdict; speed-ups over `tuned`, `default` and `bfloat16` PyTorch.
 
     `files_digest` is one sha256 over the files it is scored with; `plan` is what the variant was run by;
     `engine_default` is accuracy and speed at the engine's default numerics, None where these are the pinned
@@ -88,6 +100,7 @@ class VariantReport:
     utilization: Utilization | None
     speedup_tuned: Ratio
     speedup_default: Ratio
+    speedup_bf16: Ratio | None
     latency: tuple[Latency, ...]
     length_speeds: tuple[LengthSpeed, ...]
     engine_default: EngineDefault | None
@@ -153,6 +166,7 @@ def assemble(
             utilization=one.utilization,
             speedup_tuned=one.speedup_tuned,
             speedup_default=one.speedup_default,
+            speedup_bf16=one.speedup_bf16,
             latency=one.latency,
             length_speeds=one.length_speeds,
             engine_default=one.engine_default,
@@ -177,6 +191,10 @@ def assemble(
             weights_bytes=source.weights_bytes,
             default=reference.default,
             tuned=reference.tuned,
+            bfloat16=reference.bfloat16,
+            bf16_difference=reference.bf16_difference,
+            speed_over=reference.speed_over,
+            judged_over=reference.judged_over,
             latency=reference.latency,
             scores=tuple(map(float, reference.scores.scores)),
         ),
@@ -216,7 +234,9 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
     rows = []
     for row in report.variants:
         if row.kind in bars:
-            checks = judge(bars[row.kind], row.fidelity, row.speedup_tuned)
+            over_bf16 = report.reference.judged_over == "bfloat16"
+            ratio = row.speedup_bf16 if over_bf16 else row.speedup_tuned
+            checks = judge(bars[row.kind], row.fidelity, ratio)
             row = replace(row, checks=checks, verdict=outcome(checks))  # noqa: PLW2901 - judged anew
         rows.append(row)
     return replace(report, variants=tuple(rows), verdict=outcome(rows))

@@ -20,26 +20,21 @@ TERMS = "Terms: docs/glossary.md"
 
 
 def table(report: Report) -> Table:
-    """Return the summary: both reference rows, each variant, then those that were not judged."""
-    titles = (
-        "variant",
-        "MB",
-        "nDCG kept",
-        "tau-b",
-        "max diff",
-        "pairs/s",
-        "vs default",
-        "vs tuned",
-        "verdict",
-    )
+    """Return the summary: the reference's rows, each variant, then those that were not judged.
+
+    Where PyTorch was measured in bfloat16 too, that is a row and a column.
+    """
     reference = report.reference
+    versus = ("vs default", "vs tuned", *(("vs bf16",) if reference.bfloat16 else ()))
+    titles = ("variant", "MB", "nDCG kept", "tau-b", "max diff", "pairs/s", *versus, "verdict")
     mb = f"{reference.weights_bytes / 1e6:.1f}"
     rows: list[tuple[str, ...]] = []
-    for side, versus in (
-        (reference.default, ("1.00", f"{reference.default.pairs_per_s / reference.tuned.pairs_per_s:.2f}")),
-        (reference.tuned, (f"{reference.tuned.pairs_per_s / reference.default.pairs_per_s:.2f}", "1.00")),
-    ):
-        rows.append((side.side, mb, "", "", "", f"{side.pairs_per_s:.1f}", *versus, ""))
+    sides = [side for side in (reference.default, reference.tuned, reference.bfloat16) if side]
+    for side in sides:
+        ratios = (f"{side.pairs_per_s / other.pairs_per_s:.2f}" for other in sides)
+        half = reference.bf16_difference if side is reference.bfloat16 else None
+        diff = f"{half.max_abs_diff:.2g}" if half else ""
+        rows.append((side.side, mb, "", "", diff, f"{side.pairs_per_s:.1f}", *ratios, ""))
     for row in report.variants:
         found = row.fidelity
         kept = f"{found.quality.ndcg_retained.value:.1%}" if found.quality else "no labels"
@@ -53,6 +48,7 @@ def table(report: Report) -> Table:
                 f"{row.throughput.pairs_per_s:.1f}",
                 speedup_text(row.speedup_default),
                 speedup_text(row.speedup_tuned),
+                *((speedup_text(row.speedup_bf16),) if row.speedup_bf16 else ()),
                 row.verdict.upper(),
             )
         )
@@ -76,7 +72,7 @@ def markdown(report: Report) -> str:
         "",
         *md_table(*table(report)),
         "",
-        LEGEND,
+        " ".join((LEGEND, *reference_lines(report))),
     ]
     for title, parts in sections(report):
         lines += ["", f"## {title}"]
@@ -93,6 +89,23 @@ LEGEND = (
     "second of CrossEncoder.predict with default arguments, and at its own best plan. "
     "(invalid): the machine was too restless meanwhile to believe it."
 )
+
+
+def reference_lines(report: Report) -> list[str]:
+    """Return what there is to say of PyTorch in bfloat16, and of what speed bars are held against."""
+    reference, lines = report.reference, []
+    if half := reference.bf16_difference:
+        lines.append(
+            "torch bfloat16: the same model in that type at its own best plan, up to "
+            f"{half.max_abs_diff:.2g} logits off float32 on {half.n_pairs} pairs; parity is held against "
+            "float32 only."
+        )
+    if reference.speed_over == "best" and reference.bfloat16:
+        lines.append(f"min_speedup is over the faster of float32 and bfloat16, here {reference.judged_over}.")
+    elif reference.speed_over == "best":
+        why = "torch fails in it" if report.machine.has_bf16 else "this CPU has no units for it"
+        lines.append(f"min_speedup is over float32: bfloat16 was not measured, {why}.")
+    return lines
 
 
 def sections(report: Report) -> list[tuple[str, list[Part]]]:
@@ -193,6 +206,7 @@ def _intervals(report: Report) -> Table:
             "queries that can tell",
             "speed-up over tuned",
             "over default",
+            *(("over bf16",) if report.reference.bfloat16 else ()),
             "rounds",
             "spread",
             "drift",
@@ -209,6 +223,11 @@ def _intervals(report: Report) -> Table:
                 f"{quality.n_queries if quality else 0} by labels, {row.fidelity.parity.n_queries} by order",
                 f"{row.speedup_tuned.low:.2f} to {row.speedup_tuned.high:.2f}{_doubt(row)}",
                 f"{row.speedup_default.low:.2f} to {row.speedup_default.high:.2f}",
+                *(
+                    (f"{row.speedup_bf16.low:.2f} to {row.speedup_bf16.high:.2f}",)
+                    if row.speedup_bf16
+                    else ()
+                ),
                 str(row.speedup_tuned.n_rounds),
                 f"{row.speedup_tuned.spread:.1%}",
                 f"{row.speedup_tuned.drift:+.1%}",
@@ -257,7 +276,10 @@ def _speeds(report: Report) -> Table:
                 f"{side.load_s:.2f}",
                 f"{side.peak_rss_bytes / 1e6:.0f}",
             )
-            for side in (reference.default, reference.tuned, *(row.throughput for row in report.variants))
+            for side in (
+                *(side for side in (reference.default, reference.tuned, reference.bfloat16) if side),
+                *(row.throughput for row in report.variants),
+            )
         ],
     )
 

@@ -4,6 +4,6 @@
 child's; `scorers` and `timing` run in the child.
 """
 
-from exporter.worker.process import TimedWorker, score, score_each, time
+from exporter.worker.process import SweepWorker, TimedWorker, score, score_each, time
 
-__all__ = ["TimedWorker", "score", "score_each", "time"]
+__all__ = ["SweepWorker", "TimedWorker", "score", "score_each", "time"]

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.errors import ExporterError
-from exporter.worker.job import PeerSpec, Run, ScoreJob, Scoring, Spec, TimeJob, TurnsJob
+from exporter.worker.job import PeerSpec, Run, ScoreJob, Scoring, Spec, SweepJob, TimeJob, TurnsJob
 from exporter.worker.process import job_from_json
 from exporter.worker.scorers import Models, make_scorer
 from exporter.worker.timing import Timing
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from exporter.worker.scorers import Scorer
 
 _CHUNK_PAIRS = 384  # progress is reported this often
+_MIN_SWEPT = 8  # pairs of a sweep's pass, however slow a model is
 
 
 def _work(job: Job, folder: Path) -> list[Run]:
@@ -47,6 +48,8 @@ def _work(job: Job, folder: Path) -> list[Run]:
             return _timed(job)
         case TurnsJob():
             return [_take_turns(job)]
+        case SweepJob():
+            return _sweep(job)
 
 
 def _scored(scoring: Scoring, pairs: Sequence[Pair], models: Models) -> NDArray[np.float32]:
@@ -94,6 +97,32 @@ def _take_turns(job: TurnsJob) -> Run:
         timing.passes(int(line))
         print("passed", flush=True)
     return timing.run(load_s)
+
+
+def _sweep(job: SweepJob) -> list[Run]:
+    """Pass over the pairs with the spec that each line on stdin numbers, until `end`; no run is kept."""
+    models = Models()
+    scorers: dict[int, Scorer] = {}
+    pairs = job.pairs
+    while (line := sys.stdin.readline().strip()).isdecimal():
+        number = int(line)
+        if number not in scorers:
+            scorers[number] = make_scorer(job.specs[number], models)
+            started = time.perf_counter()
+            scorers[number].score(job.pairs[: job.n_warmup])
+            if len(scorers) == 1:
+                pairs = _fewer(job, time.perf_counter() - started)
+        started = time.perf_counter()
+        scorers[number].score(pairs)
+        print(f"took {(time.perf_counter() - started) * len(job.pairs) / len(pairs)}", flush=True)
+    return []
+
+
+def _fewer(job: SweepJob, warmup_s: float) -> tuple[Pair, ...]:
+    """Return every pair, or so many, evenly picked, that a pass does not take much longer than wanted."""
+    n_warmup = max(1, min(job.n_warmup, len(job.pairs)))
+    n = min(len(job.pairs), max(_MIN_SWEPT, int(job.pass_s / warmup_s * n_warmup)))
+    return tuple(job.pairs[i * len(job.pairs) // n] for i in range(n))
 
 
 def _loaded(spec: Spec, models: Models) -> tuple[Scorer, float]:

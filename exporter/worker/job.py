@@ -19,7 +19,9 @@ TorchDtype = Literal["float32", "float16", "bfloat16"]
 class TorchSpec:
     """The PyTorch model: `workers` threads call `CrossEncoder.predict`, each with `threads` of torch's own.
 
-    The reference is in float32; other types are for comparing on a GPU.
+    Each worker takes its part of the pairs, `batch_size` of them a batch; or, with a `token_budget`, the next
+    batch of pairs of like length that has at most so many tokens, padding counted, as the runtime cuts them.
+    The reference is in float32; other types are compared with it.
     """
 
     folder: str
@@ -29,12 +31,14 @@ class TorchSpec:
     workers: int
     threads: int
     dtype: TorchDtype = "float32"
+    token_budget: int | None = None
 
     def __str__(self) -> str:
-        """Format as `WORKERSxTHREADS, batch N`, after device and type where they are not the usual."""
+        """Format as `WORKERSxTHREADS, batch N` or `..., N tokens`, after what is unusual: device, type."""
         where = "" if self.device == "cpu" else f"{self.device}, "
         what = "" if self.dtype == "float32" else f"{self.dtype}, "
-        return f"{where}{what}{self.workers}x{self.threads}, batch {self.batch_size}"
+        batch = f"{self.token_budget} tokens" if self.token_budget else f"batch {self.batch_size}"
+        return f"{where}{what}{self.workers}x{self.threads}, {batch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,23 @@ class TurnsJob:
         return (self.spec,)
 
 
-Job: TypeAlias = Annotated[ScoreJob | TimeJob | TurnsJob, Field(discriminator="task")]
+@dataclass(frozen=True, slots=True)
+class SweepJob:
+    """Time a pass over all pairs with the spec whose position a line on the worker's stdin says.
+
+    A spec is loaded when its first turn comes, and warmed up on `n_warmup` pairs. Specs that differ only in
+    how pairs are cut into batches share a model. With one so slow that a pass would take much longer than
+    `pass_s` seconds, fewer of the pairs are taken, the same for all specs.
+    """
+
+    pairs: tuple[Pair, ...]
+    specs: tuple[Spec, ...]
+    n_warmup: int = 0
+    pass_s: float = 60.0
+    task: Literal["sweep"] = "sweep"
+
+
+Job: TypeAlias = Annotated[ScoreJob | TimeJob | TurnsJob | SweepJob, Field(discriminator="task")]
 
 
 @dataclass(frozen=True, slots=True)

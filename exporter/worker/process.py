@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, ExporterError
-from exporter.worker.job import Job, Run, ScoreJob, Scoring, Spec, TimeJob, TurnsJob
+from exporter.worker.job import Job, Run, ScoreJob, Scoring, Spec, SweepJob, TimeJob, TurnsJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +112,34 @@ def time(job: TimeJob, *, hung_s: float = _HUNG_S) -> tuple[Run, ...]:
         return process.result()
 
 
-class TimedWorker:
+class _DrivenWorker:
+    """A worker that does a thing for each line it is told; a context manager that ends it."""
+
+    def __init__(self, job: TurnsJob | SweepJob, hung_s: float) -> None:
+        try:
+            self._scratch = tempfile.TemporaryDirectory(prefix="exporter-job-")
+            self._process = _Process(Path(self._scratch.name), job, hung_s)
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def __enter__(self) -> Self:
+        """Return the worker itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, whatever it does, and remove its files."""
+        self._process.__exit__()
+        self._scratch.cleanup()
+
+    def _answer(self, word: str) -> str:
+        while line := self._process.read_line():
+            if line.startswith(word):
+                return line.removeprefix(word).strip()
+        self._process.result()  # raises what went wrong
+        raise BackendError(f"a worker did not answer ({word})")
+
+
+class TimedWorker(_DrivenWorker):
     """A worker driven turn by turn, so that several can alternate; a context manager that ends the worker.
 
     `warm_s` is what a first pass took, in seconds; it is not counted.
@@ -124,25 +151,12 @@ class TimedWorker:
         Raises:
             BackendError: see `score`.
         """
-        try:
-            self._scratch = tempfile.TemporaryDirectory(prefix="exporter-job-")
-            self._process = _Process(Path(self._scratch.name), TurnsJob(pairs, spec), hung_s)
-        except OSError as error:
-            raise _no_room(error) from error
+        super().__init__(TurnsJob(pairs, spec), hung_s)
         try:
             self.warm_s = float(self._answer("ready"))
         except BaseException:
             self.__exit__()
             raise
-
-    def __enter__(self) -> Self:
-        """Return the worker itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the process, whatever it does, and remove its files."""
-        self._process.__exit__()
-        self._scratch.cleanup()
 
     def passes(self, n: int) -> None:
         """Run `n` passes over the pairs and block until they finish.
@@ -165,12 +179,27 @@ class TimedWorker:
         (run,) = self._process.result()
         return run
 
-    def _answer(self, word: str) -> str:
-        while line := self._process.read_line():
-            if line.startswith(word):
-                return line.removeprefix(word).strip()
-        self._process.result()  # raises what went wrong
-        raise BackendError(f"a worker did not answer ({word})")
+
+class SweepWorker(_DrivenWorker):
+    """A worker that passes over pairs with one of many specs at a time; a context manager that ends it."""
+
+    def __init__(self, job: SweepJob, *, hung_s: float = _HUNG_S) -> None:
+        """Start the worker; nothing is loaded yet.
+
+        Raises:
+            BackendError: see `score`.
+        """
+        super().__init__(job, hung_s)
+        self._number_of = {spec: number for number, spec in enumerate(job.specs)}
+
+    def seconds(self, spec: Spec) -> float:
+        """Return what a pass over the job's pairs takes with one of its specs, in seconds.
+
+        Raises:
+            BackendError: the side failed, or hung.
+        """
+        self._process.write_line(str(self._number_of[spec]))
+        return float(self._answer("took"))
 
 
 def job_from_json(raw: bytes) -> Job:

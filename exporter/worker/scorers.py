@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from exporter.errors import BackendError
 from exporter.libraries.loading import error_line
+from exporter.runtime.plan import Plan, batches
 from exporter.worker.job import (
     PEAK_SHAPES,
     ArtifactSpec,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from exporter.libraries.loading import Score
     from exporter.pairs import Pair
+    from exporter.runtime import Reranker
 
 
 class Scorer(Protocol):
@@ -49,6 +53,7 @@ class Models:
     """What several specs of one job share, so that it is loaded once."""
 
     torch: dict[tuple[str, str, str], CrossEncoder] = field(default_factory=dict)
+    rerankers: dict[ArtifactSpec, Reranker] = field(default_factory=dict)
     peers: dict[tuple[str, str], Score] = field(default_factory=dict)
 
 
@@ -62,7 +67,7 @@ def make_scorer(spec: Spec, models: Models) -> Scorer:
         case TorchSpec():
             return _Torch(spec, models)
         case ArtifactSpec():
-            return _Artifact(spec)
+            return _Artifact(spec, models)
         case PeerSpec():
             return _Peer(spec, models)
         case ConsumerSpec():
@@ -74,11 +79,16 @@ def make_scorer(spec: Spec, models: Models) -> Scorer:
 class _Artifact:
     """A variant, through the runtime that a user runs."""
 
-    def __init__(self, spec: ArtifactSpec) -> None:
-        from exporter.runtime import Plan, Reranker
+    def __init__(self, spec: ArtifactSpec, models: Models) -> None:
+        from exporter.runtime import Reranker
 
         plan = Plan(spec.workers, spec.threads, spec.token_budget)
-        self._reranker = Reranker.load(spec.folder, spec.kind, plan=plan, numerics=spec.numerics)
+        key = replace(spec, token_budget=0, slowdown=0.0)
+        if key not in models.rerankers:
+            models.rerankers[key] = Reranker.load(spec.folder, spec.kind, plan=plan, numerics=spec.numerics)
+        # The same engine; only the cutting into batches is this side's own.
+        self._reranker = copy.copy(models.rerankers[key])
+        self._reranker.plan = plan
         self.score = self._reranker.score
 
     def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:
@@ -110,23 +120,36 @@ class _Torch:
                 trust_remote_code=False,
             )
         self._model, self._spec = models.torch[key], spec
-        self._pool = ThreadPoolExecutor(spec.workers)
+        # torch's number of threads is each thread's own, and MKL's is the process's: set in both.
+        # Source: https://docs.pytorch.org/docs/stable/notes/cpu_threading_torchscript_inference.html
+        self._pool = ThreadPoolExecutor(
+            spec.workers, initializer=torch.set_num_threads, initargs=(spec.threads,)
+        )
+        self._set_threads = partial(torch.set_num_threads, spec.threads)
         self._on_gpu = spec.device.startswith("cuda")
 
     def score(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        self._set_threads()  # another side of this process may have had its turn
         if self._on_gpu:
             return self._synchronised(pairs)
-        if self._spec.workers == 1:
+        if self._spec.workers == 1 and not self._spec.token_budget:
             return self._predict(pairs)
 
-        order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
-        parts = [order[w :: self._spec.workers] for w in range(self._spec.workers)]
-        parts = [part for part in parts if part]
+        parts = self._parts(pairs)
         scores = np.empty(len(pairs), np.float32)
         done = self._pool.map(self._predict, ([pairs[i] for i in part] for part in parts))
         for part, values in zip(parts, done, strict=True):
             scores[part] = values
         return scores
+
+    def _parts(self, pairs: Sequence[Pair]) -> list[list[int]]:
+        """Return which pairs are handed to `predict` together: a worker's part, or a batch of few tokens."""
+        if self._spec.token_budget:
+            plan = Plan(self._spec.workers, self._spec.threads, self._spec.token_budget)
+            return batches(self.count_tokens(pairs), plan)
+        order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][1]))
+        parts = [order[w :: self._spec.workers] for w in range(self._spec.workers)]
+        return [part for part in parts if part]
 
     def _synchronised(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
         """Score with nothing running on the GPU before or after, so that a clock around the call is right.
@@ -142,7 +165,9 @@ class _Torch:
 
     def _predict(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
         texts = [list(pair) for pair in pairs]
-        scores = self._model.predict(texts, batch_size=self._spec.batch_size, show_progress_bar=False)
+        # A batch that was cut by tokens is scored as it is.
+        size = len(texts) if self._spec.token_budget else self._spec.batch_size
+        scores = self._model.predict(texts, batch_size=size, show_progress_bar=False)
         return np.asarray(scores, np.float32)
 
     def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from exporter import __version__
 from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.cli.app import app
+from exporter.machine import this_machine
 from exporter.report.report import read_report
 from exporter.report.write import write_report
 from tests.factories import a_not_judged
@@ -104,6 +105,17 @@ def test_plan_shows_and_builds_nothing(folder: Path) -> None:
     assert "openvino-int8 -> artifacts/tiny/openvino/openvino_model_qint8_quantized.xml" in done.stdout
     assert "min_kendall_tau 0.3" in done.stdout
     assert json.loads(run("plan", "--json", folder / "recipe.yaml").stdout)["name"] == "tiny"
+
+
+def test_plan_says_what_speed_is_over(folder: Path) -> None:
+    """Which PyTorch speed bars are held against is said before anything is built, and why it is that one."""
+    recipe = write_recipe(folder, "onnx")
+    assert "  speed over PyTorch in float32\n" in run("plan", recipe).stdout
+    done = run("plan", recipe, "--set", "reference.speed_over=best")
+    either = "float32 or bfloat16, whichever is faster"
+    only = "float32: speed_over is best, and this CPU has no bf16 units"
+    assert f"  speed over PyTorch in {either if this_machine().has_bf16 else only}\n" in done.stdout
+    assert run("plan", recipe, "--set", "reference.speed_over=fast").exit_code == 2
 
 
 def test_set_and_model_override(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from exporter import worker
 from exporter.errors import BackendError, RecipeError
 from exporter.runtime import Plan, Reranker
-from exporter.worker.job import ArtifactSpec, Call, ScoreJob, Scoring, TimeJob
+from exporter.worker.job import ArtifactSpec, Call, ScoreJob, Scoring, SweepJob, TimeJob, TorchSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +82,36 @@ def test_timed_workers_take_turns(verified: Path) -> None:
         found = one.end(), other.end()
     assert [len(run.seconds) for run in found] == [6, 2]
     assert all(run.n_pairs == 8 and run.clock > 0 and run.cpu_share > 0 for run in found)
+
+
+def test_sweep_worker_passes_with_the_spec_it_is_told(verified: Path, tiny: Path) -> None:
+    """One process times any of its specs, in any order, PyTorch in several layouts and types among them."""
+    torch = TorchSpec(str(tiny / "model"), 64, "cpu", batch_size=4, workers=1, threads=2)
+    specs = (
+        spec(verified, token_budget=64),
+        spec(verified, token_budget=128, workers=2),
+        torch,
+        replace(torch, workers=2, threads=1, token_budget=64),
+        replace(torch, dtype="bfloat16"),
+    )
+    with worker.SweepWorker(SweepJob(PAIRS, specs, n_warmup=2)) as sweep:
+        assert all(sweep.seconds(one) > 0 for one in (*specs, *specs[::-1]))
+    with (
+        pytest.raises(RecipeError, match="no such artifact folder"),
+        worker.SweepWorker(SweepJob(PAIRS, (spec(tiny / "none", token_budget=64),))) as sweep,
+    ):
+        sweep.seconds(spec(tiny / "none", token_budget=64))
+
+
+def test_torch_scores_alike_under_every_plan(tiny: Path) -> None:
+    """Layout and batches change the reference's speed, and no score."""
+    torch = TorchSpec(str(tiny / "model"), 64, "cpu", batch_size=32, workers=1, threads=1)
+    plans = (torch, replace(torch, workers=2, batch_size=1), replace(torch, workers=2, token_budget=64))
+    every = tuple(range(len(PAIRS)))
+    scores = worker.score_each(ScoreJob(PAIRS, tuple(Scoring(plan, (every,)) for plan in plans)))
+    assert np.ptp(scores[0]) > 1e-3
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], atol=1e-5)
 
 
 def test_timed_worker_that_cannot_start(tmp_path: Path) -> None:

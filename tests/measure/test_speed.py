@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.artifact.manifest import FlopCount
-from exporter.measure.speed import pool, speedup, utilization
-from exporter.measure.tune import default_torch
+from exporter.measure.settings import MeasureSettings
+from exporter.measure.speed import faster, pool, speedup, utilization
+from exporter.measure.tune import default_torch, layouts, torch_families
 from exporter.recipe.kinds import KINDS
 from exporter.worker.job import ArtifactSpec, TorchSpec, peak_flops
 from tests.factories import a_run
@@ -208,12 +209,61 @@ def test_rounds_of_one_side_only_are_left_out() -> None:
     assert (ratio.value, ratio.high, ratio.n_rounds) == (pytest.approx(2), pytest.approx(2), 2)
 
 
+def test_faster_is_told_round_by_round() -> None:
+    """Of two sides the one that is faster in most rounds; the first where the second was not run."""
+    assert faster({"a": runs(2, 2, 2), "b": runs(1, 1, 9)}, "a", "b") == "b"
+    assert faster({"a": runs(2, 2, 2), "b": runs(3, 3, 1)}, "a", "b") == "a"
+    assert faster({"a": runs(2)}, "a", "b") == "a"
+
+
 # --- the reference's plans ---
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "found"),
+    [
+        (1, [(1, 1)]),
+        (2, [(2, 1), (1, 2)]),
+        (4, [(4, 1), (2, 2), (1, 4)]),
+        (6, [(6, 1), (3, 2), (1, 6)]),
+        (8, [(8, 1), (4, 2), (2, 4), (1, 8)]),
+        (16, [(16, 1), (4, 4), (1, 16)]),
+        (64, [(64, 1), (16, 4), (4, 16), (1, 64)]),
+    ],
+)
+def test_layouts(n_cores: int, found: list[tuple[int, int]]) -> None:
+    """A worker a core, one worker with all, and a few in between."""
+    assert layouts(n_cores) == found
+
+
+@given(st.integers(1, 512))
+def test_layouts_fit_the_cores(n_cores: int) -> None:
+    """No layout has more threads than cores, or is tried twice; few are tried."""
+    found = layouts(n_cores)
+    assert all(1 <= workers * threads <= n_cores for workers, threads in found)
+    assert len(set(found)) == len(found) <= 6
+
+
+def test_torch_is_tried_on_every_layout_from_one_pair_up() -> None:
+    """On a CPU both layouts and batches from 1 to 32, and batches by tokens; on a GPU large batches only."""
+    families = torch_families("m", 512, "cpu", 2, MeasureSettings())
+    tried = {(spec.workers, spec.threads, spec.batch_size) for of in families for spec in of}
+    assert {(*layout, size) for layout in ((2, 1), (1, 2)) for size in (1, 2, 4, 8, 16, 32)} <= tried
+    by_tokens = {(spec.workers, spec.token_budget) for of in families for spec in of if spec.token_budget}
+    assert {(2, 512), (1, 512)} <= by_tokens
+    (on_gpu,) = torch_families("m", 512, "cuda", 2, MeasureSettings())
+    assert [spec.batch_size for spec in on_gpu] == [32, 64, 128, 256]
+
+
+def test_passes_grow_with_the_cores() -> None:
+    """48 pairs keep four cores busy; on more each has as many."""
+    assert [MeasureSettings().n_on(n_cores, 48) for n_cores in (1, 4, 8, 64)] == [48, 48, 96, 768]
 
 
 def test_default_torch() -> None:
     """The reference with default arguments runs batches of 32 on one worker with all cores."""
-    default = default_torch(TORCH, 4)
+    default = default_torch(replace(TORCH, token_budget=512), 4)
+    assert default.token_budget is None
     assert (default.batch_size, default.workers, default.threads) == (32, 1, 4)
     assert (default.folder, default.max_length, default.device) == ("model", 512, "cpu")
 
@@ -222,6 +272,7 @@ def test_default_torch() -> None:
     ("spec", "text"),
     [
         (TORCH, "2x1, batch 8"),
+        (replace(TORCH, token_budget=512, dtype="bfloat16"), "bfloat16, 2x1, 512 tokens"),
         (TorchSpec("m", 512, "cuda", 64, 1, 2), "cuda, 1x2, batch 64"),
         (ONNX, "2x1, 512 tokens"),
     ],

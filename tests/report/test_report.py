@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from exporter.artifact.files import read_sealed, to_json, write_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.gate import Check
+from exporter.measure.reference import Bf16Difference
 from exporter.report.report import REPORT_SCHEMA, read_report, rejudge, why_stale
-from exporter.report.text import TERMS, markdown, table
+from exporter.report.text import TERMS, markdown, reference_lines, table
 from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,
@@ -21,6 +23,8 @@ from tests.factories import (
     a_parity,
     a_ratio,
     a_report,
+    a_run,
+    a_throughput,
     a_variant_report,
     an_artifact,
     bars,
@@ -178,6 +182,56 @@ def test_rejudge_is_over_the_tuned_reference() -> None:
     """The speed bar is held against the speed-up over tuned PyTorch, not over its defaults."""
     row = a_variant_report(speedup_default=a_ratio(value=9.0, low=8.9, high=9.1))
     assert rejudge(a_report(variants=(row,)), {"onnx": bars(min_speedup=2.5)}).verdict == "fail"
+
+
+def with_bf16(seconds: float, speed_over: Literal["float32", "best"]) -> Report:
+    """Return a report in which PyTorch takes 2 seconds in float32, and in bfloat16 what is said."""
+    half = a_throughput(
+        side="torch bfloat16", pairs_per_s=100 / seconds, runs=(a_run(seconds=(seconds,)),) * 6
+    )
+    ratio = a_ratio(value=seconds, low=seconds - 0.1, high=seconds + 0.1)
+    report = a_report(variants=(a_variant_report(speedup_bf16=ratio),))
+    reference = replace(
+        report.reference,
+        bfloat16=half,
+        bf16_difference=Bf16Difference(288, 0.03),
+        speed_over=speed_over,
+        judged_over="bfloat16" if speed_over == "best" and seconds < 2 else "float32",
+    )
+    return replace(report, reference=reference)
+
+
+def test_rejudge_is_over_the_reference_the_recipe_names() -> None:
+    """`best` is the faster of float32 and bfloat16; a candidate of 1 second is 1.6 or 2 times as fast."""
+    limits = {"onnx": bars(min_speedup=1.8)}
+    assert rejudge(with_bf16(1.6, "float32"), limits).verdict == "pass"
+    assert rejudge(with_bf16(1.6, "best"), limits).verdict == "fail"
+    assert rejudge(with_bf16(2.4, "best"), limits).verdict == "pass"  # bfloat16 is the slower one
+    alone = replace(a_report().reference, speed_over="best")
+    assert rejudge(replace(a_report(), reference=alone), limits).variants[0].verdict == "pass"
+    after = rejudge(with_bf16(1.6, "best"), limits).variants[0]
+    assert after.speedup_tuned.value == pytest.approx(2.0)  # stays what its name says
+
+
+def test_bfloat16_is_a_row_and_a_column() -> None:
+    """PyTorch in bfloat16 stands beside the tuned one, with how far it is off, and every ratio over it."""
+    titles, rows = table(with_bf16(1.6, "float32"))
+    at = titles.index("vs bf16")
+    assert [row[0] for row in rows] == ["torch default", "torch tuned", "torch bfloat16", "onnx"]
+    assert [row[at] for row in rows] == ["0.64", "0.80", "1.00", "1.60"]
+    assert rows[2][titles.index("max diff")] == "0.03"
+    page = markdown(with_bf16(1.6, "best"))
+    assert "up to 0.03 logits off float32 on 288 pairs" in page
+    assert "over the faster of float32 and bfloat16, here bfloat16." in page
+    assert "here float32." in markdown(with_bf16(2.4, "best"))
+    assert "vs bf16" not in table(a_report()).titles
+
+
+def test_best_of_one_says_so() -> None:
+    """Without bf16 units the best is float32, and the page says why."""
+    report = a_report(reference=replace(a_report().reference, speed_over="best"))
+    assert "bfloat16 was not measured, this CPU has no units for it." in markdown(report)
+    assert reference_lines(a_report()) == []
 
 
 def test_rejudge_invalid() -> None:
