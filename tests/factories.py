@@ -184,6 +184,7 @@ def a_quality(**changes: object) -> Quality:
         ndcg_retained=1.0,
         ndcg_retained_low=0.99,
         ndcg_retained_high=1.01,
+        query_ndcgs=(0.8,) * 10,
     )
     return _changed(quality, changes)
 

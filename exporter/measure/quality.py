@@ -20,7 +20,10 @@ _SEED = 20_240
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Ranking quality against labels: reference, candidate, and the share retained with its 95 % interval."""
+    """Ranking quality against labels: reference, candidate, and the share retained with its 95 % interval.
+
+    `query_ndcgs` has the candidate's nDCG@10 of each query that has a relevant passage, in their order.
+    """
 
     n_queries: int
     reference_ndcg: float
@@ -30,6 +33,7 @@ class Quality:
     ndcg_retained: float
     ndcg_retained_low: float
     ndcg_retained_high: float
+    query_ndcgs: tuple[float, ...]
 
 
 def quality(
@@ -66,6 +70,7 @@ def quality(
         ndcg_retained=point,
         ndcg_retained_low=low,
         ndcg_retained_high=high,
+        query_ndcgs=tuple(ours[:, 0].tolist()),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from exporter.artifact.manifest import read_manifest
-from exporter.measure.quality import quality
+from exporter.measure.quality import retained
 from exporter.report.report import read_report, read_report_file
 
 if TYPE_CHECKING:
@@ -94,15 +94,12 @@ def _scores(old: Report, before: VariantReport, new: Report, after: VariantRepor
             for what in ("nDCG@10", "Kendall tau-b")
         ]
     found = []
-    if new.pairs.labels is not None:
-        kept = quality(
-            _array(before.fidelity.scores), _array(after.fidelity.scores), new.pairs.without_texts()
-        )
-        assert kept is not None
-        change = _beyond(kept.ndcg_retained_low - 1, kept.ndcg_retained_high - 1)
-        interval = f"{kept.ndcg_retained_low:.4f} to {kept.ndcg_retained_high:.4f}"
-        detail = f"{kept.ndcg_retained:.4f} of the old one's, {interval}"
-        found.append(Finding(kind, "nDCG@10", kept.reference_ndcg, kept.candidate_ndcg, change, detail))
+    if (a := before.fidelity.quality) and (b := after.fidelity.quality):
+        theirs, ours = np.array(a.query_ndcgs), np.array(b.query_ndcgs)
+        kept, low, high = retained(theirs, ours)
+        detail = f"{kept:.4f} of the old one's, {low:.4f} to {high:.4f}"
+        change = _beyond(low - 1, high - 1)
+        found.append(Finding(kind, "nDCG@10", float(theirs.mean()), float(ours.mean()), change, detail))
     taus = [np.array(row.fidelity.parity.query_taus) for row in (before, after)]
     if len(taus[0]) == len(taus[1]):
         low, high = _interval(taus[1] - taus[0])
@@ -183,10 +180,6 @@ def _beyond(low: float, high: float) -> Change:
 
 def _sign(gain: float) -> Change:
     return _beyond(gain, gain)
-
-
-def _array(scores: tuple[float | None, ...]) -> NDArray[np.float32]:
-    return np.array([np.nan if score is None else score for score in scores], np.float32)
 
 
 def compare_with(old: Path, new: Path) -> tuple[Finding, ...]:

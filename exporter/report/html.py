@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import BackendMissing
 from exporter.report.plots import draw_figures
 from exporter.report.table import Table
-from exporter.report.text import LEGEND, TERMS, not_judged, sections, table
+from exporter.report.text import LEGEND, TERMS, WORST, left_out, not_judged, sections, table
 
 if TYPE_CHECKING:
     from exporter.report.report import Report
@@ -43,12 +43,9 @@ def html(report: Report) -> str:
         legend=LEGEND,
         summary=table(report),
         figures=figures,
-        sections=[
-            (title, parts)
-            for title, parts in sections(report)
-            if title not in ("Checks", "Worst query, worst pairs")
-        ],
+        sections=[(title, parts) for title, parts in sections(report) if title not in ("Checks", WORST)],
         is_table=lambda part: isinstance(part, Table),
         not_judged=not_judged(report),
+        left_out=left_out(report),
         terms=TERMS,
     )

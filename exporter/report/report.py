@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import ValidationError
 
 from exporter.artifact.files import PLANS, REPORT, from_python, read_sealed
@@ -16,7 +15,6 @@ from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
 from exporter.measure.fidelity import EngineDefault, Fidelity
 from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization, speedup
-from exporter.pairs import PairSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     from exporter.measure.run import Measurements
     from exporter.measure.workspace import Workspace
+    from exporter.pairs import PairSet
     from exporter.recipe.schema import Bars
 
 
@@ -44,13 +43,6 @@ class PairSetInfo:
     query_ids: tuple[str, ...]
     query_of: tuple[int, ...]
     labels: tuple[int, ...] | None
-
-    def without_texts(self) -> PairSet:
-        """Return the pair set as far as rankings and labels go, with empty texts."""
-        labels = None if self.labels is None else np.array(self.labels, np.int64)
-        return PairSet(
-            self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +98,10 @@ class NotJudged:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All measurements of one artifact on one machine; a verdict holds for its instruction set only."""
+    """All measurements of one artifact on one machine; a verdict holds for its instruction set only.
+
+    `left_out` names what was left out when it was published, such as texts; empty where nothing was.
+    """
 
     schema: int
     name: str
@@ -120,6 +115,7 @@ class Report:
     variants: tuple[VariantReport, ...]
     not_judged: tuple[NotJudged, ...]
     verdict: Outcome
+    left_out: tuple[str, ...] = ()
 
 
 def assemble(
