@@ -16,6 +16,7 @@ from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
 from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
 from exporter.errors import GateRefused, NoVerdict, RecipeError
+from exporter.export.folder import without_origin
 from exporter.gate import outcome
 from exporter.measure.workspace import recipe_of
 from exporter.pairs import load_pair_sets
@@ -174,6 +175,8 @@ def make_publication(
     published = manifest
     if options.report == "reduced":
         judged, published = reduced_report(judged, manifest, folder), reduced_manifest(manifest, folder)
+        config = into / "config.json"
+        config.write_bytes(without_origin(config.read_bytes()))
 
     published = replace(published, variants=layout.variants, files=list_files(into))
     consumers = check(into, published) if check else None

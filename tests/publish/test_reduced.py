@@ -16,6 +16,7 @@ from exporter.artifact.files import REPORT, list_files, to_python, write_sealed
 from exporter.artifact.manifest import Manifest, PairsEntry, SourceEntry, read_manifest
 from exporter.context import Context
 from exporter.errors import RecipeError
+from exporter.export.folder import without_origin
 from exporter.gate import Check
 from exporter.measure.lengths import PairScore
 from exporter.measure.quality import Quality
@@ -234,6 +235,14 @@ def test_copies_are_compared_query_by_query(copy: Path, tmp_path: Path) -> None:
     found = {finding.what: finding for finding in compare_with(copy, tmp_path / "two")}
     assert (found["nDCG@10"].old, found["nDCG@10"].new, found["nDCG@10"].change) == (0.8, 0.4, "worse")
     assert found["Kendall tau-b"].change == "same"
+
+
+def test_where_a_model_was_saved_is_left_out() -> None:
+    """What transformers noted of the folder it loaded a model from is left out, and nothing else changes."""
+    noted = b'{"model_type": "bert", "_name_or_path": "/home/canaryhome/model"}'
+    assert json.loads(without_origin(noted)) == {"model_type": "bert"}
+    assert without_origin(without_origin(noted)) == without_origin(noted)
+    assert without_origin(b'{"model_type":   "bert"}') == b'{"model_type":   "bert"}'
 
 
 def test_licence_of_a_copy_is_in_the_copy(tmp_path: Path) -> None:
