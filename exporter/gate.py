@@ -242,7 +242,7 @@ def _of_queries(farthest: float | None, query: str) -> Check:
     name, bar = "worst_query_relative_rms", MAX_QUERY_RELATIVE_RMS
     if farthest is None:
         return _not_judged(name, bar, f"no query has {MIN_GROUP_PAIRS} pairs")
-    return _at_most(name, farthest, bar, f"query {query}")
+    return _at_most(name, farthest, bar, f"query {query}" if query else "")
 
 
 def _of_lengths(lengths: Sequence[LengthBucket]) -> list[Check]:

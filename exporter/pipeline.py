@@ -40,10 +40,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was delivered, and the kinds left out because they did not pass or were not asked for."""
+    """What was delivered.
+
+    `left` are the kinds that did not pass or were not asked for; `left_out` names what the published report
+    lacks, such as texts.
+    """
 
     sent: Sent
     left: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def export(
@@ -179,7 +184,8 @@ def publish(
         folder: the artifact.
         address: a folder, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
         context: told what goes on; by default nobody is.
-        options: which variants, in which form, signed by whom; by default all that passed, unsigned.
+        options: which variants, in which form, signed by whom; by default all that passed, unsigned, and
+            without what tells of private pairs.
 
     Raises:
         GateRefused, NoVerdict: no variant passed, or one asked for did not; or another library scores
@@ -213,4 +219,6 @@ def publish(
             replace=options.replace,
             pull_request=options.pull_request,
         )
-    return Published(sent, tuple(entry.kind for entry in manifest.variants if entry.kind not in kinds))
+        left_out = read_report(staged_copy, read_manifest(staged_copy)).left_out
+    left = tuple(entry.kind for entry in manifest.variants if entry.kind not in kinds)
+    return Published(sent, left, left_out)

@@ -23,7 +23,7 @@ from pydantic import Field, TypeAdapter
 from exporter.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _T = TypeVar("_T")
 
@@ -52,6 +52,17 @@ FLAT = "onnx/model.onnx"
 # manifest.
 UNLISTED = frozenset((MANIFEST, PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
 
+# What version control keeps in a working copy: no part of an artifact that lies there, and never touched.
+_VERSION_CONTROL = frozenset(
+    (
+        *(".git", ".gitattributes", ".gitignore", ".gitmodules", ".gitkeep", ".mailmap", ".lfsconfig"),
+        *(".github", ".gitlab-ci.yml", ".gitea", ".forgejo"),
+        *(".hg", ".hgignore", ".hgtags", ".hgsub", ".hgsubstate", ".hgeol"),
+        *(".svn", ".bzr", ".bzrignore", ".jj", "_darcs", "cvs"),
+    )
+)
+# What a working copy may have beside an artifact, as whoever made the repository put it there.
+_BESIDE = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)([-.].*)?", re.IGNORECASE)
 # What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds
 # them, and none is a pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
 _PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+=-]*")
@@ -114,9 +125,13 @@ def sha256_file(path: Path) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Return whether an artifact may hold a file of this name: relative, plain ASCII, not too long."""
+    """Return whether an artifact may hold a file of this name: relative, plain ASCII, not too long.
+
+    Nor does it belong to version control: no artifact that is fetched puts a hook into somebody's `.git`.
+    """
     return len(text) <= MAX_NAME and all(
-        _PART.fullmatch(part) and part.strip(".") for part in text.split("/")
+        _PART.fullmatch(part) and part.strip(".") and not _is_version_controls(part)
+        for part in text.split("/")
     )
 
 
@@ -151,6 +166,24 @@ def plain_file(folder: Path, name: str) -> Path:
     return path
 
 
+def version_control(folder: Path) -> tuple[str, ...]:
+    """Return what stands in a folder that belongs to version control; none where it is no working copy."""
+    try:
+        return tuple(sorted(path.name for path in folder.iterdir() if _is_version_controls(path.name)))
+    except OSError:
+        return ()
+
+
+def _is_version_controls(name: str) -> bool:
+    return name.casefold() in _VERSION_CONTROL
+
+
+def beside(folder: Path, names: Iterable[str]) -> frozenset[str]:
+    """Return those of a folder's files that a working copy may hold beside an artifact: licences."""
+    found = frozenset(name for name in names if _BESIDE.fullmatch(name))
+    return found if found and version_control(folder) else frozenset()
+
+
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
     """Hash every file of a folder that a manifest lists, sorted by path.
 
@@ -164,7 +197,10 @@ def list_files(folder: Path) -> tuple[FileEntry, ...]:
 
 
 def listed(folder: Path) -> Iterator[str]:
-    """Return the name of every file of a folder that a manifest lists; no file is opened."""
+    """Return the name of every file of a folder that a manifest lists; no file is opened.
+
+    What belongs to version control is passed over.
+    """
     above, n_found = [""], 0
     while above:
         prefix = above.pop()
@@ -176,6 +212,8 @@ def listed(folder: Path) -> Iterator[str]:
         if n_found > MAX_FILES:
             raise IntegrityError(f"{folder}: more than {MAX_FILES} files, which no artifact has")
         for entry in found:
+            if not prefix and _is_version_controls(entry.name):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 above.append(f"{prefix}{entry.name}/")
                 continue

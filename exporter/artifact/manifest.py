@@ -32,6 +32,7 @@ from exporter.artifact.files import (
     Line,
     Sha256,
     Tokens,
+    beside,
     foreign_key,
     from_python,
     is_name,
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
 # 2: plans per CPU class with their sweeps, and the FLOPs of a pair.
 # 1: first version.
 MANIFEST_SCHEMA = 5
+# What stands in a published manifest instead of local paths: the name of the source, and in the recipe the
+# folder of model and pairs. Nothing lies there, so that whatever looks for them says that they are not here.
+LOCAL_MODEL = "a local model"
+NOT_PUBLISHED = "/not-published"
 
 # The limits in the annotations of these dataclasses are checked on the way in only, when `read_manifest`
 # validates a file;
@@ -202,7 +207,7 @@ def compare_files(manifest: Manifest, folder: Path) -> ManifestDiff:
     """
     wanted, found = {f.path: f for f in manifest.files}, set(listed(folder))
     return ManifestDiff(
-        extra=tuple(sorted(found - wanted.keys())),
+        extra=tuple(sorted(found - wanted.keys() - beside(folder, found))),
         missing=tuple(sorted(wanted.keys() - found)),
         changed=tuple(sorted(name for name in wanted.keys() & found if not _is_same(wanted[name], folder))),
     )

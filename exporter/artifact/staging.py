@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST
+from exporter.artifact.files import MANIFEST, version_control
 from exporter.errors import BackendError, RecipeError
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
             raise RecipeError(f"{final} already exists; pass --replace to put another in its place")
         if final.exists() and not (final / MANIFEST).is_file():
             raise RecipeError(f"{final} exists and is no artifact; it is left alone, choose another place")
+        if found := version_control(final):
+            raise RecipeError(
+                f"{final} is a working copy, it has {found[0]}; it is left alone, choose another place"
+            )
         scratch = scratch_beside(final)
     except OSError as error:
         raise BackendError(f"{final.parent}: cannot be written: {error.strerror}") from error

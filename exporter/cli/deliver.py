@@ -18,6 +18,7 @@ from exporter.cli.options import (
     Target,
     VerifyKey,
     ask_password,
+    extent_of,
     folder_of,
     layout_of,
     signer_of,
@@ -64,6 +65,12 @@ def publish(
         bool, typer.Option("--pull-request", help="Open a pull request on the Hub instead.")
     ] = False,
     replace: Overwrite = False,
+    report: Annotated[
+        str,
+        typer.Option(
+            help="reduced: no texts, labels, scores and names of private pairs, no local paths. full: all."
+        ),
+    ] = "reduced",
 ) -> None:
     """Deliver the variants that passed, with their card and proof, and refuse the rest."""
     with exit_codes():
@@ -80,12 +87,15 @@ def publish(
             consumers=consumers,
             pull_request=pull_request,
             replace=replace,
+            report=extent_of(report),
             ask=ask_password,
         )
         with watched() as context:
             done = pipeline.publish(folder, to, context, options)
         typer.echo(done.sent.reference)
         say(str(done.sent))
+        if done.left_out:
+            say(f"not published: {', '.join(done.left_out)}; --report full publishes them")
         if done.left:
             say(f"left behind: {', '.join(done.left)}")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exporter.publish.layout import LayoutProfile
+    from exporter.publish.reduced import Extent
     from exporter.publish.signature import Signer, Verifier
     from exporter.recipe.schema import Recipe
 
@@ -73,6 +74,20 @@ def layout_of(text: str) -> LayoutProfile:
         if text == known:
             return known
     raise RecipeError(f"--profile {text!r}: known are {', '.join(PROFILES)}")
+
+
+def extent_of(text: str) -> Extent:
+    """Return how much of the report `--report` asks to be published.
+
+    Raises:
+        RecipeError: neither all of it nor the reduced one.
+    """
+    from exporter.publish.reduced import EXTENTS
+
+    for known in EXTENTS:
+        if text == known:
+            return known
+    raise RecipeError(f"--report {text!r}: known are {', '.join(EXTENTS)}")
 
 
 def signer_of(

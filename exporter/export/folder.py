@@ -71,7 +71,7 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
-    shutil.copyfile(source.folder / "config.json", into / "config.json")
+    (into / "config.json").write_bytes(without_origin((source.folder / "config.json").read_bytes()))
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
     tokenizer.model_max_length = max_length
     tokenizer.padding_side = "right"
@@ -91,6 +91,18 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     plain.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
     plain.no_padding()
     plain.save(str(into / "tokenizer.json"))
+
+
+def without_origin(config: bytes) -> bytes:
+    """Return a model's config.json without the folder that transformers noted the model was loaded from.
+
+    Nothing reads that back, and it may be a path of whoever saved the model. Without it, the same bytes.
+    Source: https://github.com/huggingface/transformers/blob/main/src/transformers/configuration_utils.py
+    """
+    content = json.loads(config)
+    if content.pop("_name_or_path", None) is None:
+        return config
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def reference(model: Model, dest: Path, context: Context, *, replace_dest: bool = False) -> Source:

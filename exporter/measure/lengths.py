@@ -47,7 +47,7 @@ class LengthBucket:
     `relative_rms` is their root mean square over the standard deviation of all reference scores.
 
     `name` gives tokens, special ones counted, or says that the pairs are longer than the model reads. `worst`
-    is the pair with the largest difference.
+    is the pair with the largest difference, None in a published report of private pairs.
     """
 
     name: str
@@ -56,7 +56,7 @@ class LengthBucket:
     p99_abs_diff: float
     max_abs_diff: float
     relative_rms: float
-    worst: PairScore
+    worst: PairScore | None
 
 
 def token_counts(folder: Path, manifest: Manifest, pairs: Sequence[Pair]) -> NDArray[np.int64]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from exporter.artifact.manifest import Manifest, VariantEntry, read_manifest
+from exporter.artifact.manifest import NOT_PUBLISHED, Manifest, VariantEntry, read_manifest
 from exporter.artifact.plans import Plans, read_plans
-from exporter.errors import IntegrityError
+from exporter.errors import IntegrityError, RecipeError
 from exporter.export.source import Source, find_source
 from exporter.machine import Machine, this_machine
 from exporter.pairs import PairSet, load_pair_sets
@@ -63,10 +63,16 @@ def open_artifact(folder: Path, context: Context) -> Workspace:
     """Read an artifact, check its files, and find the pairs and the model that it is measured against.
 
     Raises:
-        RecipeError: the folder is no artifact, or its model or pairs are gone.
+        RecipeError: the folder is no artifact, its model or pairs are gone, or it is a published copy that
+            does not say where they are.
         IntegrityError: its files, or its model, are not what its manifest says.
     """
     manifest = read_manifest(folder)
+    if f"{NOT_PUBLISHED}/" in manifest.recipe:
+        raise RecipeError(
+            f"{folder} was published without the places of its model or pairs, so it cannot be measured; "
+            "verify the artifact it was published from, or check its files with `exporter reproduce`"
+        )
     check_artifact(manifest, folder)
     plans = read_plans(folder, manifest)
     recipe = recipe_of(manifest, folder)

@@ -21,7 +21,7 @@ from exporter.measure.lengths import TRUNCATED
 from exporter.publish.licence import Licence
 from exporter.publish.plots import DIFFERENCES, SPEED, differences, png, speed
 from exporter.report.table import Table, md_table
-from exporter.report.text import LEGEND, checks, table
+from exporter.report.text import LEGEND, checks, left_out, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,8 @@ def write_card(
     try:
         (folder / PLOTS).mkdir(exist_ok=True)
         (folder / SPEED).write_bytes(png(speed, report))
-        (folder / DIFFERENCES).write_bytes(png(differences, report))
+        if report.reference.scores:
+            (folder / DIFFERENCES).write_bytes(png(differences, report))
         (folder / CARD).write_text(text, encoding="utf-8")
         for path in licence.texts:
             shutil.copyfile(path, folder / path.name)
@@ -122,7 +123,9 @@ def card(
         legend=LEGEND,
         intervals=_md(_intervals(report)),
         checks=_md(checks(report)),
-        plots={"speed": Markdown(SPEED), "differences": Markdown(DIFFERENCES)},
+        speed_plot=Markdown(SPEED),
+        differences_plot=Markdown(DIFFERENCES) if report.reference.scores else None,
+        left_out=left_out(report),
         files=_md(_files(manifest)),
         quantized=Markdown(QUANTIZED) if twice else None,
         quantized_as=twice,

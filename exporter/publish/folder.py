@@ -16,6 +16,7 @@ from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
 from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
 from exporter.errors import GateRefused, NoVerdict, RecipeError
+from exporter.export.folder import without_origin
 from exporter.gate import outcome
 from exporter.measure.workspace import recipe_of
 from exporter.pairs import load_pair_sets
@@ -23,6 +24,7 @@ from exporter.publish.attest import LOCAL_BUILDER, write_statements
 from exporter.publish.card import write_card
 from exporter.publish.layout import LayoutProfile, lay_out, place
 from exporter.publish.licence import Licence, licence_of
+from exporter.publish.reduced import Extent, reduced_manifest, reduced_report
 from exporter.report.write import write_report
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ class Publication:
     `kinds` are the variants, by default all that passed. `builder` is a URI for who built the artifact, for
     the provenance. `consumers` first loads the folder in other libraries, whose scores go into the card.
     `pull_request` opens a pull request on the Hub instead of committing. `replace` permits to publish over
-    another artifact. `ask` is called with a prompt for the password of an encrypted key.
+    another artifact. `report` is `reduced`, without what tells of private pairs or of this machine's folders,
+    or `full`. `ask` is called with a prompt for the password of an encrypted key.
     """
 
     kinds: tuple[str, ...] = ()
@@ -51,6 +54,7 @@ class Publication:
     consumers: bool = False
     pull_request: bool = False
     replace: bool = False
+    report: Extent = "reduced"
     ask: Callable[[str], str] | None = None
 
 
@@ -128,7 +132,7 @@ def staged_publication(
             staged,
             kinds,
             options,
-            licence=licence_of(manifest.source),
+            licence=licence_of(manifest.source, folder),
             repo_id=repo_id,
             check=check if options.consumers else None,
         )
@@ -153,7 +157,7 @@ def make_publication(
         report: its report, judged.
         into: an empty folder.
         kinds: the variants, see `passed_kinds`.
-        options: `layout` and `builder` are used.
+        options: `layout`, `builder` and `report` are used.
         licence: what the model's source says of its licence.
         repo_id: `org/name`, where the folder goes to the Hub.
         check: loads the folder in other libraries before the card is written, which shows the result.
@@ -168,8 +172,13 @@ def make_publication(
     place(layout, folder, into)
     rows = tuple(row for row in report.variants if row.kind in kinds)
     judged = replace(report, variants=rows, verdict=outcome(rows))
+    published = manifest
+    if options.report == "reduced":
+        judged, published = reduced_report(judged, manifest, folder), reduced_manifest(manifest, folder)
+        config = into / "config.json"
+        config.write_bytes(without_origin(config.read_bytes()))
 
-    published = replace(manifest, variants=layout.variants, files=list_files(into))
+    published = replace(published, variants=layout.variants, files=list_files(into))
     consumers = check(into, published) if check else None
     if consumers and consumers.problems:
         raise GateRefused("; ".join(consumers.problems))

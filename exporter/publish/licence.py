@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import CARD
+from exporter.artifact.manifest import LOCAL_MODEL
 from exporter.errors import BackendMissing, RecipeError
 from exporter.remote.hub import fetch_snapshot
 
@@ -38,8 +39,10 @@ class Licence:
     where: str = ""
 
 
-def licence_of(source: SourceEntry) -> Licence:
+def licence_of(source: SourceEntry, artifact: Path) -> Licence:
     """Return the licence of an artifact's source: the sample's backbone, a folder, or a Hub repository.
+
+    A source that was not named when the artifact was published has its licence in the artifact itself.
 
     Raises:
         RecipeError: the folder or repository is gone.
@@ -50,6 +53,8 @@ def licence_of(source: SourceEntry) -> Licence:
         from exporter.sample.model import backbone_dir
 
         return find_licence(backbone_dir())
+    if source.source == LOCAL_MODEL:
+        return find_licence(artifact)
     if Path(source.source).is_absolute():
         if not Path(source.source).is_dir():
             raise RecipeError(

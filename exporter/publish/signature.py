@@ -22,7 +22,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from exporter.artifact.files import SIGNATURE, plain_file, sha256_file
+from exporter.artifact.files import SIGNATURE, beside, plain_file, sha256_file, version_control
 from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError, RecipeError
 from exporter.publish.attest import read_statements
 from exporter.publish.keys import (
@@ -39,7 +39,7 @@ from exporter.publish.keys import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from cryptography.x509 import Certificate
@@ -170,9 +170,10 @@ def verify_signature(folder: Path, verifier: Verifier) -> Signed:
             f"{path} was made with {found}, not with {_METHODS[wanted]}; verify it the way it was signed"
         )
     by = _signed_by(verifier, material, path)
-    on_disk = _hashes(folder)
-    mismatch = _library_verifies(folder, path, verifier)
-    signed = _signed_hashes(content, path)
+    signed, on_disk = _signed_hashes(content, path), _hashes(folder)
+    passed_over = beside(folder, on_disk.keys() - signed.keys())
+    on_disk = {name: found for name, found in on_disk.items() if name not in passed_over}
+    mismatch = _library_verifies(folder, path, verifier, passed_over)
     if mismatch or signed != on_disk:
         raise IntegrityError(f"{folder} is not as it was signed: {_difference(signed, on_disk) or mismatch}")
     return Signed(by, tuple(sorted(signed)))
@@ -194,13 +195,16 @@ def _resolved(folder: Path) -> Path:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Return the hash of every file of a folder but its signature.
+    """Return the hash of every file of a folder but its signature, and what belongs to version control.
 
     Raises:
         IntegrityError: something in it is a link, no plain file, or has control characters in its name.
     """
     found = {}
+    kept = {folder / name for name in version_control(folder)}
     for path in sorted(folder.rglob("*")):
+        if not kept.isdisjoint((path, *path.parents)):
+            continue
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise IntegrityError(f"{path}: a link or special file; only plain files can be signed")
         if not str(path.relative_to(folder)).isprintable():
@@ -212,10 +216,11 @@ def _hashes(folder: Path) -> dict[str, str]:
     return found
 
 
-def _every_file(folder: Path) -> hashing.Config:
+def _every_file(folder: Path, passed_over: Collection[str] = ()) -> hashing.Config:
     from model_signing import hashing
 
-    return hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
+    ignored = [folder / name for name in (SIGNATURE, *version_control(folder), *passed_over)]
+    return hashing.Config().set_ignored_paths(paths=ignored, ignore_git_paths=False)
 
 
 @contextmanager
@@ -309,11 +314,11 @@ def _chain(material: Mapping[str, object], path: Path) -> list[Certificate]:
     return chain
 
 
-def _library_verifies(folder: Path, path: Path, verifier: Verifier) -> str:
+def _library_verifies(folder: Path, path: Path, verifier: Verifier, passed_over: Collection[str]) -> str:
     """Verify with the library, and return its message where the signature holds but files differ, else ''."""
     from model_signing import verifying
 
-    config = verifying.Config().set_hashing_config(_every_file(folder))
+    config = verifying.Config().set_hashing_config(_every_file(folder, passed_over))
     match verifier:
         case KeyVerifier():
             config.use_elliptic_key_verifier(public_key=verifier.key)

@@ -15,6 +15,7 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from exporter.artifact.bare import HUB_ID, means_hub
 from exporter.errors import RecipeError, did_you_mean
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Bars, Measure, Model, Pairs, Part, Publish, Recipe, Reference, options_of
@@ -64,6 +65,7 @@ def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
     for change in changes:
         _set(data, change, path)
     _make_paths_absolute(data, Path.cwd(), path)
+    _take_hub_addresses(data)
 
     try:
         return Recipe.model_validate(data)
@@ -202,12 +204,24 @@ def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> Non
         and source not in ("", "sample")
     ):
         named_as_path = source.startswith(("./", "../", "/", "~")) or source in (".", "..")
-        if named_as_path or os.path.isdir(base / source):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
+        is_here = bool(HUB_ID.fullmatch(source)) and not means_hub(source, base)
+        if named_as_path or is_here or os.path.isdir(base / source):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
             model["source"] = _absolute(source, base, recipe)
     if isinstance(pairs, dict):
         for key in ("verify", "calibrate"):
             if isinstance(name := pairs.get(key), str) and name and not name.startswith("sample/"):
                 pairs[key] = _absolute(name, base, recipe)
+
+
+def _take_hub_addresses(data: dict[str, Yaml]) -> None:
+    """Take `hf://org/name[@revision]` apart; without the scheme it could mean a folder."""
+    model = data.get("model")
+    if isinstance(model, dict) and isinstance(source := model.get("source"), str):
+        address = source.removeprefix("hf://")
+        if address != source and (found := HUB_ID.fullmatch(address)):
+            model["source"] = found["where"]
+            if found["version"]:
+                model["revision"] = found["version"]
 
 
 def _absolute(name: str, base: Path, recipe: Path) -> str:

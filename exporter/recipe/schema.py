@@ -29,7 +29,7 @@ class Model(Part):
 
     source: str = Field(
         min_length=1,
-        description="`sample`, a folder, or a Hub id such as cross-encoder/ms-marco-MiniLM-L6-v2",
+        description="`sample`, a folder, or a Hub id such as cross-encoder/ms-marco-MiniLM-L6-v2 (or hf://ID)",
     )
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a Hub id")
     max_length: int = Field(

@@ -1,6 +1,6 @@
 """Which place an address means: a folder, a Hub repository, a tag in an OCI registry, a prefix in a bucket.
 
-Only the text is judged: no network is asked, and no address may hold a secret.
+Only the text is judged, and what folders are here: no network is asked, and no address may hold a secret.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.artifact.bare import HUB_ID, means_hub
 from exporter.errors import RecipeError
 
 PlaceKind = Literal["dir", "hf", "oci", "s3"]
@@ -22,7 +23,6 @@ _FORMS = {
     "s3": "s3://bucket/prefix",
 }
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_HUB = re.compile(r"(?P<where>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<version>[^@\s:?*\[\\^~]+))?", re.ASCII)
 # Names and tags as the registries have them.
 # Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 _HOST = r"((localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:\d+)?|[A-Za-z0-9-]+:\d+)"
@@ -64,14 +64,17 @@ def is_remote(text: str) -> bool:
 
 
 def parse_place(text: str) -> Place:
-    """Parse an address into the place it means.
+    """Parse an address to read from into the place it means.
 
     Args:
-        text: a path, `dir:PATH`, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`.
+        text: a path, `dir:PATH`, `hf://org/name[@branch]`, `oci://registry/name:tag` or `s3://bucket/prefix`;
+            or `org/name[@branch]`, which is a folder or on the Hub, see `exporter.artifact.bare`.
 
     Raises:
         RecipeError: the text has none of these forms, or holds credentials, which the message leaves out.
     """
+    if means_hub(text):
+        return parse_place(f"hf://{text}")
     found = _SCHEME.match(text)
     scheme = found[1].lower() if found else "dir"
     if _CREDENTIALS.search(text):
@@ -84,7 +87,7 @@ def parse_place(text: str) -> Place:
     match scheme:
         case "dir" if rest and rest.isprintable():
             return Place("dir", rest)
-        case "hf" if match := re.fullmatch(_HUB, rest.removeprefix("//")):
+        case "hf" if match := re.fullmatch(HUB_ID, rest.removeprefix("//")):
             return _with_slashes(text, rest, Place("hf", match["where"], match["version"]))
         case "oci" if match := re.fullmatch(_OCI, rest.removeprefix("//")):
             return _with_slashes(text, rest, Place("oci", match["where"], match["tag"] or match["digest"]))
@@ -98,6 +101,19 @@ def parse_place(text: str) -> Place:
     near = difflib.get_close_matches(scheme, _FORMS, n=1, cutoff=0.5)
     meant = f"did you mean {_FORMS[near[0]]}?" if near else f"known are {', '.join(_FORMS.values())}"
     raise RecipeError(f"{_without_password(text)}: no {scheme}: address is known here, {meant}")
+
+
+def parse_destination(text: str) -> Place:
+    """Parse an address to write to into the place it means; where that is not certain, ask.
+
+    Raises:
+        RecipeError: see `parse_place`; or the text may mean a folder or a repository of the Hub.
+    """
+    if means_hub(text):
+        raise RecipeError(
+            f"{text!r} may be a folder or a repository of the Hub; write ./{text} or hf://{text}"
+        )
+    return parse_place(text)
 
 
 def _with_slashes(text: str, rest: str, place: Place) -> Place:

@@ -151,6 +151,8 @@ def check_overwrite(wanted: Delivery, found: Difference, place: Place) -> None:
     match found.holds:
         case Holds.NOTHING:
             return
+        case Holds.OTHER_FILES if place.kind == "dir":
+            return  # what may be replaced there, the folder's own writer decides file by file
         case Holds.OTHER_FILES:
             if taken := [file.path for file in found.changed if file.path in found.there]:
                 raise RecipeError(
@@ -168,11 +170,7 @@ def check_overwrite(wanted: Delivery, found: Difference, place: Place) -> None:
                 "sign it too, with --sign-key FILE, or pass --replace"
             )
         case Holds.ARTIFACT:
-            # A folder is replaced whole; on the Hub the files of others stay, elsewhere none are seen.
-            if place.kind == "dir" and (others := found.there.keys() - found.own):
-                raise RecipeError(
-                    f"{place.text} has a {min(others)} of its own; move it away, or pass --replace to lose it"
-                )
+            return  # files of others stay on the Hub, are refused in a folder, and are none elsewhere
 
 
 def _manifest_at(wanted: Delivery, there: ArtifactSource, place: Place) -> Manifest:

@@ -6,21 +6,17 @@ When a send that was killed is repeated, everything before that step is found ag
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import link_or_copy
-from exporter.artifact.staging import staged
 from exporter.errors import RecipeError
 from exporter.progress import Silent
-from exporter.remote.address import parse_place
+from exporter.remote.address import parse_destination
 from exporter.remote.difference import Sent, check_overwrite, delivery, difference
 
 if TYPE_CHECKING:
     from exporter.progress import Progress
     from exporter.remote.address import Place
-    from exporter.remote.difference import Delivery, Difference
 
 
 def send(
@@ -65,7 +61,9 @@ def send(
 
     match place.kind:
         case "dir":
-            return _to_folder(wanted, Path(place.where), found)
+            from exporter.remote.folder_push import write as write_folder
+
+            return write_folder(wanted, Path(place.where), found, replace=replace)
         case "oci":
             from exporter.remote.oci_push import push
 
@@ -82,7 +80,7 @@ def destination(address: str, *, pull_request: bool = False) -> Place:
     Raises:
         RecipeError: the address cannot be parsed, or nothing can be sent to it.
     """
-    place = parse_place(address)
+    place = parse_destination(address)
     if pull_request and (place.kind != "hf" or place.version not in (None, "main")):
         raise RecipeError(
             f"{place.text}: a pull request is to the main branch of a Hub repository; wanted hf://org/name"
@@ -92,19 +90,3 @@ def destination(address: str, *, pull_request: bool = False) -> Place:
             f"{place.text}: a digest names what is there already; wanted oci://registry/name:tag"
         )
     return place
-
-
-def _to_folder(wanted: Delivery, dest: Path, found: Difference) -> Sent:
-    if dest.resolve().is_relative_to(wanted.folder.resolve()):
-        raise RecipeError(f"{dest} lies in the artifact {wanted.folder} itself; choose another folder")
-    with staged(dest, replace=True) as scratch:
-        names: dict[str, Path] = {}
-        for file in wanted.files:
-            target = scratch / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if first := names.get(file.sha256):
-                link_or_copy(first, target)
-            else:
-                shutil.copyfile(wanted.folder / file.path, target)
-            names[file.sha256] = target
-    return Sent(str(dest), str(dest), len(found.changed), len(wanted.files))

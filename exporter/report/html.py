@@ -15,6 +15,8 @@ from exporter.report.table import Table
 from exporter.report.text import (
     LEGEND,
     TERMS,
+    WORST,
+    left_out,
     not_judged,
     observed,
     reason,
@@ -53,15 +55,12 @@ def html(report: Report) -> str:
         legend=" ".join((LEGEND, *reference_lines(report))),
         summary=table(report),
         figures=figures,
-        sections=[
-            (title, parts)
-            for title, parts in sections(report)
-            if title not in ("Checks", "Worst query, worst pairs")
-        ],
+        sections=[(title, parts) for title, parts in sections(report) if title not in ("Checks", WORST)],
         is_table=lambda part: isinstance(part, Table),
         not_judged=not_judged(report),
         observed=observed,
         reason=reason,
         speedup_text=speedup_text,
+        left_out=left_out(report),
         terms=TERMS,
     )

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 # Source: https://jfly.uni-koeln.de/color/
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 GREY = "#888888"
+# What needs the score of each pair, which a published report of private pairs lacks.
+_OF_SCORES = ("Scores", "Differences")
 
 
 def draw_figures(report: Report) -> list[tuple[str, str, str]]:
-    """Return every plot: title, SVG, and what it shows; none where no variant was judged."""
+    """Return every plot: title, SVG, and what it shows; none where no variant was judged.
+
+    Without scores, as in a published report of private pairs, the plots that show them are left out.
+    """
     n = len(report.variants)
     if not n:
         return []
@@ -77,7 +82,11 @@ def draw_figures(report: Report) -> list[tuple[str, str, str]]:
             (6, 2.2 * -(-n // 2)),
         ),
     ]
-    return [(title, _svg(draw, size), caption) for title, caption, draw, size in drawn]
+    return [
+        (title, _svg(draw, size), caption)
+        for title, caption, draw, size in drawn
+        if report.reference.scores or title not in _OF_SCORES
+    ]
 
 
 def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:

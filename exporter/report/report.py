@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import ValidationError
 
 from exporter.artifact.files import PLANS, REPORT, from_python, read_sealed
@@ -18,7 +17,7 @@ from exporter.machine import Machine
 from exporter.measure.fidelity import EngineDefault, Fidelity
 from exporter.measure.reference import Bf16Difference
 from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization
-from exporter.pairs import PairSet, whole_if_possible
+from exporter.pairs import whole_if_possible
 from exporter.recipe.schema import SpeedOver
 from exporter.worker.job import TorchDtype
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import VariantEntry
     from exporter.measure.run import Measurements
     from exporter.measure.workspace import Workspace
+    from exporter.pairs import PairSet
     from exporter.recipe.schema import Bars
 
 
@@ -50,13 +50,6 @@ class PairSetInfo:
     query_ids: tuple[str, ...]
     query_of: tuple[int, ...]
     labels: tuple[int | float, ...] | None
-
-    def without_texts(self) -> PairSet:
-        """Return the pair set as far as rankings and labels go, with empty texts."""
-        labels = None if self.labels is None else np.array(self.labels, np.float64)
-        return PairSet(
-            self.name, (("", ""),) * self.n_pairs, labels, np.array(self.query_of, np.int64), self.query_ids
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +117,10 @@ class NotJudged:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All measurements of one artifact on one machine; a verdict holds for its instruction set only."""
+    """All measurements of one artifact on one machine; a verdict holds for its instruction set only.
+
+    `left_out` names what was left out when it was published, such as texts; empty where nothing was.
+    """
 
     schema: int
     name: str
@@ -138,6 +134,7 @@ class Report:
     variants: tuple[VariantReport, ...]
     not_judged: tuple[NotJudged, ...]
     verdict: Outcome
+    left_out: tuple[str, ...] = ()
 
 
 def assemble(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Part: TypeAlias = Table | str
 TERMS = "Terms: docs/glossary.md"
+WORST = "Worst query, worst pairs"
 
 
 def table(report: Report) -> Table:
@@ -69,6 +70,7 @@ def markdown(report: Report) -> str:
         "holds for this instruction set only.",
         f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
         f"Reference: {reference.source}{revision}, PyTorch float32 on {reference.device}.",
+        *left_out(report),
         "",
         *md_table(*table(report)),
         "",
@@ -82,6 +84,11 @@ def markdown(report: Report) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages)
     lines += ["", f"Manifest root {report.manifest_root}. Packages: {packages}.", "", TERMS, ""]
     return "\n".join(lines)
+
+
+def left_out(report: Report) -> list[str]:
+    """Return a line that names what was left out of a published report, if anything was."""
+    return [f"Not published: {', '.join(report.left_out)}."] if report.left_out else []
 
 
 LEGEND = (
@@ -116,7 +123,7 @@ def sections(report: Report) -> list[tuple[str, list[Part]]]:
         ("Speed and memory", [_speeds(report), _latencies(report), _ARITHMETIC, _utilizations(report)]),
         ("Parity", [_parity(report), _PARITY, _lengths(report), _BUCKETS, *_engine_defaults(report)]),
         ("Files", [_files(report), *_sums(report)]),
-        ("Worst query, worst pairs", [*_worst(report)]),
+        *_worst(report),
         (
             "Builds",
             [
@@ -330,6 +337,7 @@ def _parity(report: Report) -> Table:
     rows = []
     for row in report.variants:
         parity, quality, batches = row.fidelity.parity, row.fidelity.quality, row.fidelity.batches
+        worst = f"{parity.worst_query}: " if parity.worst_query else ""
         rows.append(
             (
                 row.kind,
@@ -340,7 +348,7 @@ def _parity(report: Report) -> Table:
                 f"{row.fidelity.repeat_diff:.2g}",
                 f"{parity.pearson:.5f}",
                 f"{parity.kendall_tau.value:.4f}",
-                f"{parity.worst_query}: {parity.worst_query_tau:.3f}",
+                f"{worst}{parity.worst_query_tau:.3f}",
                 f"{parity.top1_agreement.value:.4f}",
                 f"{parity.top10_overlap.value:.4f}" if parity.top10_overlap else "",
                 f"{quality.reference_ndcg:.4f} → {quality.candidate_ndcg:.4f}" if quality else "no labels",
@@ -354,7 +362,8 @@ def _farthest(parity: Parity) -> str:
     """Return the largest relative root mean square of one query, with the query."""
     if parity.worst_query_relative_rms is None:
         return "too few pairs a query"
-    return f"{parity.worst_query_relative_rms:.2g} ({parity.farthest_query})"
+    query = f" ({parity.farthest_query})" if parity.farthest_query else ""
+    return f"{parity.worst_query_relative_rms:.2g}{query}"
 
 
 def _lengths(report: Report) -> Table:
@@ -370,7 +379,7 @@ def _lengths(report: Report) -> Table:
                     str(bucket.n_pairs),
                     f"{bucket.mean_abs_diff:.3g} / {bucket.p99_abs_diff:.3g} / {bucket.max_abs_diff:.3g}",
                     f"{bucket.relative_rms:.2g}",
-                    f"{bucket.worst.query_id}: {bucket.worst.passage[:60]}",
+                    f"{bucket.worst.query_id}: {bucket.worst.passage[:60]}" if bucket.worst else "",
                     f"{speed.pairs_per_s:.1f}" if speed else "",
                     f"{speed.over_tuned:.2f}" if speed else "",
                 )
@@ -456,7 +465,10 @@ def _sums(report: Report) -> list[Table]:
     return [Table(titles, rows)] if rows else []
 
 
-def _worst(report: Report) -> list[Table]:
+def _worst(report: Report) -> list[tuple[str, list[Part]]]:
+    """Return the section with the worst query and pairs of each variant, if the report names any."""
+    if not any(row.fidelity.worst_pairs for row in report.variants):
+        return []
     queries = [
         (row.kind, found.parity.worst_query, f"{found.parity.worst_query_tau:.3f}", found.worst_query)
         for row in report.variants
@@ -474,7 +486,8 @@ def _worst(report: Report) -> list[Table]:
         for row in report.variants
         for pair in row.fidelity.worst_pairs[:3]
     ]
-    return [
+    tables: list[Part] = [
         Table(("variant", "query", "tau-b", "text"), queries),
         Table(("variant", "query", "tokens", "reference", "candidate", "text"), pairs),
     ]
+    return [(WORST, tables)]

@@ -6,7 +6,6 @@ The verifier measures candidates through this class, so what is verified is what
 from __future__ import annotations
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Self, TypedDict
 
 import numpy as np
 
+from exporter.artifact.bare import means_hub
 from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.errors import RecipeError
 from exporter.machine import cores_allowed, this_isa
-from exporter.remote import cached_artifact, is_remote
+from exporter.remote import cached_artifact, is_remote, parse_place
 from exporter.runtime.engine import Engine, Numerics, open_engine
 from exporter.runtime.model_file import check_model
 from exporter.runtime.operators import Operation
@@ -224,21 +224,13 @@ class Reranker:
         return self._pool
 
 
-def _is_hub_id(name: str) -> bool:
-    """Return whether a name is a Hub id: `org/name`, where neither it nor the folder `org` exists here."""
-    return (
-        bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name))
-        and not Path(name).exists()
-        and not Path(name).parent.is_dir()
-    )
-
-
 def _local_folder(name: str, revision: str | None, variant: str | None) -> Path:
     """Return a folder of this machine with what one variant needs."""
     if is_remote(name):
         return cached_artifact(name, variant)
-    if _is_hub_id(name):
+    if means_hub(name):
         from exporter.remote.hub import cached_from_hub
 
-        return cached_from_hub(name, revision, variant, instead=f"{name} is no folder here either")
+        place, instead = parse_place(name), f"{name} is no folder here either"
+        return cached_from_hub(place.where, place.version or revision, variant, instead=instead)
     return Path(name)

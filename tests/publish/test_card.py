@@ -243,15 +243,15 @@ def test_links_of_the_hubs_cache_are(tmp_path: Path) -> None:
     assert find_licence(folder).id == "mit"
 
 
-def test_licence_of_the_sample() -> None:
+def test_licence_of_the_sample(tmp_path: Path) -> None:
     """The sample carries the licence of the model that it was made from."""
-    assert licence_of(SourceEntry("sample", None, "", 0)).id == "apache-2.0"
+    assert licence_of(SourceEntry("sample", None, "", 0), tmp_path).id == "apache-2.0"
 
 
 def test_source_that_is_gone(tmp_path: Path) -> None:
     """A folder that is not there any more is an error, not a model without a licence."""
     with pytest.raises(RecipeError, match="is gone"):
-        licence_of(SourceEntry(str(tmp_path / "gone"), None, "", 0))
+        licence_of(SourceEntry(str(tmp_path / "gone"), None, "", 0), tmp_path)
 
 
 # --- the folder ---

@@ -37,7 +37,13 @@ def judged(folder: Path, onnx: Outcome, int8: Outcome) -> tuple[Manifest, Report
     rows = tuple(
         a_variant_report(kind, verdict=verdict) for kind, verdict in zip(MODELS, (onnx, int8), strict=True)
     )
-    report = a_report(manifest_root=manifest.root, variants=rows, verdict=outcome(rows))
+    report = a_report(
+        manifest_root=manifest.root,
+        recipe_digest=manifest.recipe_digest,
+        pairs=dataclasses.replace(a_report().pairs, name="sample/verify"),
+        variants=rows,
+        verdict=outcome(rows),
+    )
     write_report(report, folder)
     return manifest, report
 

@@ -116,13 +116,24 @@ def test_relative_path_to_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_folder_that_looks_like_a_hub_id(tmp_path: Path) -> None:
-    """`org/model` is the folder of that name beside the recipe if there is one, else a Hub id."""
+    """`org/model` is a folder where it, or `org`, is beside the recipe; else it is a Hub id."""
     path = written(
         tmp_path, "name: x\nmodel: {source: org/model}\nvariants: [{kind: onnx, bars: {min_speedup: 1}}]\n"
     )
     assert load_recipe(path).model.source == "org/model"
-    (tmp_path / "org/model").mkdir(parents=True)
+    (tmp_path / "org").mkdir()
     assert load_recipe(path).model.source == str(tmp_path / "org/model")
+    (tmp_path / "org/model").mkdir()
+    assert load_recipe(path).model.source == str(tmp_path / "org/model")
+
+
+def test_address_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hf://org/model` is on the Hub whatever folders are here, and may name a revision."""
+    (tmp_path / "org/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for address, revision in (("hf://org/model", None), ("hf://org/model@v1", "v1")):
+        model = load_recipe(MINIMAL, model=address).model
+        assert (model.source, model.revision) == ("org/model", revision)
 
 
 def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,9 @@ TAG = "sha256:" + "0" * 64
 @pytest.mark.parametrize(
     ("address", "kind", "where", "version"),
     [
-        ("out/tiny", "dir", "out/tiny", None),
+        ("out", "dir", "out", None),
+        ("./out/tiny", "dir", "./out/tiny", None),
+        ("out/of/tiny", "dir", "out/of/tiny", None),
         ("dir:out/tiny", "dir", "out/tiny", None),
         ("./a:b", "dir", "./a:b", None),
         ("hf://org/name", "hf", "org/name", None),
@@ -48,6 +50,22 @@ def test_address(address: str, kind: str, where: str, version: str | None) -> No
     assert (place.kind, place.where, place.version) == (kind, where, version)
     assert place.text == address.removeprefix("dir:").rstrip("/")
     assert is_remote(address) == (kind != "dir")
+
+
+def test_a_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`org/name` is a folder where it or `org` is here, else on the Hub; nothing is written to a guess."""
+    monkeypatch.chdir(tmp_path)
+    for bare, version in (("org/name", None), ("org/name@dev", "dev")):
+        place = parse_place(bare)
+        assert (place.kind, place.where, place.version) == ("hf", "org/name", version)
+        with pytest.raises(RecipeError, match=f"write ./{bare} or hf://{bare}"):
+            destination(bare)
+        assert destination(f"./{bare}").kind == "dir"
+        assert destination(f"hf://{bare}").kind == "hf"
+    (tmp_path / "org").mkdir()
+    assert parse_place("org/name") == destination("org/name")
+    assert parse_place("org/name").kind == "dir"
+    assert destination("org").kind == destination("new").kind == "dir"
 
 
 @pytest.mark.parametrize(
@@ -328,14 +346,15 @@ def test_signature_is_not_dropped(tmp_path: Path) -> None:
     assert contents(Path(there)) == contents(folder)
 
 
-def test_files_of_others_are_not_lost(tmp_path: Path) -> None:
-    """A folder is replaced whole, so what somebody else put into it is named first."""
+@pytest.mark.parametrize("replace", [False, True])
+def test_files_of_others_are_not_lost(tmp_path: Path, *, replace: bool) -> None:
+    """A folder is replaced whole, so what somebody else put into it is named, and stays whatever is asked."""
     folder, there = a_published(tmp_path / "a"), tmp_path / "there"
     send(folder, str(there))
     (there / "notes.txt").write_text("mine", encoding="utf-8")
     (folder / SIGNATURE).write_text("new", encoding="utf-8")
     with pytest.raises(
-        RecipeError, match="there has a notes.txt of its own; move it away, or pass --replace to lose it"
+        RecipeError, match="there has a notes.txt of its own, which no artifact brought; move it away"
     ):
-        send(folder, str(there))
+        send(folder, str(there), replace=replace)
     assert (there / "notes.txt").read_text(encoding="utf-8") == "mine"
