@@ -193,9 +193,7 @@ def _reference(
 ) -> tuple[TorchSpec, ReferenceScores, str]:
     recipe, source, pair_set = workspace.recipe, workspace.source, workspace.pair_set
     device = device_for(recipe.reference.device)
-    tuned = tuned_reference(
-        source, recipe.model.max_length, device, pair_set, settings=settings, context=context
-    )
+    tuned = tuned_reference(source, source.max_length, device, pair_set, settings=settings, context=context)
     scores = reference_scores(source, tuned, pair_set, context)
     return tuned, ReferenceScores(pair_set, scores, source.weights_bytes), device
 

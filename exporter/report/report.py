@@ -55,7 +55,10 @@ class PairSetInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceReport:
-    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there."""
+    """The PyTorch reference: raw logits, speed with default arguments and at its best plan, latency there.
+
+    `notes` are the manifest's on its model, for people.
+    """
 
     source: str
     revision: str | None
@@ -65,6 +68,7 @@ class ReferenceReport:
     tuned: Throughput
     latency: tuple[Latency, ...]
     scores: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ def assemble(
             tuned=reference.tuned,
             latency=reference.latency,
             scores=tuple(map(float, reference.scores.scores)),
+            notes=manifest.source.notes,
         ),
         variants=rows,
         not_judged=tuple(

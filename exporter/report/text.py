@@ -68,6 +68,7 @@ def markdown(report: Report) -> str:
         "holds for this instruction set only.",
         f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
         f"Reference: {reference.source}{revision}, PyTorch float32 on {reference.device}.",
+        *(f"\n**Note on the model**: {note}." for note in reference.notes),
         "",
         *md_table(*table(report)),
         "",
