@@ -51,10 +51,14 @@ def plan(
         loaded = recipe_of(recipe, model, changes)
         from exporter.export.source import find_source
         from exporter.pairs import load_pair_sets
+        from exporter.pipeline import notes_on
 
         sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
         with watched() as context:
             source = find_source(loaded.model, context.cache)
+            if as_json:
+                for note in notes_on(loaded, source):
+                    context.progress.note(f"warning: {note}")
         show(loaded, _plan_text(loaded, source, sets), as_json=as_json)
 
 

@@ -10,15 +10,14 @@ from exporter.recipe.schema import MAX_LENGTH, MIN_LENGTH
 if TYPE_CHECKING:
     from exporter.export.settings import Settings
 
+_IN_SETTINGS = "its sentence-transformers config (max_seq_length)"
 
-def own_length(
-    where: str, settings: Settings, config: Any, tokenizer: Any, n_positions: int
-) -> tuple[float, tuple[str, ...]]:
-    """Return how many tokens of a pair CrossEncoder reads without being told, and notes on it.
+
+def said_length(where: str, settings: Settings, config: Any, tokenizer: Any) -> float:
+    """Return how many tokens of a pair CrossEncoder reads without being told.
 
     That is what its settings name, else the lesser of the tokenizer's limit and of the positions of its
-    config; here never more than its weights have positions for, where PyTorch fails. Infinite or very large
-    where nothing limits it.
+    config. Infinite or very large where nothing limits it.
     Source: https://github.com/huggingface/sentence-transformers/blob/main/sentence_transformers/base/modules/transformer.py
 
     Args:
@@ -26,13 +25,12 @@ def own_length(
         settings: of the folder.
         config: of transformers.
         tokenizer: of transformers.
-        n_positions: tokens that the weights have positions for; 0 if any number.
 
     Raises:
         RecipeError: the folder names a length that is none.
     """
     said: object = settings.max_length
-    place = "its sentence-transformers config (max_seq_length)"
+    place = _IN_SETTINGS
     if said is None:
         place = "its tokenizer_config.json (model_max_length)"
         said = tokenizer.model_max_length
@@ -44,11 +42,22 @@ def own_length(
             f"{where}: {place} says {str(said)[:80]!a} tokens a pair; "
             f"wanted a whole number, {MIN_LENGTH} or more"
         )
+    return said
+
+
+def own_length(said: float, settings: Settings, n_positions: int) -> tuple[float, tuple[str, ...]]:
+    """Return a model's own length, and a note where it says more: PyTorch fails on tokens without a position.
+
+    Args:
+        said: see `said_length`.
+        settings: of the folder.
+        n_positions: tokens that the weights have positions for; 0 if any number.
+    """
     if not n_positions or said <= n_positions:
         return said, ()
     if settings.max_length is None:
         return n_positions, ()
-    note = f"{place} says {said:g} tokens a pair, its weights have positions for {n_positions}"
+    note = f"{_IN_SETTINGS} says {said:g} tokens a pair, its weights have positions for {n_positions}"
     return n_positions, (note,)
 
 

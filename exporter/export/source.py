@@ -27,7 +27,7 @@ from exporter.artifact.files import (
 )
 from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
-from exporter.export.length import chosen_length, own_length
+from exporter.export.length import chosen_length, own_length, said_length
 from exporter.export.settings import WITNESSES, Settings, read_settings
 from exporter.export.weights import (
     INDEX,
@@ -234,6 +234,10 @@ def _config_and_tokenizer(where: str, folder: Path, settings: Settings) -> tuple
         raise RecipeError(f"{where}: transformers cannot read it: {reason[:300]}") from error
     if not tokenizer.is_fast:
         raise RecipeError(f"{where}: its tokenizer has no tokenizer.json, which the runtime needs")
+    if getattr(tokenizer, "split_special_tokens", False):  # stands in no tokenizer.json
+        raise RecipeError(
+            f"{where}: its tokenizer_config.json sets split_special_tokens; exporter does not carry that out"
+        )
     if settings.lowercase and not _lowercases(tokenizer):
         raise RecipeError(
             f"{where}: its sentence-transformers config lowercases texts (do_lower_case) and its tokenizer "
@@ -246,8 +250,9 @@ def _described(
     model: Model, where: str, folder: Path, files: Sequence[FileEntry], settings: Settings, *, cache: Cache
 ) -> Source:
     config, tokenizer = _config_and_tokenizer(where, folder, settings)
+    said = said_length(where, settings, config, tokenizer)
     facts = inspect_weights(where, folder, files, cache)
-    own, notes = own_length(where, settings, config, tokenizer, facts.n_positions)
+    own, notes = own_length(said, settings, facts.n_positions)
     length, more = chosen_length(where, model.max_length, own, facts.n_positions)
     digest = hashlib.sha256("".join(f"{f.path}\0{f.sha256}\n" for f in files).encode()).hexdigest()
     return Source(

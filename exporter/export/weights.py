@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,7 +294,7 @@ def _misfits(facts: Facts, tokenizer: Any) -> Iterator[str]:
             f"its tokenizer has tokens up to number {largest}, and its weights embeddings for "
             f"{facts.n_embeddings}, numbers 0 to {facts.n_embeddings - 1}; they belong to different models"
         )
-    types = tokenizer("a", "b").get("token_type_ids")
+    types = tokenizer("a", "b", verbose=False).get("token_type_ids")
     if types and facts.n_token_types and max(types) >= facts.n_token_types:
         yield (
             f"its tokenizer gives token types up to {max(types)}, and its weights have "
@@ -303,15 +304,26 @@ def _misfits(facts: Facts, tokenizer: Any) -> Iterator[str]:
 
 def _wrong_scores(model: Any, tokenizer: Any) -> Iterator[str]:
     """Score a pair as CrossEncoder does, alone and padded."""
-    import inspect
-
     import torch
 
-    taken = set(inspect.signature(model.forward).parameters)
+    parameters = signature(model.forward).parameters
+    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    if (
+        "token_type_ids" in tokenizer.model_input_names
+        and "token_type_ids" not in parameters
+        and not takes_any
+    ):
+        yield (
+            f"its tokenizer gives token_type_ids, and a {type(model).__name__} takes none, "
+            'so sentence-transformers fails; set "model_input_names": ["input_ids", "attention_mask"] in '
+            "tokenizer_config.json"
+        )
+        return
+    taken = {*parameters, "token_type_ids"}
 
     def logits(**padding: Any) -> Any:
-        encoded = tokenizer([["a", "b"]], truncation="longest_first", return_tensors="pt", **padding)
         with quiet(), torch.inference_mode():
+            encoded = tokenizer([["a", "b"]], return_tensors="pt", **padding)
             return model(
                 **{key: value for key, value in encoded.items() if key in taken}, return_dict=True
             ).logits
@@ -323,7 +335,7 @@ def _wrong_scores(model: Any, tokenizer: Any) -> Iterator[str]:
         elif not torch.isfinite(alone).all():
             yield "its score of a pair is not finite"
         elif tokenizer.padding_side == "left" and tokenizer.pad_token is not None:
-            n_tokens = len(tokenizer("a", "b")["input_ids"])
+            n_tokens = len(tokenizer("a", "b", verbose=False)["input_ids"])
             padded = logits(padding="max_length", max_length=n_tokens + 4)
             if not torch.allclose(alone, padded, rtol=_PADDING_TOLERANCE, atol=_PADDING_TOLERANCE):
                 yield (
