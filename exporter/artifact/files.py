@@ -255,7 +255,7 @@ def _int64(digits: str) -> int:
 
 
 def _int64_or_float(digits: str) -> int | float:
-    return float(digits) if 18 < len(digits) <= 64 else _int64(digits)
+    return float(digits) if 20 <= len(digits) <= 64 else _int64(digits)
 
 
 def write_sealed(path: Path, content: Mapping[str, object]) -> None:

@@ -113,8 +113,7 @@ def _read(where: str, folder: Path) -> Settings:
 
     whole = _saved_whole(where, folder)
     model = read_json_object(folder / _MODEL) if _has(folder, _MODEL) else {}
-    transformer = next((name for name in _TRANSFORMER if whole and _has(folder, name)), None)
-    arguments = _arguments(where, folder, transformer) if transformer else {}
+    transformer, arguments = _arguments(where, folder) if whole else ("", {})
     if template := _template(folder):
         modalities = arguments.get("modality_config")
         if not whole or (isinstance(modalities, dict) and "message" in modalities):
@@ -124,12 +123,11 @@ def _read(where: str, folder: Path) -> Settings:
     notes = _prompts(where, model, read=whole)
     if not whole:
         return Settings(activation=_activation(where, folder, {}), notes=notes)
-    if transformer:
-        _check_arguments(where, transformer, arguments)
+    _check_arguments(where, transformer, arguments)
     processor = arguments.get("processor_kwargs")
     assert isinstance(processor, dict | None)
     return Settings(
-        files=tuple(name for name in (_MODULES, _MODEL, transformer) if name and _has(folder, name)),
+        files=tuple(name for name in (_MODULES, _MODEL, transformer) if _has(folder, name)),
         max_length=(processor or {}).get("model_max_length", arguments.get("max_seq_length")),
         activation=_activation(where, folder, model),
         lowercase=arguments.get("do_lower_case") is True,
@@ -155,7 +153,7 @@ def _saved_whole(where: str, folder: Path) -> bool:
         raise RecipeError(f"{where}: {_MODULES} is no list of modules")
     types = [module["type"] for module in modules]
     names = [name.rpartition(".")[2] for name in types]
-    listed = ", ".join(name[:80] for name in types)
+    listed = ", ".join(name[:80] for name in types) or "none"
     if foreign := [name for name in types if not _CLASS.fullmatch(name)]:
         raise RecipeError(
             f"{where}: {_MODULES} names {foreign[0][:80]!a}, code that is not sentence-transformers'"
@@ -242,14 +240,18 @@ def _activation(where: str, folder: Path, model: dict[str, object]) -> str | Non
     return said
 
 
-def _arguments(where: str, folder: Path, name: str) -> dict[str, object]:
-    """Return the arguments of the Transformer module, under their newer names."""
-    said = read_json_object(folder / name, wide=True)
+def _arguments(where: str, folder: Path) -> tuple[str, dict[str, object]]:
+    """Return the file with the arguments of the Transformer module, and them under their newer names."""
+    present = [name for name in _TRANSFORMER if _has(folder, name)]
+    said, name = {}, _TRANSFORMER[0]
+    for name in present:
+        if said := read_json_object(folder / name, wide=True):
+            break
     arguments = {_ARGUMENTS.get(key, key): value for key, value in said.items()}
     for key in _ARGUMENTS.values():
         if not isinstance(arguments.get(key, {}), dict):
             raise RecipeError(f"{where}: {name}: {key} is no mapping")
-    return arguments
+    return name, arguments
 
 
 def _check_arguments(where: str, name: str, arguments: dict[str, object]) -> None:

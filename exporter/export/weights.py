@@ -47,7 +47,7 @@ _SHOWN = 5  # names of tensors in an error
 # Tensors that published models carry along and no classifier reads: buffers that are made anew, the pooler of
 # a model without one, the heads of pre-training.
 _UNREAD = re.compile(
-    r"(^|\.)(position_ids|inv_freq)$|(^|\.)pooler\."
+    r"(^|\.)(position_ids|token_type_ids|inv_freq)$|(^|\.)pooler\."
     r"|^(cls|lm_head|predictions|(lm|mask|discriminator|generator)_predictions)\."
     r"|^vocab_(transform|layer_norm|projector)\."
 )

@@ -272,6 +272,20 @@ def test_arguments_that_change_scores(saved: Path, said: dict[str, object], word
     refused(saved, f"sentence.*{words}")
 
 
+def test_arguments_in_a_file_of_another_name(saved: Path) -> None:
+    """The first file with any arguments counts, and a CrossEncoder without is none."""
+    arguments = saved / "sentence_bert_config.json"
+    shutil.copyfile(arguments, saved / "sentence_roberta_config.json")
+    change_json(saved / "sentence_roberta_config.json", max_seq_length=24)
+    same_scores(saved)
+    assert found(saved).max_length == 64
+    arguments.write_text("{}", encoding="utf-8")
+    same_scores(saved)
+    assert found(saved).max_length == 24
+    (saved / "sentence_roberta_config.json").unlink()
+    refused(saved, "sentence_bert_config.json: transformer_task is 'None'")
+
+
 @pytest.mark.parametrize(
     "said",
     [
