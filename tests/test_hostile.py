@@ -877,6 +877,7 @@ def pickled(name: str) -> Change:
         (with_json("config.json", auto_map={"AutoModel": "x.Y"}), "its config.json asks to run code"),
         (with_json("config.json", transformers_weights="../../x.safetensors"), "transformers_weights"),
         (with_json("config.json", attn_implementation="me/kernel"), "attn_implementation"),
+        (with_json("config.json", _attn_implementation="me/kernel"), "(_attn_implementation)"),
         (
             with_json("tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
             "its tokenizer_config.json asks to run code",
