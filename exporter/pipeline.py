@@ -34,6 +34,7 @@ from exporter.runtime.model_file import check_artifact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.export.source import Source
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
 
@@ -117,6 +118,8 @@ def build(
             context.progress.note(f"pairs {pair_set.name}: {pair_set.reading}")
     with context.progress.stage("model"):
         source = find_source(recipe.model, context.cache)
+    for note in notes_on(recipe, source):
+        context.progress.note(f"warning: {note}")
     pairs = pair_entries(verify_set, calibrate_set)
     if final.exists() and not replace_old and is_current(final, recipe, source, pairs):
         context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
@@ -137,6 +140,19 @@ def build(
         )
         write_plans(plans, scratch)
     return final
+
+
+def notes_on(recipe: Recipe, source: Source) -> tuple[str, ...]:
+    """Return what a person should know before a recipe is carried out, each a line: on its model, pairs."""
+    named = {recipe.pairs.verify, recipe.pairs.calibrate or ""}
+    samples = sorted(name for name in named if name.startswith("sample/"))
+    if not samples or source.name == "sample":
+        return source.notes
+    pairs = (
+        f"the pairs are the sample's ({', '.join(samples)}), biomedical questions; "
+        "set pairs.verify to your own for figures of your use"
+    )
+    return (*source.notes, pairs)
 
 
 def verify(folder: Path, context: Context | None = None, settings: MeasureSettings | None = None) -> Report:

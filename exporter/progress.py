@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import warnings
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Protocol
@@ -44,8 +45,25 @@ def quiet() -> Iterator[None]:
     """Silence libraries while they build: stdout is for results, and what matters they raise."""
     logging.disable(logging.WARNING)
     try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings(), _without_bars():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Switch off the bars that transformers, if it is here, draws on stderr, for example over shards.
+
+    Source: https://huggingface.co/docs/transformers/main_classes/logging#transformers.utils.logging.disable_progress_bar
+    """
+    bars = getattr(sys.modules.get("transformers.utils"), "logging", None)
+    if bars is None or not bars.is_progress_bar_enabled():
+        yield
+        return
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()

@@ -268,7 +268,7 @@ def rebuild(inputs: Inputs, into: Path, context: Context) -> tuple[VariantEntry,
         into=into,
         context=context,
     )
-    write_config_and_tokenizer(inputs.source, inputs.recipe.model.max_length, into)
+    write_config_and_tokenizer(inputs.source, into)
     return variants
 
 

@@ -877,6 +877,7 @@ def pickled(name: str) -> Change:
         (with_json("config.json", auto_map={"AutoModel": "x.Y"}), "its config.json asks to run code"),
         (with_json("config.json", transformers_weights="../../x.safetensors"), "transformers_weights"),
         (with_json("config.json", attn_implementation="me/kernel"), "attn_implementation"),
+        (with_json("config.json", _attn_implementation="me/kernel"), "(_attn_implementation)"),
         (
             with_json("tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
             "its tokenizer_config.json asks to run code",
@@ -914,8 +915,23 @@ def test_model_folder_of_a_stranger(source: Path, change: Change, words: str) ->
     assert not (source / "ran").exists()
 
 
+def test_modules_with_code_are_refused(tiny: Path, tmp_path: Path) -> None:
+    """Modules of a stranger's own, which sentence-transformers would run, are named and not run."""
+    folder = Path(shutil.copytree(tiny / "model", tmp_path / "model"))
+    mark = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n", encoding="utf-8")
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    for said in ('{"model_type": "CrossEncoder"}', "{}"):
+        (folder / "config_sentence_transformers.json").write_text(said, encoding="utf-8")
+        refused(
+            lambda: find_source(Model(source=str(folder)), Cache.of_user()), RecipeError, 2, "'evil.Module'"
+        )
+    assert not mark.exists()
+
+
 def test_what_else_lies_in_a_model_folder_is_not_seen(tiny: Path, tmp_path: Path) -> None:
-    """Modules, adapters, pickles and Python beside a model are opened by no library.
+    """Pickles and Python beside a model are opened by no library.
 
     The model's own weights are what is loaded.
     """
@@ -926,17 +942,9 @@ def test_what_else_lies_in_a_model_folder_is_not_seen(tiny: Path, tmp_path: Path
     (folder / "evil.py").write_text(
         f"import os\nos.mkdir({str(mark)!r})\nclass Module: pass\n", encoding="utf-8"
     )
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]
-    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
-    (folder / "config_sentence_transformers.json").write_text(
-        '{"model_type": "CrossEncoder"}', encoding="utf-8"
-    )
-    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/model"}', encoding="utf-8")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(mark)))
     found = find_source(Model(source=str(folder), max_length=64), Cache.of_user())
-    assert {"evil.py", "modules.json", "adapter_config.json", "pytorch_model.bin"}.isdisjoint(
-        path.name for path in found.folder.iterdir()
-    )
+    assert {"evil.py", "pytorch_model.bin"}.isdisjoint(path.name for path in found.folder.iterdir())
     assert found.digest == find_source(Model(source=str(clean), max_length=64), Cache.of_user()).digest
     model = CrossEncoder(str(found.folder), device="cpu", local_files_only=True)
     assert np.isfinite(model.predict([("wing", "lift")])).all()

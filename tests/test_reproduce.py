@@ -162,7 +162,7 @@ def described(model: Path) -> SourceEntry:
     from exporter.recipe.schema import Model
 
     source = find_source(Model(source=str(model), max_length=64), Cache.of_user())
-    return SourceEntry(source.name, source.revision, source.digest, source.weights_bytes)
+    return SourceEntry(source.name, source.revision, source.digest, source.weights_bytes, source.notes)
 
 
 def made_elsewhere(folder: Path, source: SourceEntry, pairs: Path, **changes: object) -> Manifest:

@@ -227,19 +227,35 @@ def shown(name: str) -> str:
     return name if is_name(name) else ascii(name)
 
 
-def read_json_object(path: Path) -> dict[str, object]:
+def read_json_object(path: Path, *, wide: bool = False) -> dict[str, object]:
     """Read a JSON object of bearable size and nesting whose integers have 64 bits.
+
+    Args:
+        path: the file.
+        wide: larger integers are read as floats. transformers writes 10^30 for a tokenizer without a limit.
+            Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/tokenization_utils_base.py
+            (VERY_LARGE_INTEGER)
 
     Raises:
         IntegrityError: the file holds no such object, or cannot be read.
     """
-    return _json_object(_bounded(path), path)
+    return _json_object(_bounded(path), path, wide=wide)
+
+
+def read_json(path: Path) -> object:
+    """Read JSON of any type; sizes, nesting and integers as in `read_json_object`.
+
+    Raises:
+        IntegrityError: the file holds no JSON, or cannot be read.
+    """
+    return _json(_bounded(path), path)
 
 
 def foreign_key(config: Mapping[str, object]) -> str | None:
     """Return the first key of a model's configuration that brings code or files of other folders, or None."""
-    if "/" in str(config.get("attn_implementation", "")):  # a kernel on the Hub
-        return "attn_implementation"
+    for key in ("attn_implementation", "_attn_implementation"):
+        if "/" in str(config.get(key, "")):  # a kernel on the Hub
+            return key
     return next((key for key in _FOREIGN if config.get(key)), None)
 
 
@@ -255,13 +271,18 @@ def _bounded(path: Path) -> bytes:
         raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _json_object(raw: bytes, path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(raw, parse_int=_int64)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: cannot be read as JSON: {error}") from None
+def _json_object(raw: bytes, path: Path, *, wide: bool = False) -> dict[str, object]:
+    content = _json(raw, path, wide=wide)
     if not isinstance(content, dict):
         raise IntegrityError(f"{path}: no JSON object, changed since it was written")
+    return content
+
+
+def _json(raw: bytes, path: Path, *, wide: bool = False) -> object:
+    try:
+        content: object = json.loads(raw, parse_int=_int64_or_float if wide else _int64)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: cannot be read as JSON: {error}") from None
     return content
 
 
@@ -269,6 +290,10 @@ def _int64(digits: str) -> int:
     if len(digits) > 20 or not -(1 << 63) <= (value := int(digits)) < 1 << 63:
         raise ValueError(f"{digits[:20]}... has more than 64 bits")
     return value
+
+
+def _int64_or_float(digits: str) -> int | float:
+    return float(digits) if 20 <= len(digits) <= 64 else _int64(digits)
 
 
 def write_sealed(path: Path, content: Mapping[str, object]) -> None:

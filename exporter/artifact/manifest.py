@@ -120,12 +120,17 @@ class VariantEntry:
 
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
-    """Where the weights came from; `digest` stands for weights, config and tokenizer."""
+    """Where the weights came from; `digest` stands for weights, config and tokenizer.
+
+    `weights_bytes` is the size of the parameters in float32. `notes` are lines for people: where the artifact
+    reads the model otherwise than sentence-transformers does by itself.
+    """
 
     source: Line
     revision: Line | None
     digest: Sha256
     weights_bytes: Bytes
+    notes: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,10 +234,10 @@ def gpu_check(
         source = find_source(recipe.model, context.cache)
     machine = this_machine()
     tuned = tuned_reference(
-        source, recipe.model.max_length, "cpu", pair_set, settings=settings.measure, context=context
+        source, source.max_length, "cpu", pair_set, settings=settings.measure, context=context
     )
     scores = reference_scores(source, tuned, pair_set, context)
-    spec = TorchSpec(str(source.folder), recipe.model.max_length, found, 1, 1, machine.n_cores)
+    spec = TorchSpec(str(source.folder), source.max_length, found, 1, 1, machine.n_cores)
     return GpuReport(
         schema=GPU_SCHEMA,
         device=torch.cuda.get_device_name() if found == "cuda" else found,

@@ -66,16 +66,20 @@ def bench(
     if unknown := [name for name in only if name not in PEERS]:
         raise RecipeError(f"{unknown[0]!r} is no peer; they are {', '.join(PEERS)}")
 
-    max_length = workspace.recipe.model.max_length
     tuned = tuned_reference(
-        workspace.source, max_length, "cpu", pair_set, settings=settings.rounds, context=context
+        workspace.source,
+        workspace.source.max_length,
+        "cpu",
+        pair_set,
+        settings=settings.rounds,
+        context=context,
     )
     scores = reference_scores(workspace.source, tuned, pair_set, context)
     specs = {entry.kind: workspace.spec(entry) for entry in ours_first}
     sides = [Side(_side(kind), _side(__version__), {OURS: spec}) for kind, spec in specs.items()]
 
     chosen = {name: PEERS[name] for name in only or PEERS}
-    folders, skipped = prepare_peers(workspace.source, max_length, chosen, context)
+    folders, skipped = prepare_peers(workspace.source, chosen, context)
     sweep_at = whole_queries(pair_set, settings.n_queries // 2)
     sweep_pairs = tuple(pair_set.pairs[i] for i in sweep_at)
     peers, failed = peer_sides(folders, machine.n_cores, sweep_pairs, settings, context.progress)

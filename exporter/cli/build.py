@@ -14,6 +14,7 @@ from exporter.errors import IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from exporter.export.source import Source
     from exporter.pairs import PairSet
     from exporter.recipe.schema import Recipe
 
@@ -48,18 +49,27 @@ def plan(
     """Show what a recipe would build, and build nothing."""
     with exit_codes():
         loaded = recipe_of(recipe, model, changes)
+        from exporter.export.source import find_source
         from exporter.pairs import load_pair_sets
+        from exporter.pipeline import notes_on
 
         sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
-        show(loaded, _plan_text(loaded, sets), as_json=as_json)
+        with watched() as context:
+            source = find_source(loaded.model, context.cache)
+            if as_json:
+                for note in notes_on(loaded, source):
+                    context.progress.note(f"warning: {note}")
+        show(loaded, _plan_text(loaded, source, sets), as_json=as_json)
 
 
-def _plan_text(recipe: Recipe, sets: Sequence[PairSet]) -> str:
+def _plan_text(recipe: Recipe, source: Source, sets: Sequence[PairSet]) -> str:
+    from exporter.pipeline import notes_on
     from exporter.recipe.kinds import KINDS
 
-    revision = f" at {recipe.model.revision}" if recipe.model.revision else ""
+    revision = f" at {source.revision}" if source.revision else ""
     lines = [
-        f"{recipe.name}: {recipe.model.source}{revision}, up to {recipe.model.max_length} tokens a pair",
+        f"{recipe.name}: {recipe.model.source}{revision}, up to {source.max_length} tokens a pair",
+        *(f"  warning: {note}" for note in notes_on(recipe, source)),
         *(f"  pairs {one.name}: {one.reading}" for one in sets),
         f"  speed over PyTorch in {_speed_over(recipe)}",
     ]

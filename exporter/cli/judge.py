@@ -68,6 +68,7 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
 def _artifact_text(folder: Path, manifest: Manifest, plans: Plans) -> str:
     source = manifest.source.source
     lines = [f"{folder}: {manifest.name}, from {source}, up to {manifest.max_length} tokens a pair"]
+    lines += [f"  warning: {note}" for note in manifest.source.notes]
     for entry in manifest.variants:
         lines.append(f"  {entry.kind}: {entry.model}, {manifest.size_bytes(entry) / 1e6:.1f} MB")
         for found in plans.of(entry.kind):

@@ -34,7 +34,7 @@ from exporter.consumers.probe import LONG, RULE, pick_pairs
 from exporter.consumers.report import CONSUMERS_SCHEMA, ConsumerOutcome, ConsumerReport, ConsumerRow
 from exporter.consumers.tei import tei_problems
 from exporter.errors import ExporterError, RecipeError
-from exporter.export.source import WEIGHTS
+from exporter.export.weights import WEIGHTS
 from exporter.libraries.consumers import CONSUMERS, Consumer
 from exporter.machine import this_machine
 from exporter.measure.workspace import bars_of, recipe_of

@@ -111,16 +111,16 @@ def build_artifact(
         into=into,
         context=context,
     )
-    write_config_and_tokenizer(source, recipe.model.max_length, into)
+    write_config_and_tokenizer(source, into)
     manifest = Manifest(
         schema=MANIFEST_SCHEMA,
         name=recipe.name,
         recipe_digest=recipe.digest,
         recipe=recipe.model_dump_json(),
-        source=SourceEntry(source.name, source.revision, source.digest, source.weights_bytes),
+        source=source_entry(source),
         pairs=pair_entries(verify_set, calibrate_set),
         platform=this_platform(),
-        max_length=recipe.model.max_length,
+        max_length=source.max_length,
         pad_id=source.pad_id,
         tools=tools(),
         variants=variants,
@@ -128,6 +128,11 @@ def build_artifact(
     )
     write_manifest(manifest, into)
     return manifest
+
+
+def source_entry(source: Source) -> SourceEntry:
+    """Return what a manifest records of the model of a build."""
+    return SourceEntry(source.name, source.revision, source.digest, source.weights_bytes, source.notes)
 
 
 def pair_entries(verify_set: PairSet, calibrate_set: PairSet | None) -> tuple[PairsEntry, ...]:
@@ -197,13 +202,12 @@ def build_variants(
             raise BackendMissing(
                 f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock"
             )
-    max_length = recipe.model.max_length
     graphs = {
-        opset: _export(source, opset, max_length, proof, context)
+        opset: _export(source, opset, proof, context)
         for opset in sorted({_opset(v) for v in recipe.variants})
     }
     return tuple(
-        _build(variant, recipe, source, calibrate, graph=graphs[_opset(variant)], into=into, context=context)
+        _build(variant, source, calibrate, graph=graphs[_opset(variant)], into=into, context=context)
         for variant in recipe.variants
     )
 
@@ -223,7 +227,7 @@ def _source_hash() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()
 
 
-def _export(source: Source, opset: int, max_length: int, proof: Sequence[Pair], context: Context) -> Path:
+def _export(source: Source, opset: int, proof: Sequence[Pair], context: Context) -> Path:
     """Export and rewrite the graph that all variants of one opset are made from; return its folder."""
 
     def make(folder: Path) -> tuple[str, ...]:
@@ -237,7 +241,7 @@ def _export(source: Source, opset: int, max_length: int, proof: Sequence[Pair], 
         exported, narrowed, rewritten = folder / "exported.onnx", folder / "narrowed.onnx", folder / _GRAPH
         export_plain(source, opset, exported)
 
-        tokenizer = artifact_tokenizer(source, max_length)
+        tokenizer = artifact_tokenizer(source)
         feeds = feeds_of(proof, tokenizer, source.inputs, batch_size=_PROOF_ROWS)
         facts = (
             keep_if_equivalent(first_token_only(exported, narrowed), exported, narrowed, feeds),
@@ -254,13 +258,12 @@ def _export(source: Source, opset: int, max_length: int, proof: Sequence[Pair], 
         (folder / _FLOPS).write_bytes(to_json(count_flops(rewritten, source.inputs)))
         return facts
 
-    key = {**_base(source, opset), "max_length": max_length, "proof": [list(pair) for pair in proof]}
+    key = {**_base(source, opset), "max_length": source.max_length, "proof": [list(pair) for pair in proof]}
     return _step("export", key, make, f"export to ONNX, opset {opset}", context)
 
 
 def _build(
     variant: Variant,
-    recipe: Recipe,
     source: Source,
     calibrate: Sequence[Pair],
     *,
@@ -278,12 +281,12 @@ def _build(
         "variant": variant.model_dump(mode="json", exclude={"bars"}),
     }
     if row.traits.calibrated:
-        config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": recipe.model.max_length}
+        config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": source.max_length}
 
     def feeds() -> _Feeds:
         from exporter.export.folder import artifact_tokenizer, feeds_of
 
-        return feeds_of(calibrate, artifact_tokenizer(source, recipe.model.max_length), source.inputs)
+        return feeds_of(calibrate, artifact_tokenizer(source), source.inputs)
 
     def make(folder: Path) -> tuple[str, ...]:
         return _make(variant, graph, folder / target.name, feeds)

@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.artifact.files import read_json_object
 from exporter.artifact.staging import staged
 from exporter.errors import RecipeError
-from exporter.export.source import WEIGHTS, Source, find_source
+from exporter.export.source import Source, find_source
 from exporter.recipe.schema import Model
 from exporter.runtime.tokenizer import PairTokenizer
 
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from exporter.pairs import Pair
 
 
-def artifact_tokenizer(source: Source, max_length: int) -> PairTokenizer:
+def artifact_tokenizer(source: Source) -> PairTokenizer:
     """Return the tokenizer that an artifact of this model gets: a build is proven with what users run."""
     with tempfile.TemporaryDirectory(prefix="exporter-tokenizer-") as scratch:
-        write_config_and_tokenizer(source, max_length, Path(scratch))
-        return PairTokenizer(Path(scratch, "tokenizer.json"), max_length, source.pad_id)
+        write_config_and_tokenizer(source, Path(scratch))
+        return PairTokenizer(Path(scratch, "tokenizer.json"), source.max_length, source.pad_id)
 
 
 def feeds_of(
@@ -54,16 +55,17 @@ def feeds_of(
     return [tokenizer.padded(encodings[start : start + batch_size], inputs) for start in starts]
 
 
-def write_reference(source: Source, max_length: int, into: Path) -> None:
+def write_reference(source: Source, into: Path) -> None:
     """Write the PyTorch reference as a sentence-transformers folder: weights, config and tokenizer."""
-    shutil.copyfile(source.folder / WEIGHTS, into / WEIGHTS)
-    write_config_and_tokenizer(source, max_length, into)
+    for name in source.weights:
+        shutil.copyfile(source.folder / name, into / name)
+    write_config_and_tokenizer(source, into)
 
 
-def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> None:
+def write_config_and_tokenizer(source: Source, into: Path) -> None:
     """Write config.json and the tokenizer's files, which every consumer of the model reads beside a graph.
 
-    One limit on length, the recipe's, in tokenizer.json and in tokenizer_config.json: fastembed takes the
+    One limit on length, the source's, in tokenizer.json and in tokenizer_config.json: fastembed takes the
     strictest it finds, transformers ignores one of them, and a leftover 128 looks like a fourfold speed-up.
     `special_tokens_map.json` always, since transformers 5 stopped writing it.
     Source: https://github.com/qdrant/fastembed/issues/686
@@ -71,9 +73,9 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
-    (into / "config.json").write_bytes(without_origin((source.folder / "config.json").read_bytes()))
+    _write_config(source, into / "config.json")
     tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    tokenizer.model_max_length = max_length
+    tokenizer.model_max_length = source.max_length
     tokenizer.padding_side = "right"
     tokenizer.chat_template = None  # a program in Jinja, which rates no pair
     tokenizer.init_kwargs = {
@@ -88,7 +90,7 @@ def write_config_and_tokenizer(source: Source, max_length: int, into: Path) -> N
         (into / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
 
     plain = Tokenizer.from_file(str(into / "tokenizer.json"))
-    plain.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+    plain.enable_truncation(source.max_length, strategy="longest_first", direction=tokenizer.truncation_side)
     plain.no_padding()
     plain.save(str(into / "tokenizer.json"))
 
@@ -105,6 +107,19 @@ def without_origin(config: bytes) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
+def _write_config(source: Source, path: Path) -> None:
+    """Copy config.json; the activation goes with it where the model keeps that in a file of its own."""
+    config = read_json_object(source.folder / "config.json", wide=True)
+    own = config.get("sentence_transformers", {})
+    assert isinstance(own, dict)
+    said = own.get("activation_fn", config.get("sbert_ce_default_activation_function"))
+    content = (source.folder / "config.json").read_bytes()
+    if source.activation != said:
+        config["sentence_transformers"] = {**own, "activation_fn": source.activation}
+        content = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    path.write_bytes(without_origin(content))
+
+
 def reference(model: Model, dest: Path, context: Context, *, replace_dest: bool = False) -> Source:
     """Write a recipe's PyTorch reference as an ordinary sentence-transformers folder.
 
@@ -116,5 +131,5 @@ def reference(model: Model, dest: Path, context: Context, *, replace_dest: bool 
     if dest.exists() and not replace_dest:
         raise RecipeError(f"{dest} already exists; choose another folder")
     with staged(dest) as scratch:
-        write_reference(source, model.max_length, scratch)
+        write_reference(source, scratch)
     return source

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from exporter.artifact.files import FLAT, QUANTIZED
 from exporter.errors import BackendError
-from exporter.export.source import WEIGHTS
+from exporter.export.weights import WEIGHTS
 from exporter.libraries.loading import (
     Score,
     cross_encoder_score,

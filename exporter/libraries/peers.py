@@ -71,13 +71,12 @@ class Peer:
 
 
 def prepare_peers(
-    source: Source, max_length: int, peers: Mapping[str, Peer], context: Context
+    source: Source, peers: Mapping[str, Peer], context: Context
 ) -> tuple[dict[str, Path], list[tuple[str, str]]]:
     """Prepare peers from the reference, or take them from the cache where that was done before.
 
     Args:
         source: the model.
-        max_length: tokens of a pair that the model reads.
         peers: what to prepare, by name.
         context: told how many peers are done; its cache keeps what was prepared.
 
@@ -88,10 +87,8 @@ def prepare_peers(
     failed = []
     has_bf16 = this_machine().has_bf16
     with context.progress.stage("peers: prepare", len(peers)) as step:
-        key = {"source": source.digest, "max_length": max_length}
-        reference, _ = context.cache.get(
-            "reference", key, lambda into: write_reference(source, max_length, into)
-        )
+        key = {"source": source.digest, "max_length": source.max_length}
+        reference, _ = context.cache.get("reference", key, partial(write_reference, source))
         for done, (name, peer) in enumerate(peers.items(), 1):
             if peer.version is None:
                 failed.append((name, f"{peer.package} is not installed, see requirements-peers.lock"))

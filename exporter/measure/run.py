@@ -224,9 +224,7 @@ def _reference(
 ) -> tuple[TunedTorch, ReferenceScores, Bf16Difference | None]:
     recipe, source, pair_set = workspace.recipe, workspace.source, workspace.pair_set
     device = device_for(recipe.reference.device)
-    tuned = tuned_reference(
-        source, recipe.model.max_length, device, pair_set, settings=settings, context=context
-    )
+    tuned = tuned_reference(source, source.max_length, device, pair_set, settings=settings, context=context)
     scores = reference_scores(source, tuned, pair_set, context)
     difference = bf16_difference(source, tuned, pair_set, context)
     return tuned, ReferenceScores(pair_set, scores, source.weights_bytes), difference

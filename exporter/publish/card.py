@@ -295,6 +295,7 @@ def _limits(manifest: Manifest, report: Report) -> Iterator[str]:
         f"It reads {manifest.max_length} tokens of a pair, special ones counted; longer pairs are truncated. "
         f"{truncated} of the measured pairs were."
     )
+    yield from (f"Note on the model: {note}." for note in manifest.source.notes)
     if report.variants[0].fidelity.quality is None:
         yield (
             "The measured pairs have no labels: rankings were held against the reference's, "

@@ -85,7 +85,7 @@ OPEN: Mapping[type, str] = {
     "variants not_judged verdict left_out",
     PairSetInfo: "digest n_pairs n_queries",
     ReferenceReport: "revision device weights_bytes default tuned bfloat16 bf16_difference speed_over "
-    "judged_over latency",
+    "judged_over latency notes",
     Bf16Difference: "n_pairs max_abs_diff",
     VariantReport: "kind files_digest facts fidelity plan throughput utilization speedup_tuned "
     "speedup_default speedup_bf16 latency length_speeds engine_default checks verdict",
@@ -116,7 +116,7 @@ OPEN: Mapping[type, str] = {
     SweepRow: "workers threads token_budget pairs_per_s",
     # The manifest.
     Manifest: "schema name recipe_digest source pairs platform max_length pad_id tools variants files",
-    SourceEntry: "revision digest weights_bytes",
+    SourceEntry: "revision digest weights_bytes notes",
     PairsEntry: "role digest n_pairs",
     VariantEntry: "kind traits isa model files inputs flop_count facts",
     Traits: "engine weights activations calibrated cpu_features",

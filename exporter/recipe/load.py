@@ -6,6 +6,7 @@ YAML 1.2; duplicate and unknown keys are errors, all of them reported at once wi
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 _MAX_BYTES = 256 * 1024
 _MAX_KEYS = 1000
 
+# What a recipe says of one model only.
+_OF_ONE_MODEL = ("source", "revision", "max_length")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NO_NAME = re.compile(r"[^a-z0-9._-]+")
+_MAX_NAME = 100
+
 Yaml: TypeAlias = "str | int | float | bool | None | list[Yaml] | dict[str, Yaml]"
 _Loc: TypeAlias = "tuple[int | str, ...]"
 # On which line a key stands, by the keys and positions that lead to it, as text.
@@ -43,7 +50,8 @@ def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
 
     Args:
         path: the YAML file.
-        model: replaces `model.source`, and drops the revision that belonged to the old one.
+        model: replaces `model.source`, drops the revision and length that belonged to the old one, and makes
+            a name of its own of the recipe's, unless the recipe has this model already.
         changes: `where=value` texts, for example `variants.0.bars.min_speedup=2`; the value is read as YAML.
 
     Raises:
@@ -57,11 +65,7 @@ def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
 
     _make_paths_absolute(data, path.parent, path)
     if model is not None:
-        old = data.get("model")
-        kept = (
-            {key: value for key, value in old.items() if key != "revision"} if isinstance(old, dict) else {}
-        )
-        data["model"] = {**kept, "source": model}
+        _replace_model(data, model, path)
     for change in changes:
         _set(data, change, path)
     _make_paths_absolute(data, Path.cwd(), path)
@@ -166,6 +170,29 @@ def _collect_lines(node: Node | None, loc: _Steps, lines: _Lines, seen: set[int]
         for i, child in enumerate(node.value):
             lines[(*loc, str(i))] = child.start_mark.line + 1
             _collect_lines(child, (*loc, str(i)), lines, seen)
+
+
+def _replace_model(data: dict[str, Yaml], model: str, path: Path) -> None:
+    """Carry out `--model`: what was said of the old model is not said of the new one, the name included."""
+    old = data.get("model")
+    kept: dict[str, Yaml] = dict(old) if isinstance(old, dict) else {}
+    new: dict[str, Yaml] = {"source": model}
+    _make_paths_absolute({"model": new}, Path.cwd(), path)
+    if new["source"] == kept.get("source"):
+        return
+    data["model"] = {key: value for key, value in kept.items() if key not in _OF_ONE_MODEL} | new
+    if isinstance(name := data.get("name"), str):
+        data["name"] = _name_for(str(new["source"]), name)
+
+
+def _name_for(source: str, name: str) -> str:
+    """Return a recipe's name for another model: `my-reranker-int8` for `sample-int8` and ./my-reranker."""
+    own = Path(source)
+    if _COMMIT.fullmatch(own.name) and own.parent.name == "snapshots":  # of the Hub's cache
+        own = Path(own.parent.parent.name.rpartition("--")[2])
+    plain = _NO_NAME.sub("-", own.name.lower()).strip("-._") or "model"
+    rest = name.removeprefix("sample-")
+    return f"{plain[: max(_MAX_NAME - len(rest) - 1, 1)].rstrip('-._')}-{rest}"[:_MAX_NAME]
 
 
 def _set(data: dict[str, Yaml], change: str, path: Path) -> None:

@@ -17,6 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS
 
+# Tokens of a pair that a model may read, special ones counted.
+MIN_LENGTH = 8
+MAX_LENGTH = 1 << 17
+
 
 class Part(BaseModel):
     """A part of a recipe: it does not change, and refuses keys that it does not know."""
@@ -32,11 +36,12 @@ class Model(Part):
         description="`sample`, a folder, or a Hub id such as cross-encoder/ms-marco-MiniLM-L6-v2 (or hf://ID)",
     )
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a Hub id")
-    max_length: int = Field(
-        512,
-        ge=8,
-        le=1 << 17,
-        description="tokens of a pair, special tokens counted; longer pairs are truncated",
+    max_length: int | None = Field(
+        None,
+        ge=MIN_LENGTH,
+        le=MAX_LENGTH,
+        description="tokens of a pair, special tokens counted; longer pairs are truncated. "
+        "By default the model's own, as sentence-transformers reads it",
     )
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ class ReferenceReport:
 
     `bfloat16` is the speed of the same model in that type at its own best plan, `bf16_difference` how far its
     scores are off; None where the CPU has no units for it. `speed_over` is the recipe's, `judged_over` the
-    type that speed bars are held against.
+    type that speed bars are held against. `notes` are the manifest's on its model, for people.
     """
 
     source: str
@@ -73,6 +73,7 @@ class ReferenceReport:
     judged_over: TorchDtype
     latency: tuple[Latency, ...]
     scores: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ def assemble(
             judged_over=reference.judged_over,
             latency=reference.latency,
             scores=tuple(map(float, reference.scores.scores)),
+            notes=manifest.source.notes,
         ),
         variants=rows,
         not_judged=tuple(

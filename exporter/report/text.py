@@ -71,6 +71,7 @@ def markdown(report: Report) -> str:
         f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
         f"Reference: {reference.source}{revision}, PyTorch float32 on {reference.device}.",
         *left_out(report),
+        *(f"\n**Note on the model**: {note}." for note in reference.notes),
         "",
         *md_table(*table(report)),
         "",

@@ -60,9 +60,7 @@ def selftest(
     entry = manifest.variant(kind or kinds[0])
     spec, bars = workspace.spec(entry), workspace.bars[entry.kind]
     device, source = device_for(recipe.reference.device), workspace.source
-    tuned = tuned_reference(
-        source, recipe.model.max_length, device, pair_set, settings=settings, context=context
-    )
+    tuned = tuned_reference(source, source.max_length, device, pair_set, settings=settings, context=context)
     scores = reference_scores(source, tuned, pair_set, context)
     expected = ReferenceScores(pair_set, scores, source.weights_bytes)
 

@@ -17,6 +17,7 @@ from exporter.machine import this_machine
 from exporter.report.report import read_report
 from exporter.report.write import write_report
 from tests.factories import a_not_judged
+from tests.families import change_tensors
 from tests.support import write_pairs, write_recipe
 
 
@@ -98,8 +99,9 @@ def test_pairs_that_cannot_rank_are_2(folder: Path) -> None:
     assert "1 query with more than one passage and no labels" in done.stderr
 
 
-def test_plan_shows_and_builds_nothing(folder: Path) -> None:
+def test_plan_shows_and_builds_nothing(folder: Path, tiny: Path) -> None:
     """`plan` prints variants, files and bars."""
+    shutil.copytree(tiny / "model", folder / "model", dirs_exist_ok=True)
     done = run("plan", write_recipe(folder, "onnx", "openvino-int8"))
     assert done.exit_code == 0
     assert "openvino-int8 -> artifacts/tiny/openvino/openvino_model_qint8_quantized.xml" in done.stdout
@@ -118,13 +120,47 @@ def test_plan_says_what_speed_is_over(folder: Path) -> None:
     assert run("plan", recipe, "--set", "reference.speed_over=fast").exit_code == 2
 
 
-def test_set_and_model_override(folder: Path) -> None:
+def test_set_and_model_override(folder: Path, tiny: Path) -> None:
     """`--set` and `--model` change the recipe; a place that does not exist is an error."""
-    recipe = write_recipe(folder, "onnx")
-    done = run("plan", recipe, "--model", "org/name", "--set", "variants.0.bars.min_kendall_tau=0.5")
-    assert "org/name" in done.stdout
+    recipe, model = write_recipe(folder, "onnx"), tiny / "model"
+    done = run("plan", recipe, "--model", model, "--set", "variants.0.bars.min_kendall_tau=0.5")
+    assert f"model-tiny: {model}, up to 64 tokens a pair" in done.stdout
     assert "min_kendall_tau 0.5" in done.stdout
     assert run("plan", recipe, "--set", "variants.7.bars=1").exit_code == 2
+
+
+def test_plan_warns_of_what_is_not_as_the_model_is(folder: Path, tiny: Path) -> None:
+    """A length that is not the model's own, and pairs that are the sample's, are each a line of warning."""
+    shutil.copytree(tiny / "model", folder / "model", dirs_exist_ok=True)
+    path = write_recipe(folder, "onnx")
+    done = run("plan", path, "--set", "model.max_length=32", "--set", "pairs.verify=sample/verify")
+    assert done.exit_code == 0
+    assert "warning: the recipe sets max_length 32, the model's own is 64" in done.stdout
+    assert "warning: the pairs are the sample's (sample/verify)" in done.stdout
+    assert "warning" not in run("plan", path, "--set", "model.max_length=null").stdout
+
+
+def test_plan_refuses_what_export_would(folder: Path, tiny: Path) -> None:
+    """A model whose head is missing ends with 2 and one line before anything is built."""
+    shutil.copytree(tiny / "model", folder / "model", dirs_exist_ok=True)
+    change_tensors(folder / "model", lambda t: {k: v for k, v in t.items() if "classifier" not in k})
+    for command in ("plan", "export"):
+        done = run(command, write_recipe(folder, "onnx"))
+        assert (done.exit_code, len(lines(done))) == (2, 1)
+        assert "its weights lack classifier.bias, classifier.weight" in done.stderr
+
+
+def test_another_model_gets_a_folder_of_its_own(tiny: Path, tmp_path: Path) -> None:
+    """`--model` leaves the artifact of the recipe's own model alone, and says whose pairs are measured."""
+    variant = "{kind: onnx, bars: {min_kendall_tau: 0.9}}"
+    recipe = with_recipe(
+        tmp_path, f"name: sample-int8\nmodel: {{source: sample}}\nvariants:\n  - {variant}\n"
+    )
+    done = run("export", recipe, "--build-only", "--model", tiny / "model", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model-int8"]
+    assert read_manifest(tmp_path / "out" / "model-int8").name == "model-int8"
+    assert "the pairs are the sample's (sample/verify)" in done.stderr
 
 
 def test_schema_is_json() -> None:

@@ -374,3 +374,25 @@ def test_hub_model_is_fetched_over_http(tiny: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith(hub.commit)
     assert "model.safetensors" in done.stdout
     assert "pytorch_model.bin" not in done.stdout
+
+
+def test_shards_of_a_hub_model_are_fetched_over_http(tmp_path: Path) -> None:
+    """The index says which files hold the weights, and they are asked for after it."""
+    from tests.families import write_family
+    from tests.hub_stand_in import serve
+
+    model = write_family(tmp_path / "model", "bert", save={"max_shard_size": "40KB"})
+    shards = sorted(path.name for path in model.glob("model-*.safetensors"))
+    with serve(model, "org/tiny") as hub:
+        script = (
+            "from exporter.cache import Cache; from exporter.recipe.schema import Model\n"
+            "from exporter.export.source import find_source\n"
+            "print(*find_source(Model(source='org/tiny'), Cache.of_user()).weights)"
+        )
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["model.safetensors.index.json", *shards]
+    assert len(shards) > 1

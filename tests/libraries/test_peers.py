@@ -36,7 +36,7 @@ def test_peers_that_cannot_be_prepared(tiny: Path, tmp_path: Path) -> None:
     progress = Watched()
     context = Context(progress, Cache(tmp_path))
     source = find_source(load_recipe(tiny / "recipe.yaml").model, context.cache)
-    folders, failed = prepare_peers(source, 64, peers, context)
+    folders, failed = prepare_peers(source, peers, context)
     assert failed == [
         ("absent", "no-such-package is not installed, see requirements-peers.lock"),
         ("broken", "it cannot be prepared: ValueError: no such operator"),

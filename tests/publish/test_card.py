@@ -116,6 +116,14 @@ def test_local_model_is_no_base_and_its_place_is_not_told(manifest) -> None:
     assert manifest.source.digest[:12] in text
 
 
+def test_notes_on_the_model_are_on_the_card(manifest) -> None:
+    """Where the artifact does not read the model as sentence-transformers does, its readers are told."""
+    source = dataclasses.replace(manifest.source, notes=("the recipe sets max_length 32",))
+    text = card(dataclasses.replace(manifest, source=source), a_report(), APACHE)
+    assert re.search(r"the recipe sets max\\?_length 32", text)
+    assert "Note on the model" not in card(manifest, a_report(), APACHE)
+
+
 def test_numbers_are_the_reports(manifest) -> None:
     """Another measurement gives another card; date, machine and instruction set stand beside it."""
     row = a_variant_report("onnx", throughput=a_throughput(side="onnx", pairs_per_s=123.4))

@@ -56,7 +56,7 @@ def test_good_recipe_loads(path: Path) -> None:
 def test_defaults() -> None:
     """The smallest recipe gets the documented rest."""
     recipe = load_recipe(MINIMAL)
-    assert recipe.model.max_length == 512
+    assert recipe.model.max_length is None
     assert recipe.model.revision is None
     assert recipe.pairs.verify == "sample/verify"
     assert recipe.pairs.calibrate is None
@@ -148,11 +148,39 @@ def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- --model and --set ---
 
 
-def test_model_override_drops_the_revision() -> None:
-    """Another model brings its own revision, not that of the one it replaces."""
+def test_model_override_drops_revision_and_length() -> None:
+    """Another model brings its own revision and length, not those of the one it replaces."""
     recipe = load_recipe(DATA / "good-every-kind.yaml", model="other/model")
     assert (recipe.model.source, recipe.model.revision) == ("other/model", None)
-    assert recipe.model.max_length == 256
+    assert recipe.model.max_length is None
+
+
+def test_the_same_model_is_no_override() -> None:
+    """`--model` with the recipe's own model changes nothing."""
+    path = DATA / "good-every-kind.yaml"
+    assert load_recipe(path, model="org/model") == load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "name"),
+    [
+        ("./mine", "sample-int8", "mine-int8"),
+        ("org/My_Reranker", "sample-int8-static", "my_reranker-int8-static"),
+        ("./Großes Modell (v2)", "sample-int8", "gro-es-modell-v2-int8"),
+        ("./mine", "own", "mine-own"),
+        ("./..-", "sample-onnx", "model-onnx"),
+        ("./模型", "sample-onnx", "model-onnx"),
+        (f"./models--org--tiny/snapshots/{'0a' * 20}", "sample-onnx", "tiny-onnx"),
+        (f"./{'x' * 200}", "sample-onnx", f"{'x' * 95}-onnx"),
+        ("./mine", "y" * 100, f"m-{'y' * 98}"),
+    ],
+)
+def test_model_override_brings_a_name(tmp_path: Path, model: str, recipe: str, name: str) -> None:
+    """The artifact of another model is called by that model, and the recipe's own is left as it is."""
+    text = MINIMAL.read_text(encoding="utf-8").replace("name: minimal", f"name: {recipe}")
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    assert load_recipe(tmp_path / "recipe.yaml", model=model).name == name
+    assert load_recipe(tmp_path / "recipe.yaml", model=model, changes=["name=chosen"]).name == "chosen"
 
 
 def test_model_override_is_taken_from_the_working_directory(
@@ -315,7 +343,7 @@ def test_digest_is_of_what_is_said(tmp_path: Path) -> None:
     same = written(
         tmp_path,
         "# the same\nvariants:\n- bars:\n    max_abs_diff: 0.0001\n  kind: onnx\n  opset: 18\n"
-        "model: {max_length: 512, source: sample}\nname: minimal\n",
+        "model: {revision: null, source: sample}\nname: minimal\n",
     )
     assert load_recipe(same).digest == load_recipe(MINIMAL).digest
 

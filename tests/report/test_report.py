@@ -14,6 +14,7 @@ from exporter.artifact.files import read_sealed, to_json, write_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.gate import Check
 from exporter.measure.reference import Bf16Difference
+from exporter.report.html import html
 from exporter.report.report import REPORT_SCHEMA, read_report, rejudge, why_stale
 from exporter.report.text import TERMS, markdown, reference_lines, table
 from exporter.report.write import write_report
@@ -310,6 +311,16 @@ def test_markdown_where_nothing_was_judged() -> None:
 def test_markdown_names_the_glossary() -> None:
     """The last line says where the terms are explained."""
     assert markdown(a_report()).splitlines()[-1] == TERMS
+
+
+def test_notes_on_the_model_are_shown() -> None:
+    """Where the model is not read as sentence-transformers reads it, the report says so in every form."""
+    plain, note = a_report(), "the recipe sets max_length 32"
+    noted = dataclasses.replace(plain, reference=dataclasses.replace(plain.reference, notes=(note,)))
+    for form in (markdown, html):
+        assert note in form(noted)
+        assert "Note on the model" not in form(plain)
+    assert json.loads(to_json(noted))["reference"]["notes"] == [note]
 
 
 def test_markdown_says_what_counts() -> None:

@@ -69,7 +69,19 @@ def exported(folder: Path, kind: str) -> Path:
     inputs = ("input_ids", "attention_mask", *(("token_type_ids",) if kind in ("bert", "electra") else ()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, which the build silences too
-        export_plain(Source(kind, folder / "model", None, "", 0, inputs, 0), 18, folder / "plain.onnx")
+        source = Source(
+            name=kind,
+            folder=folder / "model",
+            revision=None,
+            digest="",
+            weights=(),
+            weights_bytes=0,
+            max_length=64,
+            activation=None,
+            inputs=inputs,
+            pad_id=0,
+        )
+        export_plain(source, 18, folder / "plain.onnx")
     return folder / "plain.onnx"
 
 
