@@ -7,6 +7,7 @@ that two builds can have one each.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -28,15 +29,39 @@ _SUMS = "manifest.json"  # not listed by `list_files`, like an artifact's
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of finished steps, each in a folder named by the step and a hash of all it was made from."""
+    """A folder of finished steps, each in a folder named by the step and a hash of all it was made from.
 
-    root: Path
+    `root` is None where there is no place for one; what needs it then fails, and nothing else.
+    """
+
+    root: Path | None
 
     @classmethod
     def of_user(cls) -> Self:
         """Return `$EXPORTER_CACHE`, or `exporter` under the user's cache folder; it need not exist yet."""
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exporter"
-        return cls(Path(os.environ.get("EXPORTER_CACHE") or default))
+        if named := os.environ.get("EXPORTER_CACHE"):
+            return cls(Path(named))
+        if named := os.environ.get("XDG_CACHE_HOME"):
+            return cls(Path(named) / "exporter")
+        try:
+            return cls(Path.home() / ".cache/exporter")
+        except RuntimeError:  # neither $HOME nor an entry for this user in the system's list of users
+            return cls(None)
+
+    def check(self) -> Path:
+        """Return the folder, after checking that steps can be kept there.
+
+        Raises:
+            BackendError: there is no place for one, or it cannot be written.
+        """
+        if self.root is None:
+            raise BackendError("no home folder to keep the cache in; set EXPORTER_CACHE to a folder")
+        there = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.exists())
+        if not there.is_dir():
+            raise _cannot_write(self.root, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise _cannot_write(self.root, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        return self.root
 
     def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder that a step makes, reused if it was made from the same things before.
@@ -53,7 +78,7 @@ class Cache:
             BackendError: the disk is full or refuses. Whatever `make` raises.
         """
         digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
-        final = self.root / f"{step}-{digest}"
+        final = (self.root or self.check()) / f"{step}-{digest}"
         if _is_whole(final):
             return final, True
 

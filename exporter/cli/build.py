@@ -12,9 +12,7 @@ from exporter.cli.screen import show, show_verdict, watched
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from exporter.pairs import PairSet
+    from exporter.preflight import Found
     from exporter.recipe.schema import Recipe
 
 
@@ -29,48 +27,66 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Build a recipe's artifact, verify it against PyTorch, and judge it. The main job."""
-    loaded = recipe_of(recipe, model, changes)
-    from exporter import pipeline
+    from exporter import pipeline, preflight
+    from exporter.recipe.load import read_recipe
 
+    draft = read_recipe(recipe, model=model, changes=changes or ())
     with watched() as context:
+        if draft.recipe is None:
+            preflight.look(draft, out, context, fetch=False).refuse()
+        loaded = draft.recipe
+        assert loaded is not None
         if build_only:
             folder = pipeline.build(loaded, out, context, replace_old=replace)
-            typer.echo(folder)
+            show({"artifact": str(folder)}, str(folder), as_json=as_json)
             return
         report = pipeline.export(loaded, out, context, replace_old=replace)
     show_verdict(report, out / loaded.name, as_json=as_json)
 
 
 def plan(
-    recipe: RecipePath, *, model: ModelName = None, changes: Changes = None, as_json: AsJson = False
+    recipe: RecipePath,
+    *,
+    out: Out = ARTIFACTS,
+    model: ModelName = None,
+    changes: Changes = None,
+    replace: Replace = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a recipe would build, and build nothing."""
-    loaded = recipe_of(recipe, model, changes)
-    from exporter.pairs import load_pair_sets
+    """Show what `export` would build, and all it would refuse; build nothing.
 
-    sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
-    show(loaded, _plan_text(loaded, sets), as_json=as_json)
+    Exits as `export` would that refuses. A model on the Hub is not fetched.
+    """
+    from exporter import preflight
+    from exporter.recipe.load import read_recipe
+
+    draft = read_recipe(recipe, model=model, changes=changes or ())
+    with watched() as context:
+        found = preflight.look(draft, out, context, replace_old=replace, fetch=False)
+    if draft.recipe is not None:
+        show(draft.recipe, _plan_text(draft.recipe, out, found), as_json=as_json)
+    found.refuse()
 
 
-def _plan_text(recipe: Recipe, sets: Sequence[PairSet]) -> str:
+def _plan_text(recipe: Recipe, out: Path, found: Found) -> str:
     from exporter.recipe.kinds import KINDS
 
     revision = f" at {recipe.model.revision}" if recipe.model.revision else ""
+    sets = [one for one in found.sets or () if one is not None]
     lines = [
         f"{recipe.name}: {recipe.model.source}{revision}, up to {recipe.model.max_length} tokens a pair",
         *(f"  pairs {one.name}: {len(one.pairs)} of {len(one.query_ids)} queries" for one in sets),
     ]
     for variant in recipe.variants:
-        row = KINDS[variant.kind]
-        path = row.path(getattr(variant, "isa", None))
-        missing = ", ".join(row.missing_packages)
-        lacking = f"  (cannot be built here: {missing} missing)" if missing else ""
+        path = KINDS[variant.kind].path(getattr(variant, "isa", None))
         bars = variant.bars.model_dump(exclude_none=True).items()
         lines += [
-            f"  {variant.kind} -> {ARTIFACTS}/{recipe.name}/{path}{lacking}",
+            f"  {variant.kind} -> {out}/{recipe.name}/{path}",
             f"    bars: {', '.join(f'{name} {value:g}' for name, value in bars)}",
         ]
-    return "\n".join(lines)
+    if found.reusable:
+        lines.append(f"  {out / recipe.name} is there already and is reused")
+    return "\n".join([*lines, *(f"  note: {note}" for note in found.notes)])
 
 
 def reproduce(

@@ -42,7 +42,7 @@ def show(value: object, text: str, *, as_json: bool) -> None:
         text: the same for people.
         as_json: what the user asked for.
     """
-    typer.echo(to_json(value, indent=1) if as_json else text)
+    typer.echo(to_json(value, indent=1).decode() if as_json else text)
 
 
 def say(text: str) -> None:
