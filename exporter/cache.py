@@ -7,7 +7,6 @@ that two builds can have one each.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from exporter.artifact.files import list_files, read_sealed, write_sealed
+from exporter.artifact.place import check_place
 from exporter.artifact.staging import clear_left_over, scratch_beside
-from exporter.errors import BackendError, IntegrityError
+from exporter.errors import BackendError, ExporterError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,11 +56,10 @@ class Cache:
         """
         if self.root is None:
             raise BackendError("no home folder to keep the cache in; set EXPORTER_CACHE to a folder")
-        there = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.exists())
-        if not there.is_dir():
-            raise _cannot_write(self.root, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise _cannot_write(self.root, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        try:
+            check_place(self.root / "step")
+        except ExporterError as error:
+            raise BackendError(f"the cache: {error}; set EXPORTER_CACHE to a folder") from error
         return self.root
 
     def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:

@@ -7,7 +7,6 @@ not known here.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import MANIFEST
+from exporter.artifact.place import check_place
 from exporter.errors import BackendError, BackendMissing, ExporterError, RecipeError
 from exporter.export.build import is_current, pair_entries
 from exporter.export.source import find_source
@@ -195,8 +195,7 @@ def _place(recipe: Recipe, out: Path, found: Found, *, replace_old: bool) -> Non
     """Look at where the artifact would stand."""
     final = out / recipe.name
     with found.keeping():
-        if final.is_symlink() and not final.exists():
-            raise RecipeError(f"{final} is a link to {final.readlink()}, which is not there; remove the link")
+        parent = check_place(final)
         if final.exists() and replace_old and not (final / MANIFEST).is_file():
             raise RecipeError(f"{final} exists and is no artifact; it is left alone, choose another place")
         if final.exists() and not replace_old:
@@ -204,7 +203,7 @@ def _place(recipe: Recipe, out: Path, found: Found, *, replace_old: bool) -> Non
                 return  # nothing to compare it with
             found.reusable = is_current(final, recipe, found.source, pair_entries(*found.sets))
         if not found.reusable:
-            _room(recipe, final, found.source)
+            _room(recipe, final, parent, found.source)
 
 
 def _scratch(found: Found, context: Context) -> None:
@@ -217,16 +216,10 @@ def _scratch(found: Found, context: Context) -> None:
         found.errors.append(BackendError(f"{error.strerror}; set TMPDIR to a folder that can be written"))
 
 
-def _room(recipe: Recipe, final: Path, source: Source | None) -> None:
-    """Check that a folder can be made, and that its disk has room for the least an artifact can weigh."""
-    parent = next(folder for folder in final.absolute().parents if os.path.lexists(folder))
-    if not parent.is_dir():
-        raise RecipeError(f"{parent} is no folder, and {final} would lie in it; choose another --out")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise BackendError(f"{final.parent}: cannot be written: {parent} is not yours to write; use --out")
+def _room(recipe: Recipe, final: Path, parent: Path, source: Source | None) -> None:
+    """Check that a disk has room for the least an artifact can weigh."""
     if source is None:
         return
-
     files = {KINDS[v.kind].path(getattr(v, "isa", None)): KINDS[v.kind].traits for v in recipe.variants}
     least = sum(_SHARES.get(traits.weights, 0) for traits in files.values()) * source.weights_bytes
     free = shutil.disk_usage(parent).free

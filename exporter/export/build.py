@@ -195,9 +195,7 @@ def build_variants(
     """
     for variant in recipe.variants:
         if missing := KINDS[variant.kind].missing_packages:
-            raise BackendMissing(
-                f"{variant.kind} needs {', '.join(missing)}; {install('build')}"
-            )
+            raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; {install('build')}")
     max_length = recipe.model.max_length
     graphs = {
         opset: _export(source, opset, max_length, proof, context)
