@@ -43,7 +43,7 @@ class _Command(NamedTuple):
     one: str = CODES[1]
 
 
-_COMMANDS = {  # in the order of `exporter --help`
+COMMANDS = {  # in the order of `exporter --help`
     "export": _Command(build.export, (0, 1, 2, 3, 4, 5), "build"),
     "plan": _Command(build.plan, (0, 2, 3, 4), "build"),
     "verify": _Command(judge.verify, (0, 1, 2, 3, 4, 5), "verify"),
@@ -78,7 +78,7 @@ def exit_codes(name: str) -> dict[int, str]:
     Raises:
         KeyError: there is no such command.
     """
-    command = _COMMANDS[name]
+    command = COMMANDS[name]
     return {code: command.one if code == 1 else CODES[code] for code in (*command.codes, 70, 130)}
 
 
@@ -87,7 +87,7 @@ def _in_words(codes: dict[int, str]) -> str:
 
 
 class _Exporter(Program):
-    extras = {name: command.extra for name, command in _COMMANDS.items()}  # noqa: RUF012 # not changed
+    extras = {name: command.extra for name, command in COMMANDS.items()}  # noqa: RUF012 # not changed
 
 
 app = typer.Typer(
@@ -141,5 +141,5 @@ def _with_debug(run: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-for _name, _row in _COMMANDS.items():
+for _name, _row in COMMANDS.items():
     app.command(_name, epilog=_in_words(exit_codes(_name)))(_with_debug(_row.run))

@@ -40,7 +40,7 @@ class Program(TyperGroup):
     extras: dict[str, str]
 
     def main(
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **options: Any
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **__: Any
     ) -> Any:
         """Run the command that `args` name; never return.
 
@@ -48,18 +48,31 @@ class Program(TyperGroup):
             SystemExit: always, with the exit code.
         """
         given = list(sys.argv[1:] if args is None else args)
-        options["standalone_mode"] = False
         with unfailing() as (out, _err):
             try:
-                code = super().main(given, prog_name or _own_name(), **options)
-                code = code if isinstance(code, int) else 0
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # worded, whatever it is
-                code = self._say(error, given)
+                code = self._run(given, prog_name or _own_name())
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # raised while another was worded
+                _error(f"{type(error).__name__}: {error}")
+                code = Unplanned.exit_code
             out.flush()
             if out.lost:
                 _error(f"stdout cannot be written: {out.lost}; what was done is kept")
                 code = code or BackendError.exit_code
         sys.exit(code)
+
+    def _run(self, given: list[str], name: str) -> int:
+        """Run a command and say what it raised; return the exit code.
+
+        Not by Typer's own `main`, which swallows what stops a command and what closed pipes raise.
+        """
+        try:
+            with self.make_context(name, list(given)) as context:
+                self.invoke(context)
+        except typer.Exit as done:
+            return done.exit_code
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # worded, whatever it is
+            return self._say(error, given)
+        return 0
 
     def _say(self, error: BaseException, given: Sequence[str]) -> int:
         """Print what an error means, with its trace where `--debug` asks for it; return the exit code."""
