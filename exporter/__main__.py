@@ -11,14 +11,16 @@ def main() -> None:
     _fill_standard_streams()
     try:
         from exporter.cli.app import app
-    except ImportError as error:  # typer, or another package of the base install
-        from exporter.packages import missing
-
-        found = missing(error)
-        sys.stderr.write(f"error: {found}\n")
-        sys.exit(found.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001 # a package of the base install that is missing, or broken
+        from exporter.failures import planned, trace_of
+
+        found = planned(error)
+        if sys.stderr is not None:
+            trace = f"{trace_of(error)}\n" if "--debug" in sys.argv else ""
+            sys.stderr.write(f"{trace}error: {found}\n")
+        sys.exit(found.exit_code)
     app()
 
 

@@ -51,7 +51,7 @@ class Program(TyperGroup):
         with unfailing() as (out, _err):
             try:
                 code = self._run(given, prog_name or _own_name())
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # raised while another was worded
+            except BaseException as error:  # noqa: BLE001 # raised while another was worded
                 _error(f"{type(error).__name__}: {error}")
                 code = Unplanned.exit_code
             out.flush()
@@ -70,7 +70,7 @@ class Program(TyperGroup):
                 self.invoke(context)
         except typer.Exit as done:
             return done.exit_code
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # worded, whatever it is
+        except BaseException as error:  # noqa: BLE001 # worded, whatever it is: Rust's panics are no Exception
             return self._say(error, given)
         return 0
 

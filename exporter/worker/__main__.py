@@ -114,7 +114,7 @@ def main() -> None:
     try:
         runs = _work(job_from_json(job_path.read_bytes()), run_path.parent)
         result: dict[str, object] = {"runs": TypeAdapter(list[Run]).dump_python(runs, mode="json")}
-    except Exception as error:  # noqa: BLE001 # goes to the parent, whatever it is
+    except BaseException as error:  # noqa: BLE001 # goes to the parent, a panic of a library in Rust too
         found = planned(error)
         result = {"error": type(found).__name__, "message": str(found), "trace": trace_of(error)}
 

@@ -141,6 +141,18 @@ def test_unplanned_is_70_and_one_line(monkeypatch: pytest.MonkeyPatch, line: str
     assert "--debug" in said
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), type("Panic", (BaseException,), {})("a library in Rust")])
+def test_what_is_no_exception_is_unplanned_too(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """A library that ends the process, or panics, does not choose the exit code."""
+
+    def stop() -> str:
+        raise error
+
+    monkeypatch.setattr(platform, "python_version", stop)
+    done = run("doctor")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (70, 1)
+
+
 @pytest.mark.parametrize("line", ["doctor --debug", "--debug doctor"])
 def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """`--debug` stands before the command or after it."""
