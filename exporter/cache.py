@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from exporter.artifact.files import list_files, read_sealed, write_sealed
+from exporter.artifact.place import check_place
 from exporter.artifact.staging import clear_left_over, scratch_beside
-from exporter.errors import BackendError, IntegrityError
+from exporter.errors import BackendError, ExporterError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,15 +29,38 @@ _SUMS = "manifest.json"  # not listed by `list_files`, like an artifact's
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of finished steps, each in a folder named by the step and a hash of all it was made from."""
+    """A folder of finished steps, each in a folder named by the step and a hash of all it was made from.
 
-    root: Path
+    `root` is None where there is no place for one; what needs it then fails, and nothing else.
+    """
+
+    root: Path | None
 
     @classmethod
     def of_user(cls) -> Self:
         """Return `$EXPORTER_CACHE`, or `exporter` under the user's cache folder; it need not exist yet."""
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exporter"
-        return cls(Path(os.environ.get("EXPORTER_CACHE") or default))
+        if named := os.environ.get("EXPORTER_CACHE"):
+            return cls(Path(named))
+        if named := os.environ.get("XDG_CACHE_HOME"):
+            return cls(Path(named) / "exporter")
+        try:
+            return cls(Path.home() / ".cache/exporter")
+        except RuntimeError:  # neither $HOME nor an entry for this user in the system's list of users
+            return cls(None)
+
+    def check(self) -> Path:
+        """Return the folder, after checking that steps can be kept there.
+
+        Raises:
+            BackendError: there is no place for one, or it cannot be written.
+        """
+        if self.root is None:
+            raise BackendError("no home folder to keep the cache in; set EXPORTER_CACHE to a folder")
+        try:
+            check_place(self.root / "step")
+        except ExporterError as error:
+            raise BackendError(f"the cache: {error}; set EXPORTER_CACHE to a folder") from error
+        return self.root
 
     def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder that a step makes, reused if it was made from the same things before.
@@ -53,7 +77,7 @@ class Cache:
             BackendError: the disk is full or refuses. Whatever `make` raises.
         """
         digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
-        final = self.root / f"{step}-{digest}"
+        final = (self.root or self.check()) / f"{step}-{digest}"
         if _is_whole(final):
             return final, True
 

@@ -13,15 +13,14 @@ from exporter.artifact.plans import no_plans, write_plans
 from exporter.artifact.staging import staged
 from exporter.context import Context
 from exporter.errors import RecipeError
-from exporter.export.build import build_artifact, is_current, pair_entries
-from exporter.export.source import find_source
+from exporter.export.build import build_artifact
 from exporter.gate import judge_all, unsettled
 from exporter.machine import this_machine
 from exporter.measure.run import measure
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.tune import with_plans
 from exporter.measure.workspace import bars_of, open_artifact, recipe_of
-from exporter.pairs import load_pair_sets
+from exporter.preflight import Ready, check
 from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
 from exporter.recipe.kinds import runs_on
@@ -34,7 +33,6 @@ from exporter.runtime.model_file import check_artifact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.export.source import Source
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
 
@@ -75,7 +73,8 @@ def export(
         ExporterError: see `build` and `verify`.
     """
     context = context or Context()
-    folder = build(recipe, out, context, settings, replace_old=replace_old)
+    ready = check(recipe, out, context, replace_old=replace_old)
+    folder = _built(ready, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
         if (why := why_stale(report, this_machine())) is None:
@@ -109,50 +108,45 @@ def build(
     Raises:
         RecipeError: the recipe cannot be carried out, or another artifact of this name exists.
         BackendError: a library, the hub or the disk failed.
+        BackendMissing: a package is missing.
         IntegrityError: an artifact of this recipe exists, and its files were changed.
     """
-    context, final = context or Context(), out / recipe.name
-    verify_set, calibrate_set = load_pair_sets(recipe)
-    for pair_set in (verify_set, calibrate_set):
+    context = context or Context()
+    ready = check(recipe, out, context, replace_old=replace_old, judged=False)
+    return _built(ready, out, context, settings, replace_old=replace_old)
+
+
+def _built(
+    ready: Ready, out: Path, context: Context, settings: MeasureSettings | None, *, replace_old: bool
+) -> Path:
+    """Return the folder of an artifact that is there already, or build it."""
+    recipe, final = ready.recipe, out / ready.recipe.name
+    for pair_set in (ready.verify_set, ready.calibrate_set):
         if pair_set:
             context.progress.note(f"pairs {pair_set.name}: {pair_set.reading}")
-    with context.progress.stage("model"):
-        source = find_source(recipe.model, context.cache)
-    for note in notes_on(recipe, source):
-        context.progress.note(f"warning: {note}")
-    pairs = pair_entries(verify_set, calibrate_set)
-    if final.exists() and not replace_old and is_current(final, recipe, source, pairs):
+    for warning in ready.warnings:
+        context.progress.note(f"warning: {warning}")
+    if ready.reusable:
         context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
         return final
 
     with staged(final, replace=replace_old) as scratch:
-        manifest = build_artifact(recipe, source, verify_set, calibrate_set, into=scratch, context=context)
+        manifest = build_artifact(
+            recipe, ready.source, ready.verify_set, ready.calibrate_set, into=scratch, context=context
+        )
         machine = this_machine()
         kinds = [entry.kind for entry in manifest.variants if runs_on(entry.traits, machine)]
         plans = with_plans(
             no_plans(manifest),
             kinds,
             scratch,
-            verify_set,
+            ready.verify_set,
             machine=machine,
             settings=settings or MeasureSettings(),
             progress=context.progress,
         )
         write_plans(plans, scratch)
     return final
-
-
-def notes_on(recipe: Recipe, source: Source) -> tuple[str, ...]:
-    """Return what a person should know before a recipe is carried out, each a line: on its model, pairs."""
-    named = {recipe.pairs.verify, recipe.pairs.calibrate or ""}
-    samples = sorted(name for name in named if name.startswith("sample/"))
-    if not samples or source.name == "sample":
-        return source.notes
-    pairs = (
-        f"the pairs are the sample's ({', '.join(samples)}), biomedical questions; "
-        "set pairs.verify to your own for figures of your use"
-    )
-    return (*source.notes, pairs)
 
 
 def verify(folder: Path, context: Context | None = None, settings: MeasureSettings | None = None) -> Report:

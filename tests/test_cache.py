@@ -105,7 +105,7 @@ def test_failure_leaves_nothing(failure: BaseException) -> None:
 
     with pytest.raises(type(failure), match="no"):
         Cache.of_user().get("fuse", {}, fail)
-    assert list(Cache.of_user().root.iterdir()) == []
+    assert list(Cache.of_user().check().iterdir()) == []
     assert Cache.of_user().get("fuse", {}, fill)[1] is False
 
 
@@ -118,7 +118,7 @@ def test_full_disk() -> None:
 
     with pytest.raises(BackendError, match="No space left on device; set EXPORTER_CACHE"):
         Cache.of_user().get("fuse", {}, fail)
-    assert list(Cache.of_user().root.iterdir()) == []
+    assert list(Cache.of_user().check().iterdir()) == []
 
 
 def test_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,7 +326,7 @@ class Notes(Silent):
 
 def test_users_cache_is_left_alone(clone: Path) -> None:
     """Nothing of earlier builds is used though they are there, and nothing is added to them."""
-    cache = Cache.of_user().root
+    cache = Cache.of_user().check()
     before = sorted(cache.iterdir())
     assert any(folder.name.startswith("variant-") for folder in before)
     progress = Notes()

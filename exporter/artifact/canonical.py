@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.errors import BackendMissing
+from exporter.packages import missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,6 @@ def canonical_json(content: Mapping[str, JsonValue]) -> bytes:
     """
     try:
         import rfc8785
-    except ImportError:
-        raise BackendMissing("canonical JSON needs rfc8785: pip install rfc8785") from None
+    except ImportError as error:
+        raise missing(error, what="canonical JSON") from error
     return rfc8785.dumps(content)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import MANIFEST, version_control
+from exporter.artifact.place import check_place
 from exporter.errors import BackendError, RecipeError
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ def staged(final: Path, *, replace: bool = False) -> Iterator[Path]:
     beside `final` is cleared, or put back, first.
 
     Raises:
-        RecipeError: `final` exists and `replace` is false, or it is something `exporter` did not make.
+        RecipeError: `final` exists and `replace` is false, or it is something `exporter` did not make; or it
+            is no place for a folder, see `check_place`.
         BackendError: the disk is full or refuses.
     """
+    check_place(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         clear_left_over(final)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import to_json
 from exporter.bench.measure import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench
-from exporter.errors import BackendError, BackendMissing
+from exporter.errors import BackendError
+from exporter.packages import missing
 from exporter.report.table import md_table
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def write_bench(bench: Bench, folder: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
-    except ImportError:
-        raise BackendMissing("charts need matplotlib: pip install '.[verify]' in exporter's clone") from None
+    except ImportError as error:
+        raise missing(error, what="charts") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_bytes(to_json(bench, indent=1))

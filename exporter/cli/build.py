@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.options import ARTIFACTS, AsJson, Changes, ModelName, Out, RecipePath, Replace, recipe_of
-from exporter.cli.screen import exit_codes, show, show_verdict, watched
+from exporter.cli.screen import show, show_verdict, watched
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from exporter.export.source import Source
-    from exporter.pairs import PairSet
+    from exporter.preflight import Found
     from exporter.recipe.schema import Recipe
 
 
@@ -30,60 +27,80 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Build a recipe's artifact, verify it against PyTorch, and judge it. The main job."""
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter import pipeline
+    from exporter import pipeline, preflight
+    from exporter.recipe.load import read_recipe
 
-        with watched() as context:
-            if build_only:
-                folder = pipeline.build(loaded, out, context, replace_old=replace)
-                typer.echo(folder)
-                return
-            report = pipeline.export(loaded, out, context, replace_old=replace)
-        show_verdict(report, out / loaded.name, as_json=as_json)
+    draft = read_recipe(recipe, model=model, changes=changes or ())
+    with watched() as context:
+        if draft.recipe is None:
+            preflight.look(draft, out, context, fetch=False).refuse()
+        loaded = draft.recipe
+        assert loaded is not None
+        if build_only:
+            folder = pipeline.build(loaded, out, context, replace_old=replace)
+            show({"artifact": str(folder)}, str(folder), as_json=as_json)
+            return
+        report = pipeline.export(loaded, out, context, replace_old=replace)
+    show_verdict(report, out / loaded.name, as_json=as_json)
 
 
 def plan(
-    recipe: RecipePath, *, model: ModelName = None, changes: Changes = None, as_json: AsJson = False
+    recipe: RecipePath,
+    *,
+    out: Out = ARTIFACTS,
+    model: ModelName = None,
+    changes: Changes = None,
+    replace: Replace = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a recipe would build, and build nothing."""
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter.export.source import find_source
-        from exporter.pairs import load_pair_sets
-        from exporter.pipeline import notes_on
+    """Show what `export` would build, and all it would refuse; build nothing.
 
-        sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
-        with watched() as context:
-            source = find_source(loaded.model, context.cache)
-            if as_json:
-                for note in notes_on(loaded, source):
-                    context.progress.note(f"warning: {note}")
-        show(loaded, _plan_text(loaded, source, sets), as_json=as_json)
+    Exits as `export` would that refuses. A model on the Hub is not fetched.
+    """
+    from exporter import preflight
+    from exporter.recipe.load import read_recipe
+
+    draft = read_recipe(recipe, model=model, changes=changes or ())
+    with watched() as context:
+        found = preflight.look(draft, out, context, replace_old=replace, fetch=False)
+        if as_json:
+            for note in found.warnings:
+                context.progress.note(f"warning: {note}")
+    if draft.recipe is not None:
+        show(draft.recipe, _plan_text(draft.recipe, out, found), as_json=as_json)
+    found.refuse()
 
 
-def _plan_text(recipe: Recipe, source: Source, sets: Sequence[PairSet]) -> str:
-    from exporter.pipeline import notes_on
+def _plan_text(recipe: Recipe, out: Path, found: Found) -> str:
     from exporter.recipe.kinds import KINDS
 
-    revision = f" at {source.revision}" if source.revision else ""
+    pinned = (found.source.revision if found.source else None) or recipe.model.revision
+    revision = f" at {pinned}" if pinned else ""
+    sets = [one for one in found.sets or () if one is not None]
     lines = [
-        f"{recipe.name}: {recipe.model.source}{revision}, up to {source.max_length} tokens a pair",
-        *(f"  warning: {note}" for note in notes_on(recipe, source)),
+        f"{recipe.name}: {recipe.model.source}{revision}, {_length(recipe, found)}",
+        *(f"  warning: {note}" for note in found.warnings),
         *(f"  pairs {one.name}: {one.reading}" for one in sets),
         f"  speed over PyTorch in {_speed_over(recipe)}",
     ]
     for variant in recipe.variants:
-        row = KINDS[variant.kind]
-        path = row.path(getattr(variant, "isa", None))
-        missing = ", ".join(row.missing_packages)
-        lacking = f"  (cannot be built here: {missing} missing)" if missing else ""
+        path = KINDS[variant.kind].path(getattr(variant, "isa", None))
         bars = variant.bars.model_dump(exclude_none=True).items()
         lines += [
-            f"  {variant.kind} -> {ARTIFACTS}/{recipe.name}/{path}{lacking}",
+            f"  {variant.kind} -> {out}/{recipe.name}/{path}",
             f"    bars: {', '.join(f'{name} {value:g}' for name, value in bars)}",
         ]
-    return "\n".join(lines)
+    if found.reusable:
+        lines.append(f"  {out / recipe.name} is there already and is reused")
+    return "\n".join([*lines, *(f"  note: {note}" for note in found.notes)])
+
+
+def _length(recipe: Recipe, found: Found) -> str:
+    if found.source:
+        return f"up to {found.source.max_length} tokens a pair"
+    if recipe.model.max_length:
+        return f"up to {recipe.model.max_length} tokens a pair"
+    return "as many tokens a pair as the model reads"
 
 
 def _speed_over(recipe: Recipe) -> str:
@@ -110,16 +127,15 @@ def reproduce(
 
     Exits 4 if they do.
     """
-    with exit_codes():
-        from exporter import reproduce as rebuild
+    from exporter import reproduce as rebuild
 
-        with watched() as context:
-            found = rebuild.reproduce(
-                folder, context, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
-            )
-        show(found, rebuild.text(found), as_json=as_json)
-        if not found.same:
-            raise typer.Exit(IntegrityError.exit_code)
+    with watched() as context:
+        found = rebuild.reproduce(
+            folder, context, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
+        )
+    show(found, rebuild.text(found), as_json=as_json)
+    if not found.same:
+        raise typer.Exit(IntegrityError.exit_code)
 
 
 def reference(
@@ -130,10 +146,9 @@ def reference(
     changes: Changes = None,
 ) -> None:
     """Write the PyTorch reference as an ordinary sentence-transformers folder."""
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter.export.folder import reference as write_reference_model
+    loaded = recipe_of(recipe, model, changes)
+    from exporter.export.folder import reference as write_reference_model
 
-        with watched() as context:
-            write_reference_model(loaded.model, folder, context)
-        typer.echo(folder)
+    with watched() as context:
+        write_reference_model(loaded.model, folder, context)
+    typer.echo(folder)

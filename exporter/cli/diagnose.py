@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -19,13 +20,14 @@ from exporter.cli.options import (
     folder_of,
     recipe_of,
 )
-from exporter.cli.screen import exit_codes, profile_text, say, show, watched
+from exporter.cli.screen import profile_text, say, show, watched
 from exporter.errors import GateRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from exporter.machine import Machine
+    from exporter.recipe.kinds import Kind
 
 
 def profile(
@@ -36,12 +38,11 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Print where a variant's time goes: each operator's share, on one thread, over real pairs."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter.measure.profile import profile as profile_variant
+    folder = folder_of(target, out)
+    from exporter.measure.profile import profile as profile_variant
 
-        profiled = profile_variant(folder, variant)
-        show(profiled, profile_text(profiled), as_json=as_json)
+    profiled = profile_variant(folder, variant)
+    show(profiled, profile_text(profiled), as_json=as_json)
 
 
 def bench(
@@ -59,15 +60,14 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Time an artifact beside other libraries that run the same model, in one run."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter.bench import report, run
+    folder = folder_of(target, out)
+    from exporter.bench import report, run
 
-        with watched() as context:
-            found = run.bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
-        report.write_bench(found, to)
-        show(found, report.markdown(found), as_json=as_json)
-        say(f"written to {to}: {', '.join(name for name in report.FILES if (to / name).is_file())}")
+    with watched() as context:
+        found = run.bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
+    report.write_bench(found, to)
+    show(found, report.markdown(found), as_json=as_json)
+    say(f"written to {to}: {', '.join(name for name in report.FILES if (to / name).is_file())}")
 
 
 def gpu_check(
@@ -82,16 +82,15 @@ def gpu_check(
 
     Builds nothing.
     """
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter.bench import gpu
+    loaded = recipe_of(recipe, model, changes)
+    from exporter.bench import gpu
 
-        with watched() as context:
-            found = gpu.gpu_check(loaded, context)
-        say(f"written to {gpu.write_gpu_report(found, to)}")
-        show(found, gpu.markdown(found), as_json=as_json)
-        if found.problems:
-            raise GateRefused("; ".join(found.problems))
+    with watched() as context:
+        found = gpu.gpu_check(loaded, context)
+    say(f"written to {gpu.write_gpu_report(found, to)}")
+    show(found, gpu.markdown(found), as_json=as_json)
+    if found.problems:
+        raise GateRefused("; ".join(found.problems))
 
 
 def schema(
@@ -115,28 +114,75 @@ def schema(
 
 
 def doctor(*, as_json: AsJson = False) -> None:
-    """Print the machine, its instruction set, the cores allowed, and which kinds can be built here."""
+    """Print the machine, which kinds and `isa` are right on its CPU, and what is missing to build them."""
+    from exporter.cache import Cache
     from exporter.machine import this_machine
     from exporter.recipe.kinds import KINDS
 
-    machine = this_machine()
-    missing = {row.name: row.missing_packages for row in KINDS.values()}
-    show({"machine": machine, "missing": missing}, _doctor_text(machine, missing), as_json=as_json)
+    machine, cache = this_machine(), Cache.of_user().root
+    kinds = [_fit(row, machine) for row in KINDS.values()]
+    value = {
+        "machine": machine,
+        "cache": None if cache is None else str(cache),
+        "missing": {fit.kind: fit.missing for fit in kinds},
+        "kinds": kinds,
+    }
+    show(value, _doctor_text(machine, cache, kinds), as_json=as_json)
 
 
-def _doctor_text(machine: Machine, missing: Mapping[str, Sequence[str]]) -> str:
-    from exporter.cache import Cache
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a kind is on this machine.
+
+    `missing` are the packages to install before it can be built, `install` says how; `runs` is False where
+    the CPU lacks one of `cpu_features`; `isa` are the values of a recipe's `isa` that are right on this CPU,
+    and None for kinds without that option.
+    """
+
+    kind: str
+    missing: tuple[str, ...]
+    install: str | None
+    runs: bool
+    cpu_features: tuple[str, ...]
+    isa: tuple[str, ...] | None
+
+
+def _fit(row: Kind, machine: Machine) -> Fit:
+    from exporter.machine import Isa
+    from exporter.packages import install
+    from exporter.recipe.kinds import fits, runs_on
+    from exporter.recipe.schema import options_of
+
+    has_isa = "isa" in options_of(row.name).model_fields
+    right = tuple(isa for isa in get_args(Isa) if fits(isa, machine.isa))
+    return Fit(
+        kind=row.name,
+        missing=row.missing_packages,
+        install=install("build") if row.missing_packages else None,
+        runs=runs_on(row.traits, machine),
+        cpu_features=row.traits.cpu_features,
+        isa=right if has_isa else None,
+    )
+
+
+def _doctor_text(machine: Machine, cache: Path | None, kinds: Sequence[Fit]) -> str:
     from exporter.recipe.kinds import saturates
 
     vnni = "no VNNI: int8 weights must keep to 7 bits" if saturates(machine.isa) else "int8 sums in int32"
-    cores = f"{machine.n_cores} cores allowed"
     lines = [
         f"{machine.cpu}, {machine.isa} ({vnni})",
-        f"{cores}, {machine.memory_gb} GiB, {machine.system}, Python {machine.python}",
+        f"{machine.n_cores} cores allowed, {machine.memory_gb} GiB, {machine.system}, "
+        f"Python {machine.python}",
         ", ".join(f"{name} {version}" for name, version in machine.packages),
-        f"cache {Cache.of_user().root}",
+        f"cache {cache or 'nowhere, there is no home folder: set EXPORTER_CACHE to a folder'}",
     ]
-    for kind, packages in missing.items():
-        lacking = f"cannot be built, {', '.join(packages)} missing" if packages else "can be built"
-        lines.append(f"  {kind}: {lacking}")
+    for fit in kinds:
+        said = [f"cannot be built, {', '.join(fit.missing)} missing" if fit.missing else "can be built"]
+        if fit.isa is not None:
+            said.append(f"for this CPU with isa {', '.join(fit.isa)}")
+        if not fit.runs:
+            said.append(f"not judged here, it needs {' or '.join(fit.cpu_features)}")
+        lines.append(f"  {fit.kind}: {'; '.join(said)}")
+    if how := next((fit.install for fit in kinds if fit.install), None):
+        lines.append(f"to build: {how}")
     return "\n".join(lines)

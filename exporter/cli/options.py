@@ -143,6 +143,6 @@ def ask_password(prompt: str) -> str:
     """
     from exporter.publish.keys import PASSWORD_VARIABLE
 
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise RecipeError(f"{prompt}: there is no terminal to ask at; set {PASSWORD_VARIABLE}")
     return str(typer.prompt(prompt, hide_input=True, err=True))

@@ -27,6 +27,7 @@ from exporter.errors import BackendMissing, RecipeError
 from exporter.export.folder import write_config_and_tokenizer
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version, this_platform
+from exporter.packages import install
 from exporter.pairs import Pair, PairSet, spread_out
 from exporter.progress import quiet
 from exporter.recipe.kinds import KINDS
@@ -199,9 +200,7 @@ def build_variants(
     """
     for variant in recipe.variants:
         if missing := KINDS[variant.kind].missing_packages:
-            raise BackendMissing(
-                f"{variant.kind} needs {', '.join(missing)}; pip install -r requirements.lock"
-            )
+            raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; {install('build')}")
     graphs = {
         opset: _export(source, opset, proof, context)
         for opset in sorted({_opset(v) for v in recipe.variants})

@@ -71,7 +71,7 @@ def ratio_of_means(
         raise ValueError("a ratio of means needs a query on which the reference ranks something")
     n = len(candidate)
     value, low, high = ratio_interval(candidate, reference)
-    seen = _DOUBT ** (1 / n)
+    seen = shown_at_most(n)
     best = 1 / float(reference.mean())
     return Estimate(value, min(low, seen), max(high, seen * value + (1 - seen) * best), n, n_silent)
 
@@ -147,15 +147,26 @@ def queries_needed(estimate: Estimate, bar: float, *, counts_unseen: bool) -> in
     """
     unseen = 0.0
     if counts_unseen and estimate.value > bar:
-        unseen = math.log(_DOUBT) / math.log(bar) if bar < 1 else math.inf
-        if estimate.low >= _DOUBT ** (1 / estimate.n_queries) * (1 - 1e-9):  # nothing else widens it
-            return math.ceil(unseen) if unseen <= _MOST_QUERIES else None
+        if estimate.low >= shown_at_most(estimate.n_queries) * (1 - 1e-9):  # nothing else widens it
+            return queries_to_show(bar)
+        unseen = queries_to_show(bar) or math.inf
     end = estimate.low if estimate.value > bar else estimate.high
     distance = abs(estimate.value - bar)
     if not distance > 0:
         return None
     wanted = max(unseen, estimate.n_queries * ((estimate.value - end) / distance) ** 2)
     return math.ceil(wanted) if wanted <= _MOST_QUERIES else None
+
+
+def shown_at_most(n: int) -> float:
+    """Return the share that n queries without a single loss show, 0.05^(1/n)."""
+    return float(_DOUBT ** (1 / n))
+
+
+def queries_to_show(bar: float) -> int | None:
+    """Return how many queries without a single loss show a share; None if no number that one could gather."""
+    needed = math.log(_DOUBT) / math.log(bar) if bar < 1 else math.inf
+    return math.ceil(needed) if needed <= _MOST_QUERIES else None
 
 
 def share_unseen(n: int) -> float:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
 from exporter.consumers.probe import LONG
 from exporter.consumers.report import table as consumer_table
-from exporter.errors import BackendError, BackendMissing
+from exporter.errors import BackendError
 from exporter.gate import noise_problems
 from exporter.measure.lengths import TRUNCATED
+from exporter.packages import missing
 from exporter.publish.licence import Licence
 from exporter.publish.plots import DIFFERENCES, SPEED, differences, png, speed
 from exporter.report.table import Table, md_table
@@ -93,9 +94,7 @@ def card(
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
-        raise BackendMissing(
-            f"{CARD} needs {error.name}: pip install '.[verify]' in exporter's clone"
-        ) from error
+        raise missing(error, what=CARD) from error
     hashes = {file.path: file.sha256 for file in manifest.files}
     twice = next(
         (
@@ -191,10 +190,8 @@ def _front_matter_of(manifest: Manifest, licence: Licence) -> str:
     """
     try:
         from huggingface_hub import ModelCardData
-    except ImportError:
-        raise BackendMissing(
-            f"{CARD} needs huggingface_hub: pip install '.[hub]' in exporter's clone"
-        ) from None
+    except ImportError as error:
+        raise missing(error, what=CARD) from error
     base = manifest.source.source if _HUB_ID.fullmatch(manifest.source.source) else None
     engines = {entry.traits.engine for entry in manifest.variants}
     tags = ["cross-encoder", "reranker"]

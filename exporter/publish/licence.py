@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import CARD
 from exporter.artifact.manifest import LOCAL_MODEL
-from exporter.errors import BackendMissing, RecipeError
+from exporter.errors import RecipeError
+from exporter.packages import missing
 from exporter.remote.hub import fetch_snapshot
 
 if TYPE_CHECKING:
@@ -105,14 +106,11 @@ def _is_own(path: Path, folder: Path) -> bool:
 
 
 def _front_matter(path: Path) -> dict[str, object]:
-    import yaml
-
     try:
+        import yaml
         from huggingface_hub import metadata_load
-    except ImportError:
-        raise BackendMissing(
-            f"{CARD} needs huggingface_hub: pip install '.[hub]' in exporter's clone"
-        ) from None
+    except ImportError as error:
+        raise missing(error, what=CARD) from error
     try:
         found = metadata_load(path)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):

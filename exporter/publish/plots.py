@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.artifact.files import CARD, PLOTS
-from exporter.errors import BackendMissing
+from exporter.packages import missing
 from exporter.report.plots import COLOURS, GREY
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def png(draw: Callable[[Axes, Report], None], report: Report) -> bytes:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendMissing(
-            f"the plots of {CARD} need {error.name}: pip install '.[verify]' in exporter's clone"
-        ) from error
+        raise missing(error, what=f"the plots of {CARD}") from error
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(6, 3), layout="constrained")
         draw(figure.subplots(), report)

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from exporter.artifact.files import SIGNATURE, beside, plain_file, sha256_file, version_control
-from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError, RecipeError
+from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
+from exporter.packages import missing
 from exporter.publish.attest import read_statements
 from exporter.publish.keys import (
     CertificateSigner,
@@ -182,10 +183,8 @@ def verify_signature(folder: Path, verifier: Verifier) -> Signed:
 def _need_library() -> None:
     try:
         import model_signing  # noqa: F401
-    except ImportError:
-        raise BackendMissing(
-            "signatures need model-signing: pip install '.[sign]' in exporter's clone"
-        ) from None
+    except ImportError as error:
+        raise missing(error, what="signatures") from error
 
 
 def _resolved(folder: Path) -> Path:

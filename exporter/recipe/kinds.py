@@ -100,6 +100,19 @@ def saturates(isa: str) -> bool:
     return isa not in ("avx512_vnni", "avx_vnni", "arm64")
 
 
+def fits(isa: str, on: str) -> bool:
+    """Return whether an int8 variant is for a CPU: it has the instructions, and sums there cannot saturate.
+
+    Weights for CPUs that sum in 32 bits have 8 bits, whose sums may not fit the 16 of another CPU; those with
+    7 bits are right everywhere.
+
+    Args:
+        isa: the CPUs the variant is for, a recipe's `isa`.
+        on: the instruction set of the CPU that runs it, as in `Machine.isa`.
+    """
+    return isa == on or (isa != "arm64" and (saturates(isa) or not saturates(on)))
+
+
 def runs_on(traits: Traits, machine: Machine) -> bool:
     """Tell whether a machine's CPU has what a kind needs; most kinds need nothing."""
     return not traits.cpu_features or bool(set(traits.cpu_features) & set(machine.cpu_features))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -19,7 +20,19 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from exporter.artifact.bare import HUB_ID, means_hub
 from exporter.errors import RecipeError, did_you_mean
 from exporter.recipe.kinds import KINDS
-from exporter.recipe.schema import Bars, Measure, Model, Pairs, Part, Publish, Recipe, Reference, options_of
+from exporter.recipe.schema import (
+    Bars,
+    Measure,
+    Model,
+    Pairs,
+    Part,
+    Publish,
+    Recipe,
+    Reference,
+    Variant,
+    misfits,
+    options_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +55,49 @@ _Steps: TypeAlias = tuple[str, ...]
 _Lines: TypeAlias = dict[_Steps, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A recipe as far as it is right, so that what it names can be looked at together with what is wrong.
+
+    Attributes:
+        findings: what is wrong, one line each; empty where there is a recipe.
+        recipe: the whole of it; None if anything is wrong.
+        model: that part; None if it is wrong. Keys that it does not know are findings, and left out here.
+        pairs: the same.
+        variants: those that are right.
+    """
+
+    findings: tuple[str, ...]
+    recipe: Recipe | None
+    model: Model | None
+    pairs: Pairs | None
+    variants: tuple[Variant, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """Return the draft of a recipe that is right."""
+        return cls((), recipe, recipe.model, recipe.pairs, recipe.variants)
+
+
 def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe; raise all findings at once if it is wrong.
+
+    Args:
+        path: the YAML file.
+        model: see `read_recipe`.
+        changes: see `read_recipe`.
+
+    Raises:
+        RecipeError: the file cannot be read or does not describe a recipe; one line per finding.
+    """
+    draft = read_recipe(path, model=model, changes=changes)
+    if draft.recipe is None:
+        raise RecipeError("\n".join(draft.findings))
+    return draft.recipe
+
+
+def read_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Draft:
+    """Read a recipe as far as it is right.
 
     Folders and pair files named relatively are taken from the recipe's own folder, those in `model` and
     `changes` from the working directory.
@@ -55,26 +109,66 @@ def load_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
         changes: `where=value` texts, for example `variants.0.bars.min_speedup=2`; the value is read as YAML.
 
     Raises:
-        RecipeError: the file cannot be read or does not describe a recipe; one line per finding.
+        RecipeError: the file cannot be read, or is no YAML mapping.
     """
-    data, lines = _read_yaml(path)
+    data, lines, findings = _read_yaml(path)
     if not isinstance(data, dict):
         raise RecipeError(
             f"{path}: a recipe is a mapping with name, model and variants; found {_kind_of(data)}"
         )
 
-    _make_paths_absolute(data, path.parent, path)
+    findings += _make_paths_absolute(data, path.parent, path)
     if model is not None:
         _replace_model(data, model, path)
     for change in changes:
-        _set(data, change, path)
-    _make_paths_absolute(data, Path.cwd(), path)
+        try:
+            _set(data, change, path)
+        except RecipeError as error:
+            findings.append(str(error))
+    findings += _make_paths_absolute(data, Path.cwd(), path)
     _take_hub_addresses(data)
 
+    recipe = None
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(_finding(path, lines, problem) for problem in error.errors())) from None
+        findings += [_finding(path, lines, problem) for problem in error.errors()]
+    parts = _part(Model, data.get("model")), _part(Pairs, data.get("pairs", {}))
+    variants = _right_variants(data.get("variants"))
+    if recipe is None and variants:  # else the recipe says so itself
+        findings += [f"{path}: {text}" for text in misfits(_kinds(data["variants"]), parts[1])]
+    findings = list(dict.fromkeys(findings))
+    return Draft(tuple(findings), None if findings else recipe, *parts, variants)
+
+
+_AnyPart = TypeVar("_AnyPart", bound=Part)
+
+
+def _part(cls: type[_AnyPart], data: Yaml) -> _AnyPart | None:
+    """Return a part of a recipe without the keys that it does not know; None if the rest is wrong."""
+    if not isinstance(data, dict):
+        return None
+    try:
+        return cls.model_validate({key: value for key, value in data.items() if key in cls.model_fields})
+    except ValidationError:
+        return None
+
+
+def _right_variants(data: Yaml) -> tuple[Variant, ...]:
+    adapter: TypeAdapter[Variant] = TypeAdapter(Variant)
+    found = []
+    for one in data if isinstance(data, list) else []:
+        try:
+            found.append(adapter.validate_python(one))
+        except ValidationError:
+            continue
+    return tuple(found)
+
+
+def _kinds(data: Yaml) -> list[str]:
+    """Return the kinds that variants name, also those of variants that are wrong."""
+    kinds = [one.get("kind") for one in data if isinstance(one, dict)] if isinstance(data, list) else []
+    return [kind for kind in kinds if isinstance(kind, str) and kind in KINDS]
 
 
 def load_bars(path: Path) -> dict[str, Bars]:
@@ -83,14 +177,14 @@ def load_bars(path: Path) -> dict[str, Bars]:
     Raises:
         RecipeError: the file cannot be read, names an unknown kind or an unknown bar.
     """
-    data, lines = _read_yaml(path)
+    data, lines, findings = _read_yaml(path)
     if not isinstance(data, dict) or not data:
         raise RecipeError(
             f"{path}: bars are a mapping of kind to limits, for example `onnx-int8: {{min_speedup: 1.5}}`"
         )
     if unknown := [kind for kind in data if kind not in KINDS]:
         raise RecipeError(f"{path}: {unknown[0]!r} is no kind; the kinds are {', '.join(KINDS)}")
-    bars, findings = {}, []
+    bars = {}
     for kind, limits in data.items():
         try:
             bars[kind] = Bars.model_validate(limits)
@@ -112,8 +206,8 @@ def load_bars(path: Path) -> dict[str, Bars]:
     return bars
 
 
-def _read_yaml(path: Path) -> tuple[Yaml, _Lines]:
-    """Read a YAML file as plain data, with the line on which each key stands."""
+def _read_yaml(path: Path) -> tuple[Yaml, _Lines, list[str]]:
+    """Read a YAML file as plain data; return also the line of each key, and findings on keys that repeat."""
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
             raise RecipeError(f"{path}: no file; a recipe is a YAML file")
@@ -143,11 +237,25 @@ def _read_yaml(path: Path) -> tuple[Yaml, _Lines]:
         raise RecipeError(f"{place}: {problem}") from None
     except (YAMLError, RecursionError, ValueError) as error:  # ValueError: `!!int long`, month 13
         raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
-    return data, lines
+    return data, lines, [f"{path}:{line}: {problem}" for line, problem in yaml.constructor.duplicates]
 
 
 class _Constructor(SafeConstructor):
-    """Merges (`<<`) as YAML does, but stops where merges of merges grow to any size."""
+    """Merges (`<<`) as YAML does, but stops where merges of merges grow to any size; keeps keys that repeat.
+
+    `duplicates` are their lines and what is said of them; the first value stands.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.duplicates: list[tuple[int, str]] = []
+
+    def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+        del node, value
+        if key in mapping:
+            self.duplicates.append((key_node.start_mark.line + 1, f'found duplicate key "{key}"'))
+            return False
+        return True
 
     def flatten_mapping(self, node: MappingNode) -> None:
         super().flatten_mapping(node)
@@ -222,22 +330,31 @@ def _set(data: dict[str, Yaml], change: str, path: Path) -> None:
         raise RecipeError(f"--set {change!r}: {path} has no {where}")
 
 
-def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> None:
-    """Make paths of folders and pair files absolute; leave Hub ids and sample sets as they are."""
-    model, pairs = data.get("model"), data.get("pairs")
-    if (
-        isinstance(model, dict)
-        and isinstance(source := model.get("source"), str)
-        and source not in ("", "sample")
-    ):
-        named_as_path = source.startswith(("./", "../", "/", "~")) or source in (".", "..")
-        is_here = bool(HUB_ID.fullmatch(source)) and not means_hub(source, base)
-        if named_as_path or is_here or os.path.isdir(base / source):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
-            model["source"] = _absolute(source, base, recipe)
-    if isinstance(pairs, dict):
-        for key in ("verify", "calibrate"):
-            if isinstance(name := pairs.get(key), str) and name and not name.startswith("sample/"):
-                pairs[key] = _absolute(name, base, recipe)
+def _make_paths_absolute(data: dict[str, Yaml], base: Path, recipe: Path) -> list[str]:
+    """Make paths of folders and pair files absolute; leave Hub ids and sample sets as they are.
+
+    Returns:
+        What is wrong with those that are no paths.
+    """
+    found = []
+    for part, key in (("model", "source"), ("pairs", "verify"), ("pairs", "calibrate")):
+        values = data.get(part)
+        if isinstance(values, dict) and isinstance(name := values.get(key), str) and name:
+            try:
+                if _is_path(name, base) if part == "model" else not name.startswith("sample/"):
+                    values[key] = _absolute(name, base, recipe)
+            except RecipeError as error:
+                found.append(str(error))
+    return found
+
+
+def _is_path(source: str, base: Path) -> bool:
+    """Tell whether a model is named as a folder, not as the sample or a Hub id."""
+    if source == "sample":
+        return False
+    named_as_path = source.startswith(("./", "../", "/", "~")) or source in (".", "..")
+    is_here = bool(HUB_ID.fullmatch(source)) and not means_hub(source, base)
+    return named_as_path or is_here or os.path.isdir(base / source)  # noqa: PTH112 - Path.is_dir raises on a name that is too long
 
 
 def _take_hub_addresses(data: dict[str, Yaml]) -> None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Tokens of a pair that a model may read, special ones counted.
 MIN_LENGTH = 8
@@ -210,6 +213,29 @@ def default_variant(kind: str, bars: Bars) -> AnyVariant:
     return options_of(kind).model_validate({"kind": kind, "bars": bars})
 
 
+def misfits(kinds: Sequence[str], pairs: Pairs | None) -> list[str]:
+    """Return what does not fit together in a recipe whose parts are right by themselves.
+
+    Args:
+        kinds: the kinds of its variants.
+        pairs: its pair sets, or None where that part is wrong.
+    """
+    found = []
+    if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        found.append(
+            f"{', '.join(twice)} stands twice; a recipe builds each kind once, write a second recipe"
+        )
+    calibrated = [kind for kind in kinds if KINDS[kind].traits.calibrated]
+    if calibrated and pairs is not None and pairs.calibrate is None:
+        found.append(f"{calibrated[0]} is calibrated; set pairs.calibrate, for example sample/calibrate")
+    if pairs is not None and pairs.calibrate == pairs.verify:
+        found.append(
+            "pairs.calibrate and pairs.verify are the same set; "
+            "a model is not judged on what it was fitted to"
+        )
+    return found
+
+
 class Recipe(Part):
     """One model, the variants wanted of it, the pairs that prove them and the bars they must meet."""
 
@@ -225,23 +251,10 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _variants_fit_together(self) -> Self:
-        kinds = [variant.kind for variant in self.variants]
-        if not kinds:
+        if not self.variants:
             raise ValueError("variants is empty; ask for at least one, for example `- kind: onnx-int8`")
-        if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-            raise ValueError(
-                f"{', '.join(twice)} stands twice; a recipe builds each kind once, write a second recipe"
-            )
-        calibrated = [kind for kind in kinds if KINDS[kind].traits.calibrated]
-        if calibrated and self.pairs.calibrate is None:
-            raise ValueError(
-                f"{calibrated[0]} is calibrated; set pairs.calibrate, for example sample/calibrate"
-            )
-        if self.pairs.calibrate == self.pairs.verify:
-            raise ValueError(
-                "pairs.calibrate and pairs.verify are the same set; "
-                "a model is not judged on what it was fitted to"
-            )
+        if found := misfits([variant.kind for variant in self.variants], self.pairs):
+            raise ValueError("; ".join(found))
         return self
 
     @property

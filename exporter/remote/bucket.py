@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from exporter.artifact.files import FileEntry, from_python, read_sealed
-from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
+from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.packages import missing
 from exporter.remote.source import RemoteFile, write_chunks
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def open_bucket(place: Place) -> tuple[S3FileSystem, str]:
     """
     try:
         from s3fs import S3FileSystem
-    except ImportError:
-        raise BackendMissing(f"{place.text} needs s3fs: pip install '.[s3]' in exporter's clone") from None
+    except ImportError as error:
+        raise missing(error, what=place.text) from error
     return S3FileSystem(use_listings_cache=False, skip_instance_cache=True), place.where
 
 

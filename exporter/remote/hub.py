@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import MANIFEST, PLANS
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, BackendMissing, RecipeError
+from exporter.packages import missing
 from exporter.remote.source import RemoteFile, needed
 
 if TYPE_CHECKING:
@@ -114,10 +115,8 @@ def hub_errors(place: Place) -> Iterator[None]:
             RepositoryNotFoundError,
             XetError,
         )
-    except ImportError:
-        raise BackendMissing(
-            f"{place.text} needs huggingface_hub: pip install '.[hub]' in exporter's clone"
-        ) from None
+    except ImportError as error:
+        raise missing(error, what=place.text) from error
     try:
         from httpx import HTTPError  # what huggingface_hub 1 speaks with
     except ImportError:
@@ -189,8 +188,8 @@ def fetch_snapshot(
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
-    except ImportError:
-        raise BackendMissing(f"{repo_id} is on the Hub: pip install huggingface_hub, or {instead}") from None
+    except ImportError as error:
+        raise BackendMissing(f"{missing(error, what=f'{repo_id} is on the Hub')}; or {instead}") from error
 
     try:
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))

@@ -22,7 +22,8 @@ from urllib.parse import urljoin, urlsplit
 from pydantic import JsonValue, ValidationError
 
 from exporter.artifact.files import from_json
-from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
+from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.packages import missing
 from exporter.remote.source import RemoteFile, write_chunks
 
 if TYPE_CHECKING:
@@ -301,8 +302,8 @@ def open_repository(place: Place) -> Repository:
         from oras.provider import Registry
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
-    except ImportError:
-        raise BackendMissing(f"{place.text} needs oras: pip install '.[oci]' in exporter's clone") from None
+    except ImportError as error:
+        raise missing(error, what=place.text) from error
     # oras prints to stderr; what it would say, our errors say.
     logging.getLogger("oras.logger").setLevel(logging.CRITICAL)
     host = place.where.split("/")[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.errors import BackendMissing
+from exporter.packages import missing
 from exporter.report.plots import draw_figures
 from exporter.report.table import Table
 from exporter.report.text import (
@@ -46,9 +46,7 @@ def html(report: Report) -> str:
         # Markup: the SVG is drawn here, texts in it are escaped by matplotlib.
         figures = [(title, Markup(svg), caption) for title, svg, caption in draw_figures(report)]  # noqa: S704
     except ImportError as error:
-        raise BackendMissing(
-            f"report.html needs {error.name}: pip install '.[verify]' in exporter's clone"
-        ) from error
+        raise missing(error, what="report.html") from error
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,

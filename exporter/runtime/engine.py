@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from exporter.errors import BackendError, BackendMissing, IntegrityError
+from exporter.errors import BackendError, IntegrityError
+from exporter.packages import missing
 from exporter.runtime.operators import Operation, recorded_by_onnxruntime
 from exporter.runtime.tokenizer import KNOWN_INPUTS
 
@@ -90,7 +91,7 @@ def open_engine(
         else:
             raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
     except ImportError as error:
-        raise BackendMissing(f"{engine} is not installed; pip install {engine}") from error
+        raise missing(error) from error
     except RuntimeError as error:
         raise BackendError(f"{engine} cannot load {model}: {str(error).splitlines()[0]}") from error
 

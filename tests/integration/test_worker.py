@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from exporter import worker
-from exporter.errors import BackendError, RecipeError
+from exporter.errors import BackendError, RecipeError, Unplanned
 from exporter.runtime import Plan, Reranker
 from exporter.worker.job import ArtifactSpec, Call, ScoreJob, Scoring, SweepJob, TimeJob, TorchSpec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PAIRS = tuple(("wing lift", "drag flow " * n) for n in range(1, 9))
 ALL = (Call(tuple(range(len(PAIRS))), 1),)
@@ -51,6 +49,18 @@ def test_runs_by_spec_and_call(verified: Path) -> None:
     runs = worker.time(TimeJob(PAIRS, specs, calls, n_warmup=2))
     assert [(run.n_pairs, len(run.seconds)) for run in runs] == [(2, 3), (1, 1)] * 2
     assert all(run.clock > 0 and run.cpu_share > 0 and run.n_tokens > run.n_pairs for run in runs)
+
+
+def test_unplanned_in_a_worker(verified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody planned is 70 also from a worker, with its trace."""
+    broken = "import numpy\n\ndef save(*_):\n    raise ValueError('a library changed')\n\nnumpy.save = save\n"
+    (tmp_path / "sitecustomize.py").write_text(broken, encoding="utf-8")
+    root = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
+    with pytest.raises(Unplanned) as caught:
+        worker.score(spec(verified, token_budget=64), PAIRS)
+    assert str(caught.value) == "ValueError: a library changed"
+    assert "sitecustomize.py" in caught.value.trace
 
 
 def test_failures_are_one_error(verified: Path, tmp_path: Path) -> None:

@@ -98,6 +98,21 @@ def test_frozen() -> None:
         recipe.name = "other"  # type: ignore[misc] # assigning to a frozen field is what is tested
 
 
+def test_merged_keys_are_no_duplicates(tmp_path: Path) -> None:
+    """A key that stands beside a merge (`<<`) takes the merged one's place; twice is said once."""
+    text = (
+        "name: x\nmodel: {source: sample}\nvariants:\n"
+        "  - {kind: onnx, bars: &bars {min_speedup: 1, max_abs_diff: 1}}\n"
+        "  - {kind: openvino, bars: {<<: *bars, min_speedup: 2}}\n"
+    )
+    bars = load_recipe(written(tmp_path, text)).variants[1].bars
+    assert (bars.min_speedup, bars.max_abs_diff) == (2, 1)
+    twice = text.replace("&bars {min_speedup: 1,", "&bars {min_speedup: 1, min_speedup: 3,")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(written(tmp_path, twice))
+    assert str(caught.value).splitlines() == [f'{tmp_path}/recipe.yaml:4: found duplicate key "min_speedup"']
+
+
 # --- paths ---
 
 
