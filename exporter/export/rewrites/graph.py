@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from exporter.backend import backend
+from exporter.errors import BackendError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -31,9 +34,12 @@ def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
     try:
-        inferred = SymbolicShapeInference.infer_shapes(onnx.load(plain), auto_merge=True)
-    except Exception as error:  # it raises Exception itself, and whatever it trips over
-        raise UnknownShapes(f"shapes cannot be inferred: {str(error).splitlines()[0]}") from error
+        with backend("shapes cannot be inferred"):  # it raises Exception itself, and whatever it trips over
+            # Weights beside the graph are not read: their shapes are in it.
+            model = onnx.load(plain, load_external_data=False)
+            inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+    except BackendError as error:
+        raise UnknownShapes(str(error)) from error
 
     shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
