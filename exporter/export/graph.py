@@ -84,11 +84,12 @@ def make_graph(
     """
     from exporter.export.onnx import export_plain
     from exporter.export.rewrites.attention import absorb_kv_projections, add_unpadded_fast_path
+    from exporter.export.rewrites.branches import settle_branches
     from exporter.export.rewrites.last_layer import first_token_only
     from exporter.export.rewrites.proof import check_exported, rewrite_if_equivalent
 
     made = CommonGraph(folder)
-    exported, narrowed = folder / "exported.onnx", folder / "narrowed.onnx"
+    exported, settled, narrowed = (folder / f"{name}.onnx" for name in ("exported", "settled", "narrowed"))
     tokenizer = artifact_tokenizer(source, max_length)
     given = feeds_of(proof, tokenizer, source.inputs, batch_size=_PROOF_ROWS)
 
@@ -100,11 +101,12 @@ def make_graph(
     feeds = feeds_of(proof, tokenizer, found.inputs, batch_size=_PROOF_ROWS)
     check_exported(exported, feeds, found.scores)
     facts = (
-        rewrite_if_equivalent("first token only", first_token_only, exported, narrowed, feeds),
+        rewrite_if_equivalent("branches settled", settle_branches, exported, settled, feeds),
+        rewrite_if_equivalent("first token only", first_token_only, settled, narrowed, feeds),
         rewrite_if_equivalent("keys and values absorbed", absorb_kv_projections, narrowed, made.path, feeds),
     )
-    exported.unlink()
-    narrowed.unlink()
+    for step in (exported, settled, narrowed):
+        step.unlink()
 
     feeds += feeds_of(proof, tokenizer, found.inputs)  # without padding
     attention = rewrite_if_equivalent(
@@ -112,4 +114,4 @@ def make_graph(
     )
     (folder / "attention.txt").write_text(attention, encoding="utf-8")
     (folder / "flops.json").write_bytes(to_json(count_flops(made.path, found.inputs)))
-    return facts
+    return tuple(fact for fact in facts if fact)
