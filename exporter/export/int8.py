@@ -153,9 +153,8 @@ def _quantize_by_ranges(
 
     ranges = _channel_ranges(graph, [value.name or "" for value in by_input], feeds)
     for value, nodes in by_input.items():
-        _quantize_products(
-            model.graph, value, nodes, ranges[value.name or ""], _LARGEST_WEIGHT[options.weight_bits]
-        )
+        name = value.name or ""
+        _quantize_products(model.graph, name, nodes, ranges[name], _LARGEST_WEIGHT[options.weight_bits])
 
     model.graph.opset_imports["com.microsoft"] = 1
     RemoveUnusedNodesPass()(model)
@@ -230,7 +229,9 @@ def _channel_ranges(
     )
     observed = graph.with_name("observed.onnx")  # beside the graph, where its weights may lie
     onnx.save(model, observed)
-    session = ort.InferenceSession(str(observed), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what it says on stderr, it raises too
+    session = ort.InferenceSession(str(observed), options, providers=["CPUExecutionProvider"])
 
     ranges: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     for feed in feeds:
@@ -245,14 +246,15 @@ def _channel_ranges(
 
 def _quantize_products(
     graph: ir.Graph,
-    value: ir.Value,
+    name: str,
     nodes: Sequence[ir.Node],
     channels: tuple[NDArray[np.float32], NDArray[np.float32]],
     largest_weight: int,
 ) -> None:
-    """Replace the products that read one value by integer ones."""
+    """Replace the products that read one value, of this name when its ranges were seen, by integer ones."""
     import onnx_ir as ir
 
+    value = _input(nodes[0], 0)  # another one by now, where a product before has made it
     low, high = channels
     weights = [_array(_input(node, 1)) for node in nodes]
     largest = np.maximum(np.maximum(-low, high), _SMALLEST)
@@ -262,7 +264,7 @@ def _quantize_products(
     divisor = largest**_SMOOTHING / largest_of_weights ** (1 - _SMOOTHING)
     scale, zero = _scale_and_zero(low / divisor, high / divisor)
 
-    name = f"{value.name}_int8"
+    name = f"{name}_int8"
     smoothed = ir.node(
         "Mul", [value, _initializer(graph, f"{name}_smoothing", (1 / divisor).astype(np.float32))]
     )

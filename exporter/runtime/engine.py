@@ -119,7 +119,7 @@ class _OnnxRuntime:
             options.profile_file_prefix = f"{self._profiles.name}/ort"
         options.intra_op_num_threads = plan.threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it says on stderr, it raises too
         # Spinning threads of one worker take the core of another.
         # Source: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if plan.workers > 1 else "1")
