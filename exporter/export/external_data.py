@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import link_or_copy
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -74,12 +72,13 @@ def workplace(graph: Path, beside: Path) -> Iterator[Path]:
     """Yield the path of a graph in a scratch folder, to work on with tools that write beside what they read.
 
     Args:
-        graph: the .onnx file; it and the weights beside it are linked where the disk can.
+        graph: the .onnx file; it and the weights beside it are copied, since onnx reads no weights that have
+            a second name on the disk.
         beside: the folder in which the scratch folder is made, and removed.
     """
     with tempfile.TemporaryDirectory(prefix="work-", dir=beside) as scratch:
         for path in (graph, *graph.parent.glob(f"*.onnx{SUFFIX}")):
-            link_or_copy(path, Path(scratch, path.name))
+            shutil.copyfile(path, Path(scratch, path.name))
         yield Path(scratch, graph.name)
 
 

@@ -105,6 +105,23 @@ def test_published_with_its_weights(
 
 
 @pytest.mark.parametrize("kind", FILES)
+def test_loaded_out_of_the_hub_s_cache(beside: Path, tiny: Path, tmp_path: Path, kind: str) -> None:
+    """In the Hub's cache graph and weights are links to files of other names, side by side."""
+    snapshot, blobs = tmp_path / "snapshots" / "commit", tmp_path / "blobs"
+    blobs.mkdir()
+    for file in read_manifest(beside).files:
+        link = snapshot / file.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(beside / file.path, blobs / file.sha256)
+        link.symlink_to(blobs / file.sha256)
+    shutil.copyfile(beside / "manifest.json", blobs / "manifest")
+    (snapshot / "manifest.json").symlink_to(blobs / "manifest")
+    pairs = load_pairs(str(tiny / "pairs.jsonl")).pairs
+    scores = [Reranker.load(folder, kind, plan=PLAN).score(pairs) for folder in (beside, snapshot)]
+    assert np.array_equal(*scores)
+
+
+@pytest.mark.parametrize("kind", FILES)
 def test_other_libraries_find_the_weights(beside: Path, tiny: Path, kind: str) -> None:
     """sentence-transformers opens a graph with its weights beside it, and scores as the runtime does."""
     from sentence_transformers import CrossEncoder
