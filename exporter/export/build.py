@@ -235,7 +235,8 @@ class _Steps:
                 self.source, opset, max_length, self.proof, folder, inline_bytes=self.inline_bytes
             )
 
-        return CommonGraph(self._step("export", key, make, f"export to ONNX, opset {opset}"))
+        instead = "docs/how-to/your-own-model.md says which architectures build"
+        return CommonGraph(self._step("export", key, make, f"export to ONNX, opset {opset}", instead))
 
     def variant(self, variant: Variant, graph: CommonGraph, into: Path) -> VariantEntry:
         """Build a variant's files into the artifact's folder."""
@@ -254,7 +255,8 @@ class _Steps:
         def make(folder: Path) -> tuple[str, ...]:
             return _make(variant, graph, folder / target.name, self._feeds(graph), self.inline_bytes)
 
-        built = self._step("variant", config, make, f"build {variant.kind}")
+        instead = f"take {variant.kind} out of the recipe to build the others"
+        built = self._step("variant", config, make, f"build {variant.kind}", instead)
 
         (into / target).parent.mkdir(exist_ok=True)
         files = []
@@ -293,12 +295,20 @@ class _Steps:
         }
 
     def _step(
-        self, step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str
+        self,
+        step: str,
+        key: dict[str, object],
+        make: Callable[[Path], tuple[str, ...]],
+        name: str,
+        instead: str,
     ) -> Path:
-        """Run a step, or find its result in the cache; return its folder."""
+        """Run a step, or find its result in the cache; return its folder.
+
+        Where a library fails, the error's line begins with the step's `name` and ends with `instead`.
+        """
 
         def fill(folder: Path) -> None:
-            with quiet(), backend(name):
+            with quiet(), backend(name, instead):
                 facts = make(folder)
             (folder / _FACTS).write_text("\n".join(facts), encoding="utf-8")
 

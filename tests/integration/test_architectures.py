@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from exporter.artifact.manifest import read_manifest
 from exporter.cache import Cache
+from exporter.cli.app import app
 from exporter.context import Context
 from exporter.export.build import build_artifact
 from exporter.export.source import find_source
@@ -98,3 +100,19 @@ def test_other_libraries_score_as_the_user_s_model(
     )
     pairs = [list(pair) for pair in load_pairs(str(made / "pairs.jsonl")).pairs]
     assert np.abs(model.predict(pairs) - reference).max() < 1e-4
+
+
+def test_a_model_that_does_not_build_ends_with_3(tmp_path: Path) -> None:
+    """On the command line whatever a library raises is one line and exit code 3, and no artifact is left."""
+    write_architecture(tmp_path / "model", "longformer")
+    write_pairs(tmp_path / "pairs.jsonl")
+    write_pairs(tmp_path / "calibrate.jsonl", seed=5)
+    recipe = write_recipe(tmp_path, "onnx")
+    done = CliRunner().invoke(
+        app, ["export", str(recipe), "--out", str(tmp_path / "artifacts")], env={"COLUMNS": "200"}
+    )
+    assert done.exit_code == 3, done.output
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: export to ONNX, opset 18: the exported graph does not ")
+    assert "Traceback" not in done.output
+    assert list((tmp_path / "artifacts").iterdir()) == []
