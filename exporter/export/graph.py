@@ -82,7 +82,7 @@ def make_graph(
     Raises:
         BackendError: the model cannot be exported, or its graph does not score as PyTorch does.
     """
-    from exporter.export.onnx import export_plain
+    from exporter.export.onnx import ALWAYS, export_plain
     from exporter.export.rewrites.attention import absorb_kv_projections, add_unpadded_fast_path
     from exporter.export.rewrites.branches import settle_branches
     from exporter.export.rewrites.last_layer import first_token_only
@@ -91,7 +91,8 @@ def make_graph(
     made = CommonGraph(folder)
     exported, settled, narrowed = (folder / f"{name}.onnx" for name in ("exported", "settled", "narrowed"))
     tokenizer = artifact_tokenizer(source, max_length)
-    given = feeds_of(proof, tokenizer, source.inputs, batch_size=_PROOF_ROWS)
+    names = dict.fromkeys((*ALWAYS, *source.inputs))
+    given = feeds_of(proof, tokenizer, tuple(names), batch_size=_PROOF_ROWS)
 
     with tempfile.TemporaryDirectory(prefix="export-", dir=folder) as scratch:
         found = export_plain(source, opset, Path(scratch, "plain.onnx"), given)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The opset of the common plain graph when a variant has no opinion (OpenVINO).
 DEFAULT_OPSET = 18
 # What every graph has; a mask too where the tokenizer gives none, since pairs are padded to a batch.
-_ALWAYS = ("input_ids", "attention_mask")
+ALWAYS = ("input_ids", "attention_mask")
 # A field is read if without it a score moves by more than rounding does, relative to the largest one: sums in
 # another order, as of tensors that lie elsewhere in memory, move a float32 score by some 1e-7 a layer.
 _ROUNDING = 1e-5
@@ -63,8 +63,8 @@ def export_plain(
         source: the model.
         opset: ONNX opset, 17 or later.
         path: the .onnx file to write; a graph of over 2 GiB has its weights beside it.
-        feeds: int64[n_rows, n_tokens] per input and batch, of real pairs, with everything that the tokenizer
-            gives.
+        feeds: int64[n_rows, n_tokens] per input and batch, of real pairs, with `ALWAYS` and everything that
+            the tokenizer gives.
 
     Raises:
         BackendError: PyTorch cannot score the pairs, the architecture cannot be exported, or the graph lost
@@ -112,16 +112,16 @@ def _inputs_read(
     Source: https://github.com/huggingface/sentence-transformers/blob/main/sentence_transformers/base/modules/transformer.py
 
     Raises:
-        BackendError: PyTorch takes the fields not, or gives no number.
+        BackendError: PyTorch does not take the fields.
     """
-    given = tuple(dict.fromkeys((*_ALWAYS, *(feeds[0] if feeds else ()))))
+    given = tuple(dict.fromkeys((*ALWAYS, *(feeds[0] if feeds else ()))))
     with backend(
         f"PyTorch cannot score with {', '.join(given)}, which the tokenizer gives",
         "model_input_names in tokenizer_config.json says what it gives",
     ):
         scores = _scores(model, feeds, given)
     rounding = _ROUNDING * max(1.0, float(np.abs(scores).max()))
-    for name in [name for name in given if name not in _ALWAYS]:
+    for name in [name for name in given if name not in ALWAYS]:
         fewer = tuple(one for one in given if one != name)
         with backend(f"PyTorch cannot score without {name}"):
             if np.abs(_scores(model, feeds, fewer) - scores).max() <= rounding:
@@ -134,7 +134,7 @@ def _scores(
 ) -> NDArray[np.float32]:
     import torch
 
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = [
             model(**{name: torch.from_numpy(feed[name]) for name in names}, return_dict=True).logits.numpy()
             for feed in feeds

@@ -81,8 +81,11 @@ def test_swapped_weights_are_refused(beside: Path, tmp_path: Path) -> None:
         Reranker.load(folder, "onnx")
 
     manifest = read_manifest(beside)
-    entry = replace(manifest.variant("onnx-int8"), files=(FILES["onnx-int8"],))
-    write_manifest(replace(manifest, variants=(entry,)), folder)
+    variants = tuple(
+        replace(entry, files=(entry.model,)) if entry.kind == "onnx-int8" else entry
+        for entry in manifest.variants
+    )
+    write_manifest(replace(manifest, variants=variants), folder)
     with pytest.raises(IntegrityError, match="reads 'model_qint8_avx2.onnx_data', which is no file of this"):
         Reranker.load(folder, "onnx-int8")
 
