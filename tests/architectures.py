@@ -46,6 +46,7 @@ _MODERN = {
 ARCHITECTURES = {
     "bert": ("Bert", _SIZES, _TYPED, _TYPED),
     "bert, tokenizer without types": ("Bert", _SIZES, _MASKED, _MASKED),
+    "bert, tokenizer without a mask": ("Bert", _SIZES, _MASKED[:1], _MASKED),
     "electra": ("Electra", {**_SIZES, "embedding_size": 16}, _TYPED, _TYPED),
     "electra, tokenizer without types": ("Electra", {**_SIZES, "embedding_size": 16}, _MASKED, _MASKED),
     "roberta": ("Roberta", _OFFSET, _MASKED, _MASKED),

@@ -13,7 +13,7 @@ from exporter.cache import Cache
 from exporter.errors import BackendError
 from exporter.export.folder import artifact_tokenizer, feeds_of
 from exporter.export.graph import make_graph
-from exporter.export.onnx import export_plain
+from exporter.export.onnx import ALWAYS, export_plain
 from exporter.export.source import Source, find_source
 from exporter.recipe.schema import Model
 from tests.architectures import ARCHITECTURES, BROKEN, N_TOKENS, write_architecture
@@ -38,7 +38,7 @@ def test_graph_reads_what_the_scores_depend_on(tmp_path: Path, name: str) -> Non
     """Every architecture's graph scores as PyTorch does with what the tokenizer gives, and reads no more."""
     source = source_of(tmp_path, name)
     tokenizer = artifact_tokenizer(source, N_TOKENS)
-    given = feeds_of(PAIRS, tokenizer, source.inputs, batch_size=2)
+    given = feeds_of(PAIRS, tokenizer, tuple(dict.fromkeys((*ALWAYS, *source.inputs))), batch_size=2)
     found = export_plain(source, 18, tmp_path / "plain.onnx", given)
     assert found.inputs == ARCHITECTURES[name][3]
 

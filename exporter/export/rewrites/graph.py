@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import onnx
     import onnx_ir as ir
 
 
+# Numbers of a tensor that is no matrix: a bias has some thousands.
+_SMALL = 1 << 16
 Dim: TypeAlias = int | str
 Shapes: TypeAlias = "Mapping[str, tuple[Dim, ...]]"
 
@@ -30,14 +34,11 @@ def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
     Raises:
         UnknownShapes: the inference trips over the graph.
     """
-    import onnx
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
     try:
         with backend("shapes cannot be inferred"):  # it raises Exception itself, and whatever it trips over
-            # Weights beside the graph are not read: their shapes are in it.
-            model = onnx.load(plain, load_external_data=False)
-            inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+            inferred = SymbolicShapeInference.infer_shapes(_without_weights(plain), auto_merge=True)
     except BackendError as error:
         raise UnknownShapes(str(error)) from error
 
@@ -47,6 +48,23 @@ def infer_shapes(plain: Path) -> dict[str, tuple[Dim, ...]]:
             dims = value.type.tensor_type.shape.dim
             shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims)
     return shapes
+
+
+def _without_weights(plain: Path) -> onnx.ModelProto:
+    """Read a graph whose weights may lie beside it: of those only small ones, which inference computes with.
+
+    Of the others it asks the shapes, which are in the graph.
+    """
+    import onnx
+    from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+
+    model = onnx.load(plain, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor) and math.prod(tensor.dims) <= _SMALL:
+            load_external_data_for_tensor(tensor, str(plain.parent))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+    return model
 
 
 def int64_constant(graph: ir.Graph, values: tuple[int, ...]) -> ir.Value:
