@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from exporter import __version__
-from exporter.artifact.files import from_json, list_files, to_json
+from exporter.artifact.files import list_files
 from exporter.artifact.manifest import (
     MANIFEST_SCHEMA,
-    FlopCount,
     Manifest,
     PairsEntry,
     SourceEntry,
@@ -23,8 +23,11 @@ from exporter.artifact.manifest import (
     read_manifest,
     write_manifest,
 )
+from exporter.backend import backend
 from exporter.errors import BackendMissing, RecipeError
+from exporter.export.external_data import INLINE_BYTES, SUFFIX
 from exporter.export.folder import write_config_and_tokenizer
+from exporter.export.graph import CommonGraph, make_graph
 from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import package_version, this_platform
 from exporter.packages import install
@@ -49,15 +52,8 @@ if TYPE_CHECKING:
 
 # Pairs of all lengths, on which a rewritten graph is held against the exported one.
 N_PROOF_PAIRS = 64
-# Rows of a batch of them: some batches then have padding and some have not, without taking long.
-_PROOF_ROWS = 4
-# The files of a cached step: its facts, the graph that every kind is made from, that graph's arithmetic, and
-# the graph for onnxruntime alone, whose attention other engines do not know, with a fact about it.
+# A cached step's facts for the manifest.
 _FACTS = "facts.txt"
-_GRAPH = "graph.onnx"
-_FLOPS = "flops.json"
-_UNMASKED = "unmasked.onnx"
-_ATTENTION = "attention.txt"
 _TOOLS = (
     "torch",
     "transformers",
@@ -90,6 +86,7 @@ def build_artifact(
     *,
     into: Path,
     context: Context,
+    inline_bytes: int = INLINE_BYTES,
 ) -> Manifest:
     """Build all files of a recipe's artifact into an empty folder, and its manifest.
 
@@ -100,6 +97,7 @@ def build_artifact(
         calibrate_set: pairs for static int8.
         into: the folder.
         context: told the name of each step; its cache keeps finished ones.
+        inline_bytes: weights of a graph beyond which they lie in a file beside it.
 
     Raises:
         BackendError, BackendMissing, RecipeError: see `build_variants`.
@@ -111,6 +109,7 @@ def build_artifact(
         proof=spread_out(verify_set, N_PROOF_PAIRS),
         into=into,
         context=context,
+        inline_bytes=inline_bytes,
     )
     write_config_and_tokenizer(source, into)
     manifest = Manifest(
@@ -182,6 +181,7 @@ def build_variants(
     proof: Sequence[Pair],
     into: Path,
     context: Context,
+    inline_bytes: int = INLINE_BYTES,
 ) -> tuple[VariantEntry, ...]:
     """Build all variants of a recipe into a folder.
 
@@ -192,6 +192,7 @@ def build_variants(
         proof: pairs on which a rewritten graph must score as the exported one.
         into: the artifact's folder.
         context: its progress is told the name of each step, its cache keeps finished steps.
+        inline_bytes: weights of a graph beyond which they lie in a file beside it.
 
     Raises:
         BackendMissing: a package that builds one of the kinds is not installed.
@@ -201,22 +202,13 @@ def build_variants(
     for variant in recipe.variants:
         if missing := KINDS[variant.kind].missing_packages:
             raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; {install('build')}")
-    graphs = {
-        opset: _export(source, opset, proof, context)
-        for opset in sorted({_opset(v) for v in recipe.variants})
-    }
-    return tuple(
-        _build(variant, source, calibrate, graph=graphs[_opset(variant)], into=into, context=context)
-        for variant in recipe.variants
-    )
+    steps = _Steps(recipe, source, calibrate, proof, context, inline_bytes)
+    graphs = {opset: steps.graph(opset) for opset in sorted({_opset(v) for v in recipe.variants})}
+    return tuple(steps.variant(variant, graphs[_opset(variant)], into) for variant in recipe.variants)
 
 
 def _opset(variant: Variant) -> int:
     return variant.opset if isinstance(variant, Onnx | OnnxInt8 | OnnxInt8Static) else DEFAULT_OPSET
-
-
-def _base(source: Source, opset: int) -> dict[str, object]:
-    return {"source": source.digest, "tools": tools(), "code": _source_hash(), "opset": opset}
 
 
 @cache
@@ -226,141 +218,149 @@ def _source_hash() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()
 
 
-def _export(source: Source, opset: int, proof: Sequence[Pair], context: Context) -> Path:
-    """Export and rewrite the graph that all variants of one opset are made from; return its folder."""
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The cached steps of a build."""
 
-    def make(folder: Path) -> tuple[str, ...]:
-        from exporter.export.flops import count_flops
-        from exporter.export.folder import artifact_tokenizer, feeds_of
-        from exporter.export.onnx import export_plain
-        from exporter.export.rewrites.attention import absorb_kv_projections, add_unpadded_fast_path
-        from exporter.export.rewrites.last_layer import first_token_only
-        from exporter.export.rewrites.proof import keep_if_equivalent
+    recipe: Recipe
+    source: Source
+    calibrate: Sequence[Pair]
+    proof: Sequence[Pair]
+    context: Context
+    inline_bytes: int
 
-        exported, narrowed, rewritten = folder / "exported.onnx", folder / "narrowed.onnx", folder / _GRAPH
-        export_plain(source, opset, exported)
+    def graph(self, opset: int) -> CommonGraph:
+        """Export and rewrite the graph that all variants of one opset are made from."""
+        max_length = self.source.max_length
+        key = {**self._base(opset), "max_length": max_length, "proof": [list(pair) for pair in self.proof]}
 
-        tokenizer = artifact_tokenizer(source)
-        feeds = feeds_of(proof, tokenizer, source.inputs, batch_size=_PROOF_ROWS)
-        facts = (
-            keep_if_equivalent(first_token_only(exported, narrowed), exported, narrowed, feeds),
-            keep_if_equivalent(absorb_kv_projections(narrowed, rewritten), narrowed, rewritten, feeds),
+        def make(folder: Path) -> tuple[str, ...]:
+            return make_graph(self.source, opset, self.proof, folder, inline_bytes=self.inline_bytes)
+
+        instead = "docs/how-to/your-own-model.md says which architectures build"
+        return CommonGraph(self._step("export", key, make, f"export to ONNX, opset {opset}", instead))
+
+    def variant(self, variant: Variant, graph: CommonGraph, into: Path) -> VariantEntry:
+        """Build a variant's files into the artifact's folder."""
+        row, isa = KINDS[variant.kind], getattr(variant, "isa", None)
+        target = Path(row.path(isa))
+        exported = _facts(graph.folder)
+        config = {
+            **self._base(_opset(variant)),
+            "graph": exported,
+            "variant": variant.model_dump(mode="json", exclude={"bars"}),
+        }
+        if row.traits.calibrated:
+            max_length = self.source.max_length
+            config |= {"calibrate": [list(pair) for pair in self.calibrate], "max_length": max_length}
+
+        def make(folder: Path) -> tuple[str, ...]:
+            return _make(variant, graph, folder / target.name, self._feeds(graph), self.inline_bytes)
+
+        instead = f"take {variant.kind} out of the recipe to build the others"
+        built = self._step("variant", config, make, f"build {variant.kind}", instead)
+
+        (into / target).parent.mkdir(exist_ok=True)
+        files = []
+        for path in sorted(built.iterdir()):
+            if path.name.startswith(f"{target.stem}."):
+                shutil.copyfile(path, into / target.parent / path.name)
+                files.append((target.parent / path.name).as_posix())
+        beside = [f"weights in {name}" for name in files if name.endswith(SUFFIX)]
+        return VariantEntry(
+            kind=variant.kind,
+            traits=row.traits,
+            isa=isa,
+            model=target.as_posix(),
+            files=tuple(files),
+            inputs=graph.inputs,
+            flop_count=graph.flop_count,
+            facts=(*exported, *_facts(built), *beside, *row.notes),
         )
-        exported.unlink()
-        narrowed.unlink()
 
-        unmasked = folder / _UNMASKED
-        attention = add_unpadded_fast_path(rewritten, unmasked)
-        feeds += feeds_of(proof, tokenizer, source.inputs)  # without padding
-        attention = keep_if_equivalent(attention, rewritten, unmasked, feeds)
-        (folder / _ATTENTION).write_text(attention, encoding="utf-8")
-        (folder / _FLOPS).write_bytes(to_json(count_flops(rewritten, source.inputs)))
-        return facts
+    def _feeds(self, graph: CommonGraph) -> Callable[[], _Feeds]:
+        def feeds() -> _Feeds:
+            from exporter.export.folder import artifact_tokenizer, feeds_of
 
-    key = {**_base(source, opset), "max_length": source.max_length, "proof": [list(pair) for pair in proof]}
-    return _step("export", key, make, f"export to ONNX, opset {opset}", context)
+            tokenizer = artifact_tokenizer(self.source)
+            return feeds_of(self.calibrate, tokenizer, graph.inputs)
 
+        return feeds
 
-def _build(
-    variant: Variant,
-    source: Source,
-    calibrate: Sequence[Pair],
-    *,
-    graph: Path,
-    into: Path,
-    context: Context,
-) -> VariantEntry:
-    row, isa = KINDS[variant.kind], getattr(variant, "isa", None)
-    target = Path(row.path(isa))
-    exported = tuple((graph / _FACTS).read_text(encoding="utf-8").splitlines())
+    def _base(self, opset: int) -> dict[str, object]:
+        return {
+            "source": self.source.digest,
+            "tools": tools(),
+            "code": _source_hash(),
+            "opset": opset,
+            "inline_bytes": self.inline_bytes,
+        }
 
-    config = {
-        **_base(source, _opset(variant)),
-        "graph": exported,
-        "variant": variant.model_dump(mode="json", exclude={"bars"}),
-    }
-    if row.traits.calibrated:
-        config |= {"calibrate": [list(pair) for pair in calibrate], "max_length": source.max_length}
+    def _step(
+        self,
+        step: str,
+        key: dict[str, object],
+        make: Callable[[Path], tuple[str, ...]],
+        name: str,
+        instead: str,
+    ) -> Path:
+        """Run a step, or find its result in the cache; return its folder.
 
-    def feeds() -> _Feeds:
-        from exporter.export.folder import artifact_tokenizer, feeds_of
+        Where a library fails, the error's line begins with the step's `name` and ends with `instead`.
+        """
 
-        return feeds_of(calibrate, artifact_tokenizer(source), source.inputs)
+        def fill(folder: Path) -> None:
+            with quiet(), backend(name, instead):
+                facts = make(folder)
+            (folder / _FACTS).write_text("\n".join(facts), encoding="utf-8")
 
-    def make(folder: Path) -> tuple[str, ...]:
-        return _make(variant, graph, folder / target.name, feeds)
-
-    built = _step("variant", config, make, f"build {variant.kind}", context)
-
-    (into / target).parent.mkdir(exist_ok=True)
-    files = []
-    for path in sorted(built.iterdir()):
-        if path.stem == target.stem and path.suffix in (".onnx", ".xml", ".bin"):
-            shutil.copyfile(path, into / target.parent / path.name)
-            files.append((target.parent / path.name).as_posix())
-
-    return VariantEntry(
-        kind=variant.kind,
-        traits=row.traits,
-        isa=isa,
-        model=target.as_posix(),
-        files=tuple(files),
-        inputs=source.inputs,
-        flop_count=from_json(FlopCount, (graph / _FLOPS).read_bytes()),
-        facts=(*exported, *(built / _FACTS).read_text(encoding="utf-8").splitlines(), *row.notes),
-    )
+        with self.context.progress.stage(name):
+            folder, reused = self.context.cache.get(step, key, fill)
+        if reused:
+            self.context.progress.note(f"{name}: reused, nothing it is made from has changed")
+        return folder
 
 
-def _make(variant: Variant, exported: Path, path: Path, feeds: Callable[[], _Feeds]) -> tuple[str, ...]:
-    """Turn the graph of an export's folder into a variant's file, and return facts for the manifest.
+def _facts(step: Path) -> tuple[str, ...]:
+    return tuple((step / _FACTS).read_text(encoding="utf-8").splitlines())
+
+
+def _make(
+    variant: Variant, exported: CommonGraph, path: Path, feeds: Callable[[], _Feeds], inline_bytes: int
+) -> tuple[str, ...]:
+    """Turn the exported graph into a variant's file, and return facts for the manifest.
 
     `feeds` returns the calibration pairs as the graph's inputs, one pair a batch. The library that builds the
     kind is imported here and not before.
     """
-    graph = exported / _GRAPH
-    attention = (exported / _ATTENTION).read_text(encoding="utf-8")
     match variant:
         case Onnx():
-            shutil.copyfile(exported / _UNMASKED, path)
-            return (attention,)
+            from exporter.export.external_data import pack
+
+            pack(exported.unmasked, path, inline_bytes)
+            return (exported.attention,)
         case OnnxInt8() | OnnxInt8Static():
             from exporter.export import int8
             from exporter.export.rewrites.attention import add_unpadded_fast_path
 
             int8_options = int8.Options(
-                variant.isa, variant.keep_fp32, embeddings=variant.quantize_embeddings
+                variant.isa, variant.keep_fp32, variant.quantize_embeddings, inline_bytes
             )
             if isinstance(variant, OnnxInt8):
-                facts = int8.quantize_at_run_time(graph, path, int8_options)
+                facts = int8.quantize_at_run_time(exported.path, path, int8_options)
             else:
-                facts = int8.quantize_by_ranges(graph, path, int8_options, feeds())
-            if (exported / _UNMASKED).read_bytes() == graph.read_bytes():
-                return (*facts, attention)
+                facts = int8.quantize_by_ranges(exported.path, path, int8_options, feeds())
+            if exported.unmasked.read_bytes() == exported.path.read_bytes():
+                return (*facts, exported.attention)
             applied = add_unpadded_fast_path(path, path)
-            return (*facts, attention if attention.startswith(applied) else applied)
+            kept = exported.attention.startswith(applied)
+            return (*facts, exported.attention if kept else applied)
         case OpenVino():
             from exporter.export.openvino import convert
 
-            return convert(graph, path, fp16=KINDS[variant.kind].traits.weights == "fp16")
+            return convert(exported.path, path, fp16=KINDS[variant.kind].traits.weights == "fp16")
         case OpenVinoInt8():
             from exporter.export.openvino import quantize
 
-            return quantize(graph, path, feeds(), isa=variant.isa, keep_fp32=variant.keep_fp32)
+            return quantize(exported.path, path, feeds(), isa=variant.isa, keep_fp32=variant.keep_fp32)
     assert_never(variant)
-
-
-def _step(
-    step: str, key: dict[str, object], make: Callable[[Path], tuple[str, ...]], name: str, context: Context
-) -> Path:
-    """Run a step, or find its result in the cache; return its folder."""
-
-    def fill(folder: Path) -> None:
-        with quiet():
-            facts = make(folder)
-        (folder / _FACTS).write_text("\n".join(facts), encoding="utf-8")
-
-    with context.progress.stage(name):
-        folder, reused = context.cache.get(step, key, fill)
-    if reused:
-        context.progress.note(f"{name}: reused, nothing it is made from has changed")
-    return folder

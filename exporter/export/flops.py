@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.artifact.manifest import FlopCount
+from exporter.backend import backend
 from exporter.runtime.operators import recorded_by_onnxruntime
 
 if TYPE_CHECKING:
@@ -25,8 +26,12 @@ def count_flops(graph: Path, inputs: Sequence[str]) -> FlopCount:
     Args:
         graph: the .onnx file all variants are made from.
         inputs: its input names.
+
+    Raises:
+        BackendError: it does not run.
     """
-    counts = [_flops(graph, inputs, n_tokens) for n_tokens in _LENGTHS]
+    with backend(f"the graph does not run at {', '.join(map(str, _LENGTHS))} tokens"):
+        counts = [_flops(graph, inputs, n_tokens) for n_tokens in _LENGTHS]
     per_pair, per_token, per_token_squared = np.linalg.solve(np.vander(_LENGTHS, 3, increasing=True), counts)
     return FlopCount(round(per_pair), round(per_token), round(per_token_squared))
 
@@ -37,7 +42,7 @@ def _flops(graph: Path, inputs: Sequence[str], n_tokens: int) -> int:
     options = ort.SessionOptions()
     # A fused operator would hide its products.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it says on stderr, it raises too
     options.enable_profiling = True
     with tempfile.TemporaryDirectory(prefix="exporter-profile-") as folder:
         options.profile_file_prefix = f"{folder}/ort"

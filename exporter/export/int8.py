@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.backend import backend
 from exporter.errors import BackendError, RecipeError
+from exporter.export.external_data import INLINE_BYTES, is_external, pack, save, workplace
 from exporter.recipe.kinds import saturates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
@@ -32,12 +34,14 @@ class Options:
     """The options of both ways of quantizing.
 
     `isa`: the CPUs it is for; decides whether weights keep to 7 bits. `keep_fp32`: shell patterns of node
-    names left alone, beside pooler and classifier. `embeddings`: quantize the tables too.
+    names left alone, beside pooler and classifier. `embeddings`: quantize the tables too. `inline_bytes`:
+    weights beyond which they are written beside the graph.
     """
 
     isa: Isa
     keep_fp32: tuple[str, ...]
     embeddings: bool
+    inline_bytes: int = INLINE_BYTES
 
     @property
     def weight_bits(self) -> int:
@@ -79,7 +83,9 @@ def quantize_at_run_time(graph: Path, path: Path, options: Options) -> tuple[str
         BackendError: the quantizer fails.
     """
     names, kept = _products(graph, options)
-    _quantize_dynamic(graph, path, ("MatMul", "Gather") if options.embeddings else ("MatMul",), options, kept)
+    operators = ("MatMul", "Gather") if options.embeddings else ("MatMul",)
+    with workplace(graph, path.parent) as copy:
+        pack(_quantize_dynamic(copy, operators, options, kept), path, options.inline_bytes)
     return _facts(names, kept, options)
 
 
@@ -110,36 +116,56 @@ def quantize_by_ranges(
         RecipeError: a pattern of `keep_fp32` names no node.
         BackendError: the quantizer fails.
     """
+    names, kept = _products(graph, options)
+    with workplace(graph, path.parent) as copy, backend("the graph cannot be quantized"):
+        _quantize_by_ranges(copy, path, options, feeds, set(names) - set(kept))
+    return (*_facts(names, kept, options), f"activation ranges of {len(feeds)} pairs, smoothed")
+
+
+def _quantize_by_ranges(
+    graph: Path,
+    path: Path,
+    options: Options,
+    feeds: Sequence[Mapping[str, NDArray[np.int64]]],
+    products: Collection[str],
+) -> None:
+    """Quantize the products of these names.
+
+    Args:
+        graph: the fp32 graph, in a folder that may be written to.
+        path: see `quantize_by_ranges`.
+        options: see there.
+        feeds: see there.
+        products: names of the products with a weight.
+    """
     import onnx_ir as ir
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-    names, kept = _products(graph, options)
-    if options.embeddings:
-        _quantize_dynamic(graph, path, ("Gather",), options, kept)
-    model = ir.load(path if options.embeddings else graph)
+    embedded = _quantize_dynamic(graph, ("Gather",), options, ()) if options.embeddings else graph
+    model = ir.load(embedded)
 
     by_input: dict[ir.Value, list[ir.Node]] = {}
     for node in model.graph:
-        if node.op_type == "MatMul" and node.name in names and node.name not in kept:
+        if node.op_type == "MatMul" and node.name in products:
             by_input.setdefault(_input(node, 0), []).append(node)
+    if not by_input:
+        raise BackendError("no matrix product reads a weight, so there is nothing to quantize")
 
     ranges = _channel_ranges(graph, [value.name or "" for value in by_input], feeds)
     for value, nodes in by_input.items():
-        _quantize_products(
-            model.graph, value, nodes, ranges[value.name or ""], _LARGEST_WEIGHT[options.weight_bits]
-        )
+        name = value.name or ""
+        _quantize_products(model.graph, name, nodes, ranges[name], _LARGEST_WEIGHT[options.weight_bits])
 
     model.graph.opset_imports["com.microsoft"] = 1
     RemoveUnusedNodesPass()(model)
-    ir.save(model, path)
-    return (*_facts(names, kept, options), f"activation ranges of {len(feeds)} pairs, smoothed")
+    save(model, path, options.inline_bytes)
 
 
 def _products(graph: Path, options: Options) -> tuple[list[str], list[str]]:
     """Return the names of the matrix products with a weight, and of those among them that stay in fp32."""
     import onnx
 
-    model = onnx.load(graph)
+    model = onnx.load(graph, load_external_data=False)
     initializers = {tensor.name for tensor in model.graph.initializer}
     names = [
         n.name for n in model.graph.node if n.op_type in ("MatMul", _GEMM) and _has_weight(n, initializers)
@@ -159,12 +185,13 @@ def _has_weight(node: NodeProto, initializers: set[str]) -> bool:
     return len(node.input) > 1 and node.input[1] in initializers
 
 
-def _quantize_dynamic(
-    graph: Path, path: Path, operators: tuple[str, ...], options: Options, kept: Iterable[str]
-) -> None:
+def _quantize_dynamic(graph: Path, operators: tuple[str, ...], options: Options, kept: Iterable[str]) -> Path:
+    """Quantize with ORT, which writes beside what it reads; return the file, in the graph's folder."""
+    import onnx_ir as ir
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    try:
+    path = graph.with_name("quantized.onnx")
+    with backend("ORT's quantizer failed"):
         quantize_dynamic(
             str(graph),
             str(path),
@@ -173,10 +200,10 @@ def _quantize_dynamic(
             reduce_range=options.weight_bits == 7,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],
+            use_external_data_format=is_external(ir.load(graph)),
             extra_options={"MatMulConstBOnly": True},
         )
-    except (RuntimeError, ValueError) as error:
-        raise BackendError(f"ORT's quantizer failed: {str(error).splitlines()[0]}") from error
+    return path
 
 
 def _facts(names: list[str], kept: list[str], options: Options) -> tuple[str, ...]:
@@ -195,12 +222,16 @@ def _channel_ranges(
     import onnx
     import onnxruntime as ort
 
-    model = onnx.load(graph)
+    model = onnx.load(graph, load_external_data=False)
     del model.graph.output[:]
     model.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
     )
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    observed = graph.with_name("observed.onnx")  # beside the graph, where its weights may lie
+    onnx.save(model, observed)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what it says on stderr, it raises too
+    session = ort.InferenceSession(str(observed), options, providers=["CPUExecutionProvider"])
 
     ranges: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     for feed in feeds:
@@ -215,14 +246,15 @@ def _channel_ranges(
 
 def _quantize_products(
     graph: ir.Graph,
-    value: ir.Value,
+    name: str,
     nodes: Sequence[ir.Node],
     channels: tuple[NDArray[np.float32], NDArray[np.float32]],
     largest_weight: int,
 ) -> None:
-    """Replace the products that read one value by integer ones."""
+    """Replace the products that read one value, of this name when its ranges were seen, by integer ones."""
     import onnx_ir as ir
 
+    value = _input(nodes[0], 0)  # another one by now, where a product before has made it
     low, high = channels
     weights = [_array(_input(node, 1)) for node in nodes]
     largest = np.maximum(np.maximum(-low, high), _SMALLEST)
@@ -232,7 +264,7 @@ def _quantize_products(
     divisor = largest**_SMOOTHING / largest_of_weights ** (1 - _SMOOTHING)
     scale, zero = _scale_and_zero(low / divisor, high / divisor)
 
-    name = f"{value.name}_int8"
+    name = f"{name}_int8"
     smoothed = ir.node(
         "Mul", [value, _initializer(graph, f"{name}_smoothing", (1 / divisor).astype(np.float32))]
     )

@@ -6,7 +6,8 @@ import re
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
-from exporter.errors import BackendError, RecipeError
+from exporter.backend import backend
+from exporter.errors import RecipeError
 from exporter.export.int8 import ALWAYS_FP32
 from exporter.recipe.kinds import saturates
 
@@ -37,12 +38,10 @@ def convert(plain: Path, path: Path, *, fp16: bool) -> tuple[str, ...]:
     """
     import openvino as ov
 
-    try:
+    with backend("OpenVINO cannot convert the graph"):
         model = ov.convert_model(plain)
         _number_by_position(model)
         ov.save_model(model, path, compress_to_fp16=fp16)
-    except RuntimeError as error:
-        raise BackendError(f"OpenVINO cannot convert {plain.name}: {str(error).splitlines()[0]}") from error
     return ("weights stored as fp16",) if fp16 else ()
 
 
@@ -79,18 +78,15 @@ def quantize(
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     halved = saturates(isa)
-    try:
+    with backend("OpenVINO cannot convert the graph"):
         model = ov.convert_model(plain)
         names = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul"]
-        for pattern in keep_fp32:
-            if not any(fnmatch(name, pattern) for name in names):
-                raise RecipeError(
-                    f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}"
-                )
-        kept = [
-            name for name in names if any(fnmatch(name, pattern) for pattern in (*ALWAYS_FP32, *keep_fp32))
-        ]
+    for pattern in keep_fp32:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise RecipeError(f"keep_fp32 {pattern!r} names no matrix product; they are {', '.join(names)}")
+    kept = [name for name in names if any(fnmatch(name, pattern) for pattern in (*ALWAYS_FP32, *keep_fp32))]
 
+    with backend("NNCF cannot quantize the graph"):
         quantized = nncf.quantize(
             model,
             nncf.Dataset(feeds),
@@ -103,8 +99,6 @@ def quantize(
         )
         _number_by_position(quantized)
         ov.save_model(quantized, path, compress_to_fp16=False)
-    except (RuntimeError, nncf.ValidationError) as error:
-        raise BackendError(f"NNCF cannot quantize {plain.name}: {str(error).splitlines()[0]}") from error
     return (
         f"int8 calibrated on {len(feeds)} pairs, {'7' if halved else '8'}-bit range",
         *((f"kept in fp32: {', '.join(kept)}",) if kept else ()),

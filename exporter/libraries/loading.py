@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 # Returns a score for each pair. The second argument is pairs a batch; None: all candidates of a query.
 Score: TypeAlias = "Callable[[Sequence[Pair], int | None], ArrayLike]"
-_MAX_ERROR = 300  # characters; what libraries raise may hold a whole graph
 
 
 def open_cross_encoder(folder: Path, **options: Any) -> Any:
@@ -120,9 +119,3 @@ def query_batches(pairs: Sequence[Pair], batch: int | None) -> Iterator[tuple[st
         rows = list(group)
         for part in batches(len(rows), batch):
             yield query, rows[part.start : part.stop]
-
-
-def error_line(error: Exception) -> str:
-    """Return what another library raised as one line: its type and the first line of its text."""
-    text = (str(error).strip() or "no reason given").splitlines()[0]
-    return f"{type(error).__name__}: {text}"[:_MAX_ERROR]

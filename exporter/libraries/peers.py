@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exporter.backend import error_line
 from exporter.export.folder import write_reference
 from exporter.libraries.loading import (
     Score,
     batches,
     cross_encoder_score,
-    error_line,
     flashrank_score,
     open_cross_encoder,
     open_fastembed,

@@ -80,7 +80,8 @@ def lay_out(manifest: Manifest, kinds: Collection[str], profile: LayoutProfile =
     else:
         places |= {path: path for entry in variants for path in entry.files}
         quantized = next((entry for entry in variants if _is_int8_onnx(entry)), None)
-        if quantized and QUANTIZED not in places:
+        # Who looks for weights beside the second name finds none there.
+        if quantized and len(quantized.files) == 1 and QUANTIZED not in places:
             places[QUANTIZED] = quantized.model
     return Layout(profile, tuple(sorted(Placed(path, source) for path, source in places.items())), variants)
 

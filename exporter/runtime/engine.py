@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from exporter.backend import backend
 from exporter.errors import BackendError, IntegrityError
 from exporter.packages import missing
 from exporter.runtime.operators import Operation, recorded_by_onnxruntime
@@ -58,7 +59,11 @@ class Engine(Protocol):
         ...
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Run a padded batch, int64[n_rows, n_tokens] per input, and return float32[n_rows], raw logits."""
+        """Run a padded batch, int64[n_rows, n_tokens] per input, and return float32[n_rows], raw logits.
+
+        Raises:
+            BackendError: the engine fails, or gives anything but one number a row.
+        """
         ...
 
 
@@ -80,20 +85,19 @@ def open_engine(
         IntegrityError: the manifest names an engine this version does not know.
     """
     engine = traits.engine
+    if engine not in ("onnxruntime", "openvino"):
+        raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
     loaded: Engine
-    try:
-        if engine == "onnxruntime":
-            loaded = _OnnxRuntime(model, plan, profiled=profiled, numerics=numerics)
-        elif engine == "openvino":
-            precision = _OPENVINO_PRECISION.get(traits.activations, "f32")
-            pinned = precision if numerics != "engine-default" else None
-            loaded = _OpenVino(model, plan, profiled=profiled, precision=pinned)
-        else:
-            raise IntegrityError(f"{model}: engine {engine!r}, this exporter runs onnxruntime and openvino")
-    except ImportError as error:
-        raise missing(error) from error
-    except RuntimeError as error:
-        raise BackendError(f"{engine} cannot load {model}: {str(error).splitlines()[0]}") from error
+    with backend(f"{engine} cannot load {model}"):
+        try:
+            if engine == "onnxruntime":
+                loaded = _OnnxRuntime(model, plan, profiled=profiled, numerics=numerics)
+            else:
+                precision = _OPENVINO_PRECISION.get(traits.activations, "f32")
+                pinned = precision if numerics != "engine-default" else None
+                loaded = _OpenVino(model, plan, profiled=profiled, precision=pinned)
+        except ImportError as error:
+            raise missing(error) from error
 
     if unknown := set(loaded.inputs) - set(KNOWN_INPUTS):
         raise BackendError(f"{model} asks for {', '.join(sorted(unknown))}, which no tokenizer gives")
@@ -116,26 +120,25 @@ class _OnnxRuntime:
             options.profile_file_prefix = f"{self._profiles.name}/ort"
         options.intra_op_num_threads = plan.threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it says on stderr, it raises too
         # Spinning threads of one worker take the core of another.
         # Source: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if plan.workers > 1 else "1")
         if numerics == "no-saturation":
             options.add_session_config_entry("session.x64quantprecision", "1")
-        try:
-            self._session = ort.InferenceSession(
-                str(model),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=[] if numerics == "engine-default" else list(_SLOW_FUSIONS),
-            )
-        except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
-            raise BackendError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
+        self._session = ort.InferenceSession(
+            str(model),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[] if numerics == "engine-default" else list(_SLOW_FUSIONS),
+        )
+        self._model = model
         self.inputs = tuple(value.name for value in self._session.get_inputs())
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        (logits,) = self._session.run(["logits"], dict(feed))
-        return np.asarray(logits, np.float32)[:, 0]
+        with backend(f"onnxruntime cannot run {self._model}"):
+            (logits,) = self._session.run(["logits"], dict(feed))
+            return _one_a_row(np.asarray(logits, np.float32), feed)
 
     def operations(self) -> list[Operation]:
         if self._profiles is None:
@@ -166,15 +169,17 @@ class _OpenVino:
         self._profiled: dict[int, tuple[int, list[Operation]]] | None = {} if profiled else None
         self._compiled = ov.Core().compile_model(str(model), "CPU", properties)
         self.inputs = tuple(port.get_any_name() for port in self._compiled.inputs)
+        self._model = model
         self._local = threading.local()
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         request = getattr(self._local, "request", None)
-        if request is not None:
-            return self._infer(request, feed)
-        with _FIRST_CALL:
-            self._local.request = self._compiled.create_infer_request()
-            return self._infer(self._local.request, feed)
+        with backend(f"openvino cannot run {self._model}"):
+            if request is not None:
+                return self._infer(request, feed)
+            with _FIRST_CALL:
+                self._local.request = self._compiled.create_infer_request()
+                return self._infer(self._local.request, feed)
 
     def _infer(self, request: InferRequest, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         request.infer(dict(feed), share_inputs=True)
@@ -189,7 +194,7 @@ class _OpenVino:
                 ],
             )
         # The request's buffer is overwritten by the next call: copy.
-        return np.array(request.get_output_tensor(0).data[:, 0], np.float32)
+        return _one_a_row(np.array(request.get_output_tensor(0).data, np.float32), feed)
 
     def operations(self) -> list[Operation]:
         """Return each node's run as often as the graph ran, at its mean time.
@@ -199,3 +204,11 @@ class _OpenVino:
         """
         recorded, self._profiled = self._profiled or {}, None
         return [operation for n_runs, nodes in recorded.values() for operation in nodes * n_runs]
+
+
+def _one_a_row(logits: NDArray[np.float32], feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Return float32[n_rows] of float32[n_rows, 1]; of several numbers a row, which is the score?"""
+    n_rows = len(next(iter(feed.values())))
+    if logits.shape != (n_rows, 1):
+        raise BackendError(f"it gives logits of shape {list(logits.shape)}, wanted [{n_rows}, 1]")
+    return logits[:, 0]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from exporter.backend import error_line
 from exporter.errors import BackendError
-from exporter.libraries.loading import error_line
 from exporter.runtime.plan import Plan, batches
 from exporter.worker.job import (
     PEAK_SHAPES,

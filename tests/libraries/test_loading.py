@@ -1,10 +1,10 @@
-"""Batches of pairs, and other libraries' errors in one line."""
+"""Batches of pairs."""
 
 from __future__ import annotations
 
 import pytest
 
-from exporter.libraries.loading import batches, error_line, query_batches
+from exporter.libraries.loading import batches, query_batches
 
 PAIRS = (("a", "1"), ("a", "2"), ("a", "3"), ("b", "4"))
 
@@ -33,16 +33,3 @@ def test_part_of_a_query_a_batch() -> None:
         ("a", [2]),
         ("b", [3]),
     ]
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (ValueError("one\ntwo"), "ValueError: one"),
-        (KeyError(), "KeyError: no reason given"),
-        (RuntimeError("x" * 999), f"RuntimeError: {'x' * 286}"),
-    ],
-)
-def test_error_is_one_line(error: Exception, line: str) -> None:
-    """An error's type and first line, of at most 300 characters."""
-    assert error_line(error) == line

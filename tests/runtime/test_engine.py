@@ -47,3 +47,46 @@ def test_a_file_that_the_engine_refuses(tmp_path: Path, engine: str, suffix: str
     path.write_bytes(b"not a graph")
     with pytest.raises(BackendError, match=f"{engine} cannot load .*model{suffix}"):
         open_engine(Traits(engine, "fp32", "fp32"), path, PLAN)
+
+
+def made_up(folder: Path, engine: str, shape: tuple[int, ...]) -> Path:
+    """Write a graph that reshapes the tokens to logits of a shape, for an engine."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value_ints=list(shape)),
+        helper.make_node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["floats", "shape"], ["logits"]),
+    ]
+    tokens = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ("rows", "tokens"))
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "graph", [tokens], [logits])
+    path = folder / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    if engine == "openvino":
+        import openvino as ov
+
+        ov.save_model(ov.convert_model(path), path.with_suffix(".xml"), compress_to_fp16=False)
+        path = path.with_suffix(".xml")
+    return path
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_graph_that_does_not_run(tmp_path: Path, engine: str) -> None:
+    """What an engine raises in the middle of a graph is one line with the engine and the file."""
+    loaded = open_engine(Traits(engine, "fp32", "fp32"), made_up(tmp_path, engine, (7, 7)), PLAN)
+    with pytest.raises(BackendError, match=f"^{engine} cannot run .*model") as raised:
+        loaded.logits({"input_ids": np.ones((2, 3), np.int64)})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("shape", [(-1,), (2, 3), (1, 6), (6, 1)])
+def test_a_graph_that_does_not_give_one_score_a_pair(
+    tmp_path: Path, engine: str, shape: tuple[int, ...]
+) -> None:
+    """Several numbers a row, none a row, or rows of others: which is the score cannot be known."""
+    loaded = open_engine(Traits(engine, "fp32", "fp32"), made_up(tmp_path, engine, shape), PLAN)
+    with pytest.raises(BackendError, match=r"gives logits of shape \[.*\], wanted \[2, 1\]"):
+        loaded.logits({"input_ids": np.ones((2, 3), np.int64)})
