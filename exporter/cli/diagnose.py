@@ -126,13 +126,16 @@ def doctor(*, as_json: AsJson = False) -> None:
 
 def _doctor_text(machine: Machine, missing: Mapping[str, Sequence[str]]) -> str:
     from exporter.cache import Cache
+    from exporter.machine import allowance
     from exporter.recipe.kinds import saturates
 
     vnni = "no VNNI: int8 weights must keep to 7 bits" if saturates(machine.isa) else "int8 sums in int32"
     cores = f"{machine.n_cores} cores allowed"
+    limits = ", ".join(allowance().limits)
     lines = [
         f"{machine.cpu}, {machine.isa} ({vnni})",
         f"{cores}, {machine.memory_gb} GiB, {machine.system}, Python {machine.python}",
+        f"cores: {limits}",
         ", ".join(f"{name} {version}" for name, version in machine.packages),
         f"cache {Cache.of_user().root}",
     ]

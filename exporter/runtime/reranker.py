@@ -80,7 +80,8 @@ class Reranker:
         engine: Callable[[], Engine],
         *,
         chunk_pairs: int = _CHUNK_PAIRS,
-        reload: partial[Self] | None = None,
+        place: str | None = None,
+        reload: Callable[[], Reranker] | None = None,
     ) -> None:
         """Join a tokenizer and an engine; `Reranker.load` does so for an artifact.
 
@@ -90,19 +91,21 @@ class Reranker:
             tokenizer: of the artifact.
             engine: opens the variant's graph for the same plan; called once in each process.
             chunk_pairs: pairs that are tokenized at a time.
-            reload: loads the same again in another process; without it there is no pickling.
+            place: where the artifact is, to be printed.
+            reload: loads the same in another process; without it there is no pickling.
         """
         self.kind, self.plan = kind, plan
-        self._tokenizer, self._chunk_pairs, self._reload = tokenizer, chunk_pairs, reload
+        self._tokenizer, self._chunk_pairs = tokenizer, chunk_pairs
+        self._place, self._reload = place, reload
         self._engine = PerProcess(engine)
         self._pool = PerProcess(partial(Pool, plan.workers))
         self._engine.get()
 
     def __repr__(self) -> str:
-        place = f"{self._reload.args[0]!r}, " if self._reload else ""
+        place = "" if self._place is None else f"{self._place!r}, "
         return f"Reranker({place}{self.kind!r}, plan {self.plan})"
 
-    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], Reranker], tuple[()]]:
         if self._reload is None:
             raise ArgumentTypeError(f"{self!r} was not made by Reranker.load, and cannot be pickled")
         return self._reload, ()
@@ -177,7 +180,7 @@ class Reranker:
             open_engine, entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics
         )
         opened = partial(_opened, engine, manifest, entry, folder, os.getpid())
-        return cls(entry.kind, plan, tokenizer, opened, chunk_pairs=chunk_pairs, reload=reload)
+        return cls(entry.kind, plan, tokenizer, opened, chunk_pairs=chunk_pairs, place=place, reload=reload)
 
     def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.
