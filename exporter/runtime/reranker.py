@@ -196,9 +196,10 @@ class Reranker:
             ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
             ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
+        rows = pairs_of(pairs)
         if hasattr(pairs, "__len__"):
-            pairs = [pair_of(i, pair) for i, pair in enumerate(pairs_of(pairs))]
-        chunks = list(self.stream(pairs))
+            rows = [pair_of(i, pair) for i, pair in enumerate(rows)]
+        chunks = list(self._chunks(iter(rows)))
         return np.concatenate(chunks) if chunks else np.empty(0, np.float32)
 
     predict = score

@@ -1,6 +1,7 @@
 """Forks, pickles, threads and the end of the interpreter: scores as before, or one line.
 
-Uses the tiny artifact. Each case is a program of its own, with a time limit: what went wrong here once hung, or ended the process.
+Uses the tiny artifact. Each case is a program of its own, with a time limit: what went wrong here once hung,
+or ended the process.
 """
 
 from __future__ import annotations
