@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -132,12 +132,49 @@ def both(folder: Path, name: str, max_length: int, side: str) -> tuple[PairToken
     return PairTokenizer(path, max_length, 0), plain
 
 
+def kept(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
+    """Return what `longest_first` leaves of two texts, step by step as the tokenizers' library has it.
+
+    Source: https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils/truncation.rs
+    """
+    if n_query + n_passage <= room:
+        return n_query, n_passage
+    short, long = sorted((n_query, n_passage))
+    long = short if short > room else max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room // 2 + room % 2
+    return (long, short) if n_query > n_passage else (short, long)
+
+
+def cut_by_hand(plain: Tokenizer, pair: Pair, max_length: int, side: str) -> list[int]:
+    """Return a pair's tokens without the library's truncation, whose memory grows with the texts' product."""
+    model = plain.encode("wing", "wing")
+    whole = [plain.encode(text, add_special_tokens=False) for text in pair]
+    texts = [[*encoding.ids, *(i for more in encoding.overflowing for i in more.ids)] for encoding in whole]
+    if side == "left":  # the pieces that were cut off come last first
+        texts = [
+            [i for part in [*encoding.overflowing[::-1], encoding] for i in part.ids] for encoding in whole
+        ]
+    n_kept = kept(len(texts[0]), len(texts[1]), max_length - model.sequence_ids.count(None))
+    parts = [
+        ids[:n] if side == "right" else ids[len(ids) - n :] for ids, n in zip(texts, n_kept, strict=True)
+    ]
+    found: list[int] = []
+    for is_of, token in zip(model.sequence_ids, model.ids, strict=True):
+        found += [token] if is_of is None else parts[is_of]
+        parts = [[] if i == is_of else ids for i, ids in enumerate(parts)]
+    return found
+
+
 def assert_same(folder: Path, name: str, max_length: int, side: str, pair: Pair) -> None:
-    """Hold tokens, type ids and the count before truncation against the plain tokenizer's."""
+    """Hold a pair's tokens against the plain tokenizer's, and type ids where that takes no gigabytes."""
     ours, plain = both(folder, name, max_length, side)
-    (found,), wanted = ours.encode([pair]), plain.encode(*pair)
-    assert found.ids.tolist() == wanted.ids
-    assert found.type_ids.tolist() == wanted.type_ids
+    (found,) = ours.encode([pair])
+    assert found.ids.tolist() == cut_by_hand(plain, pair, max_length, side)
+    if len(pair[0]) * len(pair[1]) < 300 * max_length**2:
+        wanted = plain.encode(*pair)
+        assert found.ids.tolist() == wanted.ids
+        assert found.type_ids.tolist() == wanted.type_ids
 
 
 @SLOW
@@ -154,8 +191,6 @@ def test_word_piece_tokens_are_those_of_the_whole_text(
     folder: Path, *, query: str, passage: str, max_length: int, side: str, name: str
 ) -> None:
     """Whatever is in a text and however long it is: the tokens the plain tokenizer keeps, on either side."""
-    # The plain tokenizer pairs each piece of one text with each of the other.
-    assume(len(query) * len(passage) < 5_000 * max_length**2)
     assert_same(folder, name, max_length, side, (query, passage))
 
 
@@ -165,14 +200,12 @@ def test_other_tokens_are_those_of_the_whole_text(
     folder: Path, *, query: str, passage: str, max_length: int, side: str, name: str
 ) -> None:
     """The same for BPE and Unigram, as long as no run without a blank has 10,000 characters."""
-    # The plain tokenizer pairs each piece of one text with each of the other.
-    assume(len(query) * len(passage) < 5_000 * max_length**2)
     assert_same(folder, name, max_length, side, (query, passage))
 
 
 @pytest.mark.parametrize("name", [*WORD_PIECE, *OTHERS])
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("n_words", [(300, 301), (301, 300), (300, 300), (3, 2_000), (2_000, 3), (0, 2_000)])
+@pytest.mark.parametrize("n_words", [(150, 151), (151, 150), (150, 150), (3, 999), (999, 3), (0, 999)])
 def test_the_odd_token_goes_to_the_longer_text(
     folder: Path, name: str, side: str, n_words: tuple[int, int]
 ) -> None:
