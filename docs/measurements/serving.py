@@ -99,7 +99,7 @@ def main(folder: str, argument: str = "10") -> None:
         n_pairs = 0
         for scores in Reranker.load(folder).stream(islice(mixed_pairs(), 10_000)):
             n_pairs += len(scores)
-            print(f"{n_pairs} pairs: {pss_mb():.0f} MB", flush=True)
+            print(f"{n_pairs} pairs: {pss_mb():.1f} MB", flush=True)
         return
     seconds, n_cores = float(argument), cores_allowed()
     fork, spawn = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TOKENIZERS_PARALLELISM = "TOKENIZERS_PARALLELISM"
+# Stands in the variable while a process is forked; to the library it is a yes, as is no variable at all.
+_FORKING = "forking"
 _all: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
 
 
@@ -54,11 +56,11 @@ class PerProcess(Generic[T]):
 def _before() -> None:
     # Else the tokenizers' library prints a warning in the forked process, whatever it does there.
     if _TOKENIZERS_PARALLELISM not in os.environ:
-        os.environ[_TOKENIZERS_PARALLELISM] = ""
+        os.environ[_TOKENIZERS_PARALLELISM] = _FORKING
 
 
 def _after_in_parent() -> None:
-    if os.environ.get(_TOKENIZERS_PARALLELISM) == "":
+    if os.environ.get(_TOKENIZERS_PARALLELISM) == _FORKING:
         del os.environ[_TOKENIZERS_PARALLELISM]
 
 
