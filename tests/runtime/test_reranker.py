@@ -153,7 +153,7 @@ def test_no_pairs_give_no_scores(reranker: Reranker) -> None:
         (["ab"], "pair 0 is 'ab'"),
         ([("a", None)], "pair 0 is"),
         ([3], r"pair 0 is 3 \(int\)"),
-        (7, "pairs is 7; wanted"),
+        (7, r"pairs is 7 \(int\); wanted"),
         ([("a", "\ud800")], "not valid Unicode"),
     ],
 )
