@@ -39,6 +39,7 @@ The three names here are imported when first asked for, so that `import exporter
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -58,6 +59,10 @@ __all__ = ["Reranker", "load_recipe", "pipeline"]
 # Source: https://docs.python.org/3/reference/import.html#the-module-cache
 # Source: https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# So does onnxruntime from 1.32 on, in a thread that is started when it is imported; a forked process that did
+# nothing but exit then waited for that thread for good (seen with 1.32.0).
+# Source: https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> object:

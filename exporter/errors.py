@@ -3,6 +3,8 @@
 * ExporterError
   x GateRefused      1   measured, and not good enough to publish
   x RecipeError      2   the recipe, or what was typed, cannot be carried out as written
+    + ArgumentTypeError  an argument of the Python interface has the wrong type; a TypeError too
+    + ArgumentValueError an argument of the Python interface is out of range; a ValueError too
   x BackendError     3   torch, onnxruntime, openvino, the hub or the disk failed
     + BackendMissing     the package that would do it is not installed
   x IntegrityError   4   the files on disk are not the files the manifest names
@@ -39,6 +41,14 @@ class RecipeError(ExporterError):
     """The recipe, or what was typed, cannot be carried out as written."""
 
     exit_code = 2
+
+
+class ArgumentTypeError(RecipeError, TypeError):
+    """An argument of the Python interface has the wrong type."""
+
+
+class ArgumentValueError(RecipeError, ValueError):
+    """An argument of the Python interface has the right type, and a value it cannot have."""
 
 
 class BackendError(ExporterError):

@@ -166,6 +166,7 @@ def _fit(row: Kind, machine: Machine) -> Fit:
 
 
 def _doctor_text(machine: Machine, cache: Path | None, kinds: Sequence[Fit]) -> str:
+    from exporter.machine import allowance
     from exporter.recipe.kinds import saturates
 
     vnni = "no VNNI: int8 weights must keep to 7 bits" if saturates(machine.isa) else "int8 sums in int32"
@@ -173,6 +174,7 @@ def _doctor_text(machine: Machine, cache: Path | None, kinds: Sequence[Fit]) -> 
         f"{machine.cpu}, {machine.isa} ({vnni})",
         f"{machine.n_cores} cores allowed, {machine.memory_gb} GiB, {machine.system}, "
         f"Python {machine.python}",
+        f"cores: {', '.join(allowance().limits)}",
         ", ".join(f"{name} {version}" for name, version in machine.packages),
         f"cache {cache or 'nowhere, there is no home folder: set EXPORTER_CACHE to a folder'}",
     ]

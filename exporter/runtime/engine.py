@@ -12,6 +12,7 @@ import numpy as np
 from exporter.backend import backend
 from exporter.errors import BackendError, IntegrityError
 from exporter.packages import missing
+from exporter.runtime.forked import PerProcess
 from exporter.runtime.operators import Operation, recorded_by_onnxruntime
 from exporter.runtime.tokenizer import KNOWN_INPUTS
 
@@ -42,7 +43,7 @@ _SLOW_FUSIONS = ("SkipLayerNormFusion",)
 # GIL, and the process hangs for good (seen with 2026.4.1 in 5 of 12 processes). One thread at a time makes
 # its first call; any lock of Python's lets go of the GIL.
 # Source: https://github.com/pybind/pybind11/pull/4877 (the same deadlock, mended in pybind11's own statics)
-_FIRST_CALL = threading.Lock()
+_first_call = PerProcess(threading.Lock)
 # OpenVINO's name of the precision in which it computes what is not int8 in the graph, by a variant's
 # activations; f32 where nothing stands here.
 # Source: https://docs.openvino.ai/2025/openvino-workflow/running-inference/optimize-inference/precision-control.html
@@ -148,7 +149,11 @@ class _OnnxRuntime:
 
 
 class _OpenVino:
-    """A compiled OpenVINO model on the CPU, one infer request per calling thread."""
+    """A compiled OpenVINO model on the CPU, with as many infer requests as were ever needed at once.
+
+    Requests belong to no thread: a thread's own are taken down with it, in a forked process for every thread
+    that stayed in the parent, which ended that process.
+    """
 
     def __init__(self, model: Path, plan: Plan, *, profiled: bool, precision: str | None) -> None:
         """Compile a model; `precision` is OpenVINO's name of the one it computes in, None its own choice."""
@@ -170,16 +175,20 @@ class _OpenVino:
         self._compiled = ov.Core().compile_model(str(model), "CPU", properties)
         self.inputs = tuple(port.get_any_name() for port in self._compiled.inputs)
         self._model = model
-        self._local = threading.local()
+        self._idle: list[InferRequest] = []
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        request = getattr(self._local, "request", None)
         with backend(f"openvino cannot run {self._model}"):
-            if request is not None:
-                return self._infer(request, feed)
-            with _FIRST_CALL:
-                self._local.request = self._compiled.create_infer_request()
-                return self._infer(self._local.request, feed)
+            try:
+                request = self._idle.pop()
+            except IndexError:
+                with _first_call.get():
+                    request = self._compiled.create_infer_request()
+                    logits = self._infer(request, feed)
+            else:
+                logits = self._infer(request, feed)
+        self._idle.append(request)
+        return logits
 
     def _infer(self, request: InferRequest, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         request.infer(dict(feed), share_inputs=True)

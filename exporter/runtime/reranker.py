@@ -6,31 +6,45 @@ The verifier measures candidates through this class, so what is verified is what
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Self, TypedDict, get_args
 
 import numpy as np
 
 from exporter.artifact.bare import means_hub
 from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.artifact.plans import read_plans
-from exporter.errors import RecipeError
+from exporter.errors import ArgumentTypeError, IntegrityError
 from exporter.machine import cores_allowed, this_isa
 from exporter.remote import cached_artifact, is_remote, parse_place
+from exporter.runtime.arguments import (
+    check_choice,
+    check_flag,
+    name_or_none,
+    pair_of,
+    pairs_of,
+    place_of,
+    shown,
+    text_of,
+    texts_of,
+    whole_number,
+)
 from exporter.runtime.engine import Engine, Numerics, open_engine
+from exporter.runtime.forked import PerProcess
 from exporter.runtime.model_file import check_model
 from exporter.runtime.operators import Operation
 from exporter.runtime.plan import Plan, batches, choose_plan
-from exporter.runtime.tokenizer import PairTokenizer
+from exporter.runtime.pool import Pool
+from exporter.runtime.tokenizer import PairTokenizer, TokenizedPair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from tokenizers import Encoding
 
+    from exporter.artifact.manifest import Manifest, VariantEntry
     from exporter.pairs import Pair
 
 
@@ -53,8 +67,9 @@ class Ranked(_RankedRequired, total=False):
 class Reranker:
     """A loaded variant, which turns pairs into raw logits.
 
-    Safe to share between threads, and to use in a forked process where the plan has one thread a worker and
-    the engine is onnxruntime. The scores of a pair do not depend on the order in which pairs are passed.
+    Safe to share between threads. A forked process opens an engine of its own when it first scores, from the
+    same files; one that is handed a `Reranker` by pickle loads it again from the same place. The scores of a
+    pair do not depend on the order in which pairs are passed.
     """
 
     def __init__(
@@ -62,22 +77,38 @@ class Reranker:
         kind: str,
         plan: Plan,
         tokenizer: PairTokenizer,
-        engine: Engine,
+        engine: Callable[[], Engine],
         *,
         chunk_pairs: int = _CHUNK_PAIRS,
+        place: str | None = None,
+        reload: Callable[[], Reranker] | None = None,
     ) -> None:
         """Join a tokenizer and an engine; `Reranker.load` does so for an artifact.
 
         Args:
             kind: the variant's.
-            plan: how batches are laid over the cores; the engine was opened for the same plan.
+            plan: how batches are laid over the cores.
             tokenizer: of the artifact.
-            engine: with the variant's graph.
+            engine: opens the variant's graph for the same plan; called once in each process.
             chunk_pairs: pairs that are tokenized at a time.
+            place: where the artifact is, to be printed.
+            reload: loads the same in another process; without it there is no pickling.
         """
         self.kind, self.plan = kind, plan
-        self._tokenizer, self._engine, self._chunk_pairs = tokenizer, engine, chunk_pairs
-        self._pool, self._pid = ThreadPoolExecutor(plan.workers), os.getpid()
+        self._tokenizer, self._chunk_pairs = tokenizer, chunk_pairs
+        self._place, self._reload = place, reload
+        self._engine = PerProcess(engine)
+        self._pool = PerProcess(partial(Pool, plan.workers))
+        self._engine.get()
+
+    def __repr__(self) -> str:
+        place = "" if self._place is None else f"{self._place!r}, "
+        return f"Reranker({place}{self.kind!r}, plan {self.plan})"
+
+    def __reduce__(self) -> tuple[Callable[[], Reranker], tuple[()]]:
+        if self._reload is None:
+            raise ArgumentTypeError(f"{self!r} was not made by Reranker.load, and cannot be pickled")
+        return self._reload, ()
 
     @classmethod
     def load(
@@ -99,13 +130,15 @@ class Reranker:
                 `oci://registry/name:tag` or `s3://bucket/prefix`, of which only the files needed are fetched.
             variant: its kind, by default the first the manifest names.
             revision: branch, tag or commit on the Hub.
-            threads: cores to use, by default those this process may use.
+            threads: cores to use, 1 or more, by default those this process may use.
             plan: overrides the plan `choose_plan` finds among those measured, and `threads`.
             profiled: record every operator's run for `operations`.
             numerics: how the engine computes; other than `pinned` is for comparing, not for use.
             chunk_pairs: pairs that are tokenized, and then scored, at a time.
 
         Raises:
+            ArgumentTypeError: an argument has another type than is said here.
+            ArgumentValueError: an argument is out of its range.
             RecipeError: there is no such folder, repository, tag or prefix, it is no artifact, or has no such
                 variant.
             IntegrityError: a file is missing or not the one the manifest names, or holds what no build of
@@ -113,32 +146,60 @@ class Reranker:
             BackendMissing: the engine is not installed.
             BackendError: the engine cannot load the file, or the place it is at cannot be reached.
         """
-        folder = _local_folder(str(folder), revision, variant)
+        place = place_of(folder)
+        name_or_none("variant", variant)
+        name_or_none("revision", revision)
+        n_cores = None if threads is None else whole_number("threads", threads, at_least=1)
+        chunk_pairs = whole_number("chunk_pairs", chunk_pairs, at_least=1)
+        check_flag("profiled", profiled)
+        check_choice("numerics", numerics, get_args(Numerics))
+        _check_plan(plan)
+
+        folder = _local_folder(place, revision, variant)
         manifest = read_manifest(folder)
         entry = manifest.variant(variant) if variant else manifest.variants[0]
         tokenizer = PairTokenizer.load(folder, manifest)
         check_needed(manifest, folder, entry.files)
         check_model(manifest, entry, folder)
 
+        reload = partial(
+            cls.load,
+            str(folder.absolute()) if str(folder) == str(Path(place)) else place,
+            variant,
+            revision=revision,
+            threads=n_cores,
+            plan=plan,
+            profiled=profiled,
+            numerics=numerics,
+            chunk_pairs=chunk_pairs,
+        )
         if plan is None:
             measured = read_plans(folder, manifest).of(entry.kind)
-            plan = choose_plan(measured, this_isa(), threads or cores_allowed())
-        engine = open_engine(entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics)
-        return cls(entry.kind, plan, tokenizer, engine, chunk_pairs=chunk_pairs)
+            plan = choose_plan(measured, this_isa(), n_cores or cores_allowed())
+        engine = partial(
+            open_engine, entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics
+        )
+        opened = partial(_opened, engine, manifest, entry, folder, os.getpid())
+        return cls(entry.kind, plan, tokenizer, opened, chunk_pairs=chunk_pairs, place=place, reload=reload)
 
     def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.
 
         Args:
-            pairs: (query, passage) texts; an iterator is read as it is scored, and never held whole.
+            pairs: (query, passage) texts: an iterable of pairs of strings, or a table of two columns (an
+                array, a data frame). An iterator is read as it is scored, and never held whole.
 
         Returns:
             float32[n_pairs], raw logits in the order of `pairs`.
 
         Raises:
-            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
-        chunks = list(self.stream(pairs))
+        rows = pairs_of(pairs)
+        if hasattr(pairs, "__len__"):
+            rows = [pair_of(i, pair) for i, pair in enumerate(rows)]
+        chunks = list(self._chunks(iter(rows)))
         return np.concatenate(chunks) if chunks else np.empty(0, np.float32)
 
     predict = score
@@ -147,27 +208,26 @@ class Reranker:
         """Score pairs as they come, a chunk at a time, in memory that does not grow with their number.
 
         Args:
-            pairs: (query, passage) texts.
+            pairs: (query, passage) texts, as for `score`; it may have no end.
 
-        Yields:
-            float32[n], raw logits of the next pairs in the order of `pairs`.
+        Returns:
+            An iterator of float32[n], raw logits of the next pairs in the order of `pairs`. It raises where a
+            pair of an iterator is found to be none.
 
         Raises:
-            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
-        try:
-            rest = iter(pairs)
-        except TypeError:
-            raise RecipeError(f"pairs is {pairs!r:.80}; wanted (query, passage) pairs") from None
-        start = 0
-        while chunk := list(islice(rest, self._chunk_pairs)):
-            yield self._score_chunk(self.tokenize(chunk, start=start))
-            start += len(chunk)
+        rows = iter(pairs_of(pairs))
+        if isinstance(pairs, list | tuple):
+            for i, pair in enumerate(pairs):
+                pair_of(i, pair)
+        return self._chunks(rows)
 
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[str],
         top_k: int | None = None,
         *,
         return_documents: bool = False,
@@ -176,52 +236,86 @@ class Reranker:
 
         Args:
             query: the query.
-            documents: the passages.
-            top_k: how many to return, by default all.
-            return_documents: put each document's text under `text`.
+            documents: the passages: any iterable of strings, read once; `corpus_id` counts in its order.
+            top_k: how many to return, 0 or more, by default all.
+            return_documents: put the text that was scored under `text`.
 
         Raises:
-            RecipeError: a document is not a string.
+            ArgumentTypeError: a text is not a string, or another argument has another type than is said here.
+            ArgumentValueError: `top_k` is negative, or a text is not valid Unicode.
         """
-        scores = self.score([(query, document) for document in documents])
-        order = np.argsort(-scores, kind="stable")[:top_k]
+        query, texts = text_of("query", query), texts_of("document", documents)
+        n_rows = None if top_k is None else whole_number("top_k", top_k, at_least=0)
+        check_flag("return_documents", return_documents)
+        scores = self.score([(query, text) for text in texts])
+        order = np.argsort(-scores, kind="stable")[:n_rows]
         rows: list[Ranked] = [{"corpus_id": int(i), "score": float(scores[i])} for i in order]
         if return_documents:
             for row in rows:
-                row["text"] = documents[row["corpus_id"]]
+                row["text"] = texts[row["corpus_id"]]
         return rows
 
-    def tokenize(self, pairs: Sequence[Pair], *, start: int = 0) -> list[Encoding]:
+    def tokenize(self, pairs: Iterable[Pair], *, start: int = 0) -> list[TokenizedPair]:
         """Encode pairs as `PairTokenizer.encode` does: truncated to the artifact's `max_length`, not padded.
 
         Raises:
-            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
         return self._tokenizer.encode(pairs, start=start)
 
     def operations(self) -> list[Operation]:
         """Return every operator's run since a `profiled` load, and end the recording."""
-        return self._engine.operations()
+        return self._engine.get().operations()
 
-    def _score_chunk(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
-        cut = batches([len(encoding) for encoding in encodings], self.plan)
-        scores = np.empty(len(encodings), np.float32)
+    def _chunks(self, rows: Iterator[object]) -> Iterator[NDArray[np.float32]]:
+        start = 0
+        while chunk := list(islice(rows, self._chunk_pairs)):
+            yield self._score_chunk(self._tokenizer.encode(chunk, start=start))
+            start += len(chunk)
+
+    def _score_chunk(self, tokenized: Sequence[TokenizedPair]) -> NDArray[np.float32]:
+        engine = self._engine.get()
+        cut = batches([len(pair) for pair in tokenized], self.plan)
+        scores = np.empty(len(tokenized), np.float32)
 
         def run(rows: list[int]) -> None:
-            feed = self._tokenizer.padded([encodings[i] for i in rows], self._engine.inputs)
-            scores[rows] = self._engine.logits(feed)
+            feed = self._tokenizer.padded([tokenized[i] for i in rows], engine.inputs)
+            scores[rows] = engine.logits(feed)
 
         if len(cut) == 1:
             run(cut[0])
         else:
-            list(self._workers().map(run, cut))
+            self._pool.get().run([partial(run, rows) for rows in cut])
         return scores
 
-    def _workers(self) -> ThreadPoolExecutor:
-        """Return the pool; a forked process makes its own, since no threads live in its parent's."""
-        if self._pid != os.getpid():
-            self._pool, self._pid = ThreadPoolExecutor(self.plan.workers), os.getpid()
-        return self._pool
+
+def _check_plan(plan: object) -> None:
+    if plan is None:
+        return
+    if not isinstance(plan, Plan):
+        raise ArgumentTypeError(f"plan is {shown(plan)}; wanted a Plan or None")
+    for name in ("workers", "threads", "token_budget"):
+        whole_number(f"plan.{name}", getattr(plan, name), at_least=1)
+
+
+def _opened(
+    engine: Callable[[], Engine], manifest: Manifest, entry: VariantEntry, folder: Path, loaded_in: int
+) -> Engine:
+    """Open a variant's engine; in a forked process, of files that may have changed since they were loaded.
+
+    Raises:
+        IntegrityError: they have changed.
+    """
+    if os.getpid() != loaded_in:
+        try:
+            check_needed(manifest, folder, entry.files)
+        except IntegrityError:
+            raise IntegrityError(
+                f"{folder} was replaced after it was loaded and before process {os.getpid()} was forked and "
+                "opened it; load it again"
+            ) from None
+    return engine()
 
 
 def _local_folder(name: str, revision: str | None, variant: str | None) -> Path:

@@ -5,16 +5,20 @@ Needs an artifact's tokenizer.json and no engine, so that counting tokens opens 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from exporter.artifact.manifest import check_needed
-from exporter.errors import IntegrityError, RecipeError
+from exporter.errors import IntegrityError
+from exporter.runtime.arguments import pair_of
+from exporter.runtime.long_text import LongText
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,10 +31,47 @@ if TYPE_CHECKING:
 _FILE = "tokenizer.json"
 # What a graph of a cross-encoder may ask for: the keys of what `PairTokenizer.padded` returns.
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# Characters that are tokenized at a time: a token of the library takes about a hundred bytes.
+_BATCH_CHARACTERS = 1 << 18
+# Characters of a text of which tokens are counted to see which of two texts is the longer one. Beyond it, the
+# texts' lengths and the tokens so far decide.
+_COUNTED_CHARACTERS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPair:
+    """The tokens of a pair, truncated: `ids` and `type_ids`, int32[n_tokens] each."""
+
+    ids: NDArray[np.int32]
+    type_ids: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Return the number of tokens, special tokens included."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One text of a pair: the tokens that may be kept, and how many the text has, at least.
+
+    `is_whole`: `n_tokens` is exact.
+    """
+
+    text: str
+    ids: NDArray[np.int32]
+    n_tokens: int
+    is_whole: bool
 
 
 class PairTokenizer:
-    """The tokenizer of an artifact; may be shared between threads."""
+    """The tokenizer of an artifact; may be shared between threads.
+
+    Time and memory for a pair are bounded by `max_length`, whatever the length of its texts; the tokens are
+    those that the tokenizer gives for the whole texts. Where it is not WordPiece with BERT's rules, a run of
+    more than 10,000 characters without a blank may be an exception (see `long_text`), and with any tokenizer
+    a pair of which each text has more than 65,536 characters: which one has more tokens, and gets the odd one
+    at truncation, is then an estimate.
+    """
 
     def __init__(self, path: Path, max_length: int, pad_id: int) -> None:
         """Read a tokenizer and check that it truncates and pads as wanted: other libraries obey its file.
@@ -59,7 +100,16 @@ class PairTokenizer:
             raise IntegrityError(f"{path}: has no token {pad_id}, with which its manifest pads")
 
         self.max_length, self.pad_id = max_length, pad_id
+        self._from_end = found["direction"] == "left"
+        # The tokenizer's own truncation keeps what it cuts off, in pieces, each piece of one text paired with
+        # each of the other.
+        tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._layout = _layout(tokenizer, path)
+        self._room = max_length - sum(side is None for side, _, _ in self._layout)
+        self._long = LongText(tokenizer, max_length, from_end=self._from_end)
+        # Texts of usual length go to the tokenizer as they are.
+        self._n_short = 8 * self._long.n_wanted
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> Self:
@@ -72,7 +122,7 @@ class PairTokenizer:
         check_needed(manifest, folder, (_FILE,))
         return cls(folder / _FILE, manifest.max_length, manifest.pad_id)
 
-    def encode(self, pairs: Sequence[Pair], *, start: int = 0) -> list[Encoding]:
+    def encode(self, pairs: Iterable[object], *, start: int = 0) -> list[TokenizedPair]:
         """Encode pairs, special tokens added, truncated to `max_length`, not padded.
 
         Args:
@@ -80,113 +130,181 @@ class PairTokenizer:
             start: the position of the first pair among the caller's, for errors.
 
         Raises:
-            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
-        _check_pairs(pairs, start)
-        try:
-            texts = [self._shortened(query, passage) for query, passage in pairs]
-            encodings: list[Encoding] = self._tokenizer.encode_batch_fast(texts)
-        except TypeError:  # what the tokenizer says of a lone surrogate, which no UTF-8 can hold
-            raise _not_unicode(pairs, start) from None
-        return encodings
+        checked = [pair_of(i, pair) for i, pair in enumerate(pairs, start)]
+        sides = self._sides(dict.fromkeys(chain.from_iterable(checked)))
+        return [self._joined(sides[query], sides[passage]) for query, passage in checked]
 
-    def count(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+    def count(self, pairs: Iterable[Pair]) -> NDArray[np.int64]:
         """Count the tokens of pairs after truncation, special tokens included: int64[n_pairs].
 
         Raises:
-            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
-        return np.array([len(encoding) for encoding in self.encode(pairs)], np.int64)
+        return np.array([len(pair) for pair in self.encode(pairs)], np.int64)
 
-    def count_untruncated(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+    def count_untruncated(self, pairs: Iterable[Pair]) -> NDArray[np.int64]:
         """Count the tokens of pairs before truncation, special tokens included: int64[n_pairs].
 
         Raises:
-            RecipeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
+            ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
-        _check_pairs(pairs, 0)
-        try:
-            queries, passages = (self._count_alone([pair[side] for pair in pairs]) for side in (0, 1))
-        except TypeError:
-            raise _not_unicode(pairs, 0) from None
-        n_special: int = self._tokenizer.num_special_tokens_to_add(is_pair=True)
-        return queries + passages + n_special
+        checked = [pair_of(i, pair) for i, pair in enumerate(pairs)]
+        texts = dict.fromkeys(chain.from_iterable(checked))
+        short = [text for text in texts if len(text) <= self._n_short]
+        counts = dict(zip(short, map(len, self._encoded(short)), strict=True))
+        counts |= {text: self._count(text, len(text))[0] for text in texts if text not in counts}
+        n_special = self.max_length - self._room
+        return np.array([counts[query] + counts[passage] + n_special for query, passage in checked], np.int64)
 
-    def padded(self, encodings: Sequence[Encoding], inputs: Iterable[str]) -> dict[str, NDArray[np.int64]]:
+    def padded(self, rows: Sequence[TokenizedPair], inputs: Iterable[str]) -> dict[str, NDArray[np.int64]]:
         """Return a batch as a graph's inputs: int64[n_rows, n_tokens] each, padded on the right.
 
         Args:
-            encodings: the rows, at least one; the longest gives the width.
+            rows: the pairs, at least one; the longest gives the width.
             inputs: the names the graph asks for, of `KNOWN_INPUTS`.
         """
-        shape = (len(encodings), max(len(encoding) for encoding in encodings))
+        shape = (len(rows), max(len(row) for row in rows))
         fields = {
             "input_ids": np.full(shape, self.pad_id, np.int64),
             "attention_mask": np.zeros(shape, np.int64),
             "token_type_ids": np.zeros(shape, np.int64),
         }
-        for row, encoding in enumerate(encodings):
-            n = len(encoding)
-            fields["input_ids"][row, :n] = encoding.ids
-            fields["attention_mask"][row, :n] = 1
-            fields["token_type_ids"][row, :n] = encoding.type_ids
+        for i, row in enumerate(rows):
+            n = len(row)
+            fields["input_ids"][i, :n] = row.ids
+            fields["attention_mask"][i, :n] = 1
+            fields["token_type_ids"][i, :n] = row.type_ids
         return {name: fields[name] for name in inputs}
 
-    def _shortened(self, query: str, passage: str) -> Pair:
-        """Cut very long texts at a space behind the tokens that truncation keeps.
+    def _sides(self, texts: Iterable[str]) -> dict[str, _Side]:
+        """Return the tokens of each text that truncation may keep, reading long ones as far as needed."""
+        found: dict[str, _Side] = {}
+        open_texts, n_characters = [*texts], self._n_short
+        while open_texts:
+            parts = [self._part(text, n_characters) for text in open_texts]
+            rest = []
+            encodings = self._encoded([part for part, _ in parts])
+            for text, (_, is_whole), encoding in zip(open_texts, parts, encodings, strict=True):
+                if is_whole or len(encoding) >= self._long.n_wanted:
+                    found[text] = _Side(text, self._kept(encoding.ids, self._room), len(encoding), is_whole)
+                else:
+                    rest.append(text)
+            open_texts, n_characters = rest, 8 * n_characters
+        return found
 
-        The tokenizer keeps what it cuts off in pieces, and pairs each piece of the query with each of the
-        passage: two texts of 100,000 characters took 72 s. Which of the two is longer must stay so, since an
-        odd token goes to the longer one.
+    def _part(self, text: str, n_characters: int) -> tuple[str, bool]:
+        """Return what of a text to tokenize, and whether it is all."""
+        return (text, True) if len(text) <= self._n_short else self._long.part(text, n_characters)
+
+    def _encoded(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """Yield each text's tokens, without special tokens; few are in memory at a time."""
+        size = 0
+
+        def batch_of(text: str) -> int:
+            nonlocal size
+            size += len(text)
+            return size // _BATCH_CHARACTERS
+
+        for _, batch in groupby(texts, batch_of):
+            yield from self._tokenizer.encode_batch_fast([*batch], add_special_tokens=False)
+
+    def _kept(self, ids: Sequence[int] | NDArray[np.int32], n_tokens: int) -> NDArray[np.int32]:
+        return np.array(ids[max(0, len(ids) - n_tokens) :] if self._from_end else ids[:n_tokens], np.int32)
+
+    def _joined(self, query: _Side, passage: _Side) -> TokenizedPair:
+        """Return a pair's tokens, truncated as the tokenizer's own `longest_first` does.
+
+        The longer text is cut until both have half of the room, and the odd token goes to the longer one, or
+        to the passage of two equally long ones.
         Source: https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils/truncation.rs
         """
-        n = self.max_length
-        if len(query) + len(passage) <= 32 * n or self._tokenizer.truncation["direction"] == "left":
-            return query, passage
+        room, n_query, n_passage = self._room, query.n_tokens, passage.n_tokens
+        if n_query + n_passage > room:
+            half = room // 2
+            if n_query <= half:
+                n_passage = room - n_query
+            elif n_passage <= half:
+                n_query = room - n_passage
+            elif room % 2 and self._is_longer(query, passage):
+                n_query, n_passage = room - half, half
+            else:
+                n_query, n_passage = half, room - half
+        ids = (self._kept(query.ids, n_query), self._kept(passage.ids, n_passage))
+        parts = [
+            (np.array([token], np.int32) if side is None else ids[side], type_id)
+            for side, token, type_id in self._layout
+        ]
+        return TokenizedPair(
+            np.concatenate([part for part, _ in parts]),
+            np.repeat(
+                np.array([type_id for _, type_id in parts], np.int32), [len(part) for part, _ in parts]
+            ),
+        )
 
-        n_query, n_passage = self._count_alone((query, passage)).tolist()
-        if n_query > n_passage:
-            passage = self._cut(passage, n)
-            return self._cut(query, max(n, self._count_one(passage) + 1)), passage
-        query = self._cut(query, n)
-        return query, self._cut(passage, max(n, self._count_one(query)))
+    def _is_longer(self, query: _Side, passage: _Side) -> bool:
+        """Return whether a query has more tokens than a passage.
 
-    def _cut(self, text: str, n_tokens: int) -> str:
-        """Return a beginning of a text, up to a space, of at least `n_tokens`, or else the whole text."""
-        n_chars = 8 * n_tokens
-        while len(text) > n_chars and (end := text.find(" ", n_chars)) > 0:
-            if self._count_one(text[:end]) >= n_tokens:
-                return text[:end]
-            n_chars *= 2
-        return text
+        Both are counted a part at a time, until the shorter one has ended or enough was seen for an estimate.
+        """
+        n_characters = 32 * self._long.n_wanted
+        while True:
+            n_query, query_read = self._counted(query, n_characters)
+            n_passage, passage_read = self._counted(passage, n_characters)
+            query_ended, passage_ended = query_read == len(query.text), passage_read == len(passage.text)
+            if query_ended and (passage_ended or n_passage >= n_query):
+                return n_query > n_passage
+            if passage_ended and n_query > n_passage:
+                return True
+            if n_characters >= _COUNTED_CHARACTERS:
+                break
+            n_characters = min(4 * n_characters, _COUNTED_CHARACTERS)
+        # In whole numbers: two texts of one kind and length are equally long.
+        return n_query * len(query.text) * passage_read > n_passage * len(passage.text) * query_read
 
-    def _count_one(self, text: str) -> int:
-        return int(self._count_alone((text,))[0])
+    def _counted(self, side: _Side, n_characters: int) -> tuple[int, int]:
+        if side.is_whole:
+            return side.n_tokens, len(side.text)
+        return self._count(side.text, n_characters)
 
-    def _count_alone(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Count the tokens of single texts before truncation, special tokens not included: int64[n_texts]."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return np.array([len(e) + sum(map(len, e.overflowing)) for e in encodings], np.int64)
+    def _count(self, text: str, n_characters: int) -> tuple[int, int]:
+        """Count the tokens of a text before truncation, special tokens not included.
+
+        Args:
+            text: the text.
+            n_characters: how many of its characters to look at.
+
+        Returns:
+            The tokens, and the characters that were looked at.
+        """
+        n_tokens = read = 0
+        for block, end in self._long.blocks(text, n_characters):
+            (encoding,) = self._encoded([block])
+            n_tokens, read = n_tokens + len(encoding), end
+            if read >= n_characters:
+                break
+        return n_tokens, read
 
 
-def _check_pairs(pairs: Sequence[Pair], start: int) -> None:
-    for i, pair in enumerate(pairs, start):
-        if (
-            not isinstance(pair, tuple | list)
-            or len(pair) != 2
-            or not all(isinstance(text, str) for text in pair)
-        ):
-            raise RecipeError(f"pair {i} is {str(pair)[:80]!r}; wanted (query, passage), two strings")
+def _layout(tokenizer: Tokenizer, path: Path) -> list[tuple[int | None, int, int]]:
+    """Return what a pair is made of, in order: each a side (0 query, 1 passage) or None, a token, a type id.
 
+    Seen in a pair of the first text that has tokens; a side's token stands for all of its tokens.
 
-def _not_unicode(pairs: Sequence[Pair], start: int) -> RecipeError:
-    i = next(i for i, pair in enumerate(pairs, start) if not _is_unicode("".join(pair)))
-    return RecipeError(f"pair {i} is not valid Unicode; decode its bytes with errors='replace'")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    Raises:
+        IntegrityError: no text has tokens.
+    """
+    texts = chain(("a",), filter(None, map(tokenizer.id_to_token, range(tokenizer.get_vocab_size()))))
+    for text in texts:
+        pair = tokenizer.encode(text, text)
+        if {0, 1} <= {*pair.sequence_ids}:
+            layout: list[tuple[int | None, int, int]] = []
+            for side, token, type_id in zip(pair.sequence_ids, pair.ids, pair.type_ids, strict=True):
+                if side is None or not layout or layout[-1][0] != side:
+                    layout.append((side, token, type_id))
+            return layout
+    raise IntegrityError(f"{path}: gives no text a token")

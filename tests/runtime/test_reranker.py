@@ -152,8 +152,8 @@ def test_no_pairs_give_no_scores(reranker: Reranker) -> None:
         ([("a", "b"), ("a",)], "pair 1 is"),
         (["ab"], "pair 0 is 'ab'"),
         ([("a", None)], "pair 0 is"),
-        ([3], "pair 0 is '3'"),
-        (7, "pairs is 7; wanted"),
+        ([3], r"pair 0 is 3 \(int\)"),
+        (7, r"pairs is 7 \(int\); wanted"),
         ([("a", "\ud800")], "not valid Unicode"),
     ],
 )
