@@ -1,5 +1,38 @@
-"""`python -m exporter`: the command line."""
+"""`python -m exporter`, and what the installed command `exporter` runs: the command line."""
 
-from exporter.cli.app import app
+from __future__ import annotations
 
-app()
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names, and end the process with its exit code."""
+    _fill_standard_streams()
+    try:
+        from exporter.cli.app import app
+    except ImportError as error:  # typer, or another package of the base install
+        from exporter.packages import missing
+
+        found = missing(error)
+        sys.stderr.write(f"error: {found}\n")
+        sys.exit(found.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    app()
+
+
+def _fill_standard_streams() -> None:
+    """Open the null device for each of stdin, stdout and stderr that is closed.
+
+    Else the next file that is opened gets its number, and what a library prints ends up in that file.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Everything that can go wrong on purpose, and the exit code it ends with.
+"""Everything that can go wrong, and the exit code it ends with.
 
 * ExporterError
   x GateRefused      1   measured, and not good enough to publish
@@ -7,8 +7,11 @@
     + BackendMissing     the package that would do it is not installed
   x IntegrityError   4   the files on disk are not the files the manifest names
   x NoVerdict        5   the measurement cannot be trusted; measure again
+  x Unplanned       70   nobody planned for it: a fault of exporter, whatever Python raised
 
-1 and 5 are apart for a reason: CI may retry a 5; retrying a 1 until it passes is fishing.
+1 and 5 are apart for a reason: CI may retry a 5; retrying a 1 until it passes is fishing. 70 is
+`EX_SOFTWARE`, an internal software error.
+Source: https://man.freebsd.org/cgi/man.cgi?query=sysexits
 """
 
 from __future__ import annotations
@@ -58,6 +61,24 @@ class NoVerdict(ExporterError):
     """The measurement cannot be trusted; measure again."""
 
     exit_code = 5
+
+
+class Unplanned(ExporterError):
+    """Nobody planned for it: a fault of exporter.
+
+    Raised where such an error crosses from one process to another; within one, the error itself goes up to
+    the command line, which words it.
+
+    Args:
+        text: the error's type and text, one line.
+        trace: where it was raised, as Python prints it.
+    """
+
+    exit_code = 70
+
+    def __init__(self, text: str, trace: str = "") -> None:
+        super().__init__(text)
+        self.trace = trace
 
 
 def nearest(word: str, known: Sequence[str], *, cutoff: float = 0.6) -> str | None:

@@ -16,11 +16,12 @@ from exporter.errors import (
     IntegrityError,
     NoVerdict,
     RecipeError,
+    Unplanned,
     did_you_mean,
     nearest,
 )
 
-_LINE = re.compile(r"^( *)[*x+] (\w+)(?: +(\d))?", re.MULTILINE)
+_LINE = re.compile(r"^( *)[*x+] (\w+)(?: +(\d+))?", re.MULTILINE)
 
 
 def test_docstring_draws_the_classes() -> None:
@@ -43,7 +44,7 @@ def test_docstring_gives_the_exit_codes() -> None:
     """The number beside a drawn name is that class's exit code."""
     drawn = {name: int(code) for _, name, code in _LINE.findall(errors.__doc__ or "") if code}
     assert drawn == {name: getattr(errors, name).exit_code for name in drawn}
-    assert len(drawn) == 5
+    assert len(drawn) == 6
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ def test_docstring_gives_the_exit_codes() -> None:
         (BackendMissing, 3),
         (IntegrityError, 4),
         (NoVerdict, 5),
+        (Unplanned, 70),
     ],
 )
 def test_exit_code(error: type[ExporterError], code: int) -> None:

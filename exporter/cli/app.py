@@ -6,21 +6,94 @@ A command parses, calls one function and prints: results to stdout, progress and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from exporter import __version__
 from exporter.cli import build, deliver, diagnose, judge
+from exporter.cli.ending import DEBUG, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CODES = {
+    0: "done",
+    1: "measured, and a bar was missed",
+    2: "recipe or usage wrong",
+    3: "a backend failed or is missing",
+    4: "files are not what the manifest says",
+    5: "no verdict: too noisy, too few queries, or nothing that this CPU can run",
+    70: "an error nobody planned; --debug shows its trace",
+    130: "interrupted",
+}
+
+
+class _Command(NamedTuple):
+    """A command: the function, the exit codes it can end with beside 70 and 130, the extra it needs.
+
+    `one` is what 1 means for it.
+    """
+
+    run: Callable[..., None]
+    codes: tuple[int, ...]
+    extra: str = "base"
+    one: str = CODES[1]
+
+
+_COMMANDS = {  # in the order of `exporter --help`
+    "export": _Command(build.export, (0, 1, 2, 3, 4, 5), "build"),
+    "plan": _Command(build.plan, (0, 2, 3, 4), "build"),
+    "verify": _Command(judge.verify, (0, 1, 2, 3, 4, 5), "verify"),
+    "gate": _Command(judge.gate, (0, 1, 2, 3, 4, 5)),
+    "show": _Command(judge.show_artifact, (0, 2, 3, 4)),
+    "profile": _Command(diagnose.profile, (0, 2, 3, 4), "verify"),
+    "bench": _Command(diagnose.bench, (0, 2, 3, 4), "verify"),
+    "compare": _Command(judge.compare, (0, 1, 2, 3, 4, 5), "verify", "something got worse"),
+    "selftest": _Command(
+        judge.selftest,
+        (0, 1, 2, 3, 4),
+        "verify",
+        "the gate let a wrong artifact pass, or refused a right one",
+    ),
+    "gpu-check": _Command(diagnose.gpu_check, (0, 1, 2, 3, 4), "verify", "the GPU scores wrongly"),
+    "publish": _Command(deliver.publish, (0, 1, 2, 3, 4, 5), "verify"),
+    "pull": _Command(deliver.pull, (0, 2, 3, 4)),
+    "verify-signature": _Command(deliver.verify_signature, (0, 2, 3, 4), "sign"),
+    "check-consumers": _Command(
+        deliver.check_consumers, (0, 1, 2, 3, 4), "verify", "a library scores wrongly"
+    ),
+    "reproduce": _Command(build.reproduce, (0, 2, 3, 4), "build"),
+    "reference": _Command(build.reference, (0, 2, 3, 4), "verify"),
+    "schema": _Command(diagnose.schema, (0, 2, 3)),
+    "doctor": _Command(diagnose.doctor, (0, 2, 3)),
+}
+
+
+def exit_codes(name: str) -> dict[int, str]:
+    """Return the exit codes that a command can end with, and what each means for it.
+
+    Raises:
+        KeyError: there is no such command.
+    """
+    command = _COMMANDS[name]
+    return {code: command.one if code == 1 else CODES[code] for code in (*command.codes, 70, 130)}
+
+
+def _in_words(codes: dict[int, str]) -> str:
+    return f"Exit codes: {', '.join(f'{code} {meaning}' for code, meaning in codes.items())}."
+
+
+class _Exporter(Program):
+    extras = {name: command.extra for name, command in _COMMANDS.items()}  # noqa: RUF012 # not changed
+
+
 app = typer.Typer(
+    cls=_Exporter,
     help="Export a CrossEncoder reranker to ONNX, INT8 ONNX and OpenVINO IR, and gate it on parity and "
-    "speed.\n\nExit codes: 0 pass, 1 gate refused, 2 recipe or usage wrong, 3 a backend failed or is "
-    "missing, 4 files are not what the manifest says, 5 no verdict (too noisy, measure again; or nothing "
-    "that this CPU can run).",
+    f"speed.\n\n{_in_words(CODES)}",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +107,9 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 # typer's protocol
         raise typer.Exit
 
 
+_Debug = Annotated[bool, typer.Option(DEBUG, help="Print the trace of an error, also after the command.")]
+
+
 @app.callback()
 def _options(
     *,
@@ -41,28 +117,29 @@ def _options(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
     ] = False,
+    _debug: _Debug = False,
 ) -> None: ...
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {  # in the order of `exporter --help`
-    "export": build.export,
-    "plan": build.plan,
-    "verify": judge.verify,
-    "gate": judge.gate,
-    "show": judge.show_artifact,
-    "profile": diagnose.profile,
-    "bench": diagnose.bench,
-    "compare": judge.compare,
-    "selftest": judge.selftest,
-    "gpu-check": diagnose.gpu_check,
-    "publish": deliver.publish,
-    "pull": deliver.pull,
-    "verify-signature": deliver.verify_signature,
-    "check-consumers": deliver.check_consumers,
-    "reproduce": build.reproduce,
-    "reference": build.reference,
-    "schema": diagnose.schema,
-    "doctor": diagnose.doctor,
-}
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+def _with_debug(run: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take `--debug`, which `Program` reads: it also holds for what cannot be parsed."""
+
+    @wraps(run)
+    def command(**options: object) -> None:
+        del options["debug"]
+        run(**options)
+
+    signature = inspect.signature(run, eval_str=True)
+    debug = inspect.Parameter(
+        "debug",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, typer.Option(DEBUG, help="Print the trace of an error.")],
+    )
+    parameters = [*signature.parameters.values(), debug]
+    command.__dict__["__signature__"] = signature.replace(parameters=parameters)
+    return command
+
+
+for _name, _row in _COMMANDS.items():
+    app.command(_name, epilog=_in_words(exit_codes(_name)))(_with_debug(_row.run))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.options import ARTIFACTS, AsJson, Changes, ModelName, Out, RecipePath, Replace, recipe_of
-from exporter.cli.screen import exit_codes, show, show_verdict, watched
+from exporter.cli.screen import show, show_verdict, watched
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -29,29 +29,27 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Build a recipe's artifact, verify it against PyTorch, and judge it. The main job."""
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter import pipeline
+    loaded = recipe_of(recipe, model, changes)
+    from exporter import pipeline
 
-        with watched() as context:
-            if build_only:
-                folder = pipeline.build(loaded, out, context, replace_old=replace)
-                typer.echo(folder)
-                return
-            report = pipeline.export(loaded, out, context, replace_old=replace)
-        show_verdict(report, out / loaded.name, as_json=as_json)
+    with watched() as context:
+        if build_only:
+            folder = pipeline.build(loaded, out, context, replace_old=replace)
+            typer.echo(folder)
+            return
+        report = pipeline.export(loaded, out, context, replace_old=replace)
+    show_verdict(report, out / loaded.name, as_json=as_json)
 
 
 def plan(
     recipe: RecipePath, *, model: ModelName = None, changes: Changes = None, as_json: AsJson = False
 ) -> None:
     """Show what a recipe would build, and build nothing."""
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter.pairs import load_pair_sets
+    loaded = recipe_of(recipe, model, changes)
+    from exporter.pairs import load_pair_sets
 
-        sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
-        show(loaded, _plan_text(loaded, sets), as_json=as_json)
+    sets = [pair_set for pair_set in load_pair_sets(loaded) if pair_set]
+    show(loaded, _plan_text(loaded, sets), as_json=as_json)
 
 
 def _plan_text(recipe: Recipe, sets: Sequence[PairSet]) -> str:
@@ -89,16 +87,15 @@ def reproduce(
 
     Exits 4 if they do.
     """
-    with exit_codes():
-        from exporter import reproduce as rebuild
+    from exporter import reproduce as rebuild
 
-        with watched() as context:
-            found = rebuild.reproduce(
-                folder, context, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
-            )
-        show(found, rebuild.text(found), as_json=as_json)
-        if not found.same:
-            raise typer.Exit(IntegrityError.exit_code)
+    with watched() as context:
+        found = rebuild.reproduce(
+            folder, context, model=model, verify_pairs=verify_pairs, calibrate_pairs=calibrate_pairs
+        )
+    show(found, rebuild.text(found), as_json=as_json)
+    if not found.same:
+        raise typer.Exit(IntegrityError.exit_code)
 
 
 def reference(
@@ -109,10 +106,9 @@ def reference(
     changes: Changes = None,
 ) -> None:
     """Write the PyTorch reference as an ordinary sentence-transformers folder."""
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter.export.folder import reference as write_reference_model
+    loaded = recipe_of(recipe, model, changes)
+    from exporter.export.folder import reference as write_reference_model
 
-        with watched() as context:
-            write_reference_model(loaded.model, folder, context)
-        typer.echo(folder)
+    with watched() as context:
+        write_reference_model(loaded.model, folder, context)
+    typer.echo(folder)

@@ -23,7 +23,7 @@ from exporter.cli.options import (
     signer_of,
     verifier_of,
 )
-from exporter.cli.screen import exit_codes, say, show, watched, write_text
+from exporter.cli.screen import say, show, watched, write_text
 from exporter.errors import GateRefused, RecipeError
 
 
@@ -66,28 +66,27 @@ def publish(
     replace: Overwrite = False,
 ) -> None:
     """Deliver the variants that passed, with their card and proof, and refuse the rest."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
-        from exporter import pipeline
-        from exporter.publish.folder import Publication
+    folder = folder_of(target, out)
+    signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
+    from exporter import pipeline
+    from exporter.publish.folder import Publication
 
-        options = Publication(
-            kinds=tuple(variant or ()),
-            layout=layout_of(profile),
-            signer=signer,
-            builder=builder,
-            consumers=consumers,
-            pull_request=pull_request,
-            replace=replace,
-            ask=ask_password,
-        )
-        with watched() as context:
-            done = pipeline.publish(folder, to, context, options)
-        typer.echo(done.sent.reference)
-        say(str(done.sent))
-        if done.left:
-            say(f"left behind: {', '.join(done.left)}")
+    options = Publication(
+        kinds=tuple(variant or ()),
+        layout=layout_of(profile),
+        signer=signer,
+        builder=builder,
+        consumers=consumers,
+        pull_request=pull_request,
+        replace=replace,
+        ask=ask_password,
+    )
+    with watched() as context:
+        done = pipeline.publish(folder, to, context, options)
+    typer.echo(done.sent.reference)
+    say(str(done.sent))
+    if done.left:
+        say(f"left behind: {', '.join(done.left)}")
 
 
 def pull(
@@ -107,14 +106,13 @@ def pull(
     issuer: Issuer = None,
 ) -> None:
     """Fetch a published artifact; check every file, and its signature if told whose, before it appears."""
-    with exit_codes():
-        verifier = verifier_of(key, root or [], identity, issuer)
-        from exporter.publish.signature import check_signature
-        from exporter.remote import fetch_artifact
+    verifier = verifier_of(key, root or [], identity, issuer)
+    from exporter.publish.signature import check_signature
+    from exporter.remote import fetch_artifact
 
-        check = None if verifier is None else (lambda fetched: check_signature(fetched, verifier))
-        fetched, version = fetch_artifact(source, folder, replace=replace, check=check)
-        typer.echo(f"{fetched} ({version})")
+    check = None if verifier is None else (lambda fetched: check_signature(fetched, verifier))
+    fetched, version = fetch_artifact(source, folder, replace=replace, check=check)
+    typer.echo(f"{fetched} ({version})")
 
 
 def verify_signature(
@@ -126,16 +124,15 @@ def verify_signature(
     issuer: Issuer = None,
 ) -> None:
     """Check who signed a published folder, and that no file changed, came or went since."""
-    with exit_codes():
-        verifier = verifier_of(key, root or [], identity, issuer)
-        if verifier is None:
-            raise RecipeError(
-                "whose signature? pass --key FILE, --root FILE, or --identity NAME with --issuer URL"
-            )
-        from exporter.publish.signature import check_signature
+    verifier = verifier_of(key, root or [], identity, issuer)
+    if verifier is None:
+        raise RecipeError(
+            "whose signature? pass --key FILE, --root FILE, or --identity NAME with --issuer URL"
+        )
+    from exporter.publish.signature import check_signature
 
-        signed = check_signature(folder, verifier)
-        typer.echo(f"{folder}: signed by {signed.by}, {len(signed.files)} files")
+    signed = check_signature(folder, verifier)
+    typer.echo(f"{folder}: signed by {signed.by}, {len(signed.files)} files")
 
 
 def check_consumers(
@@ -151,14 +148,13 @@ def check_consumers(
 
     Exits 1 if one is wrong.
     """
-    with exit_codes():
-        from exporter.consumers.check import consumers
-        from exporter.consumers.report import markdown
+    from exporter.consumers.check import consumers
+    from exporter.consumers.report import markdown
 
-        with watched() as context:
-            found = consumers(folder, context, only=only or ())
-        if to:
-            write_text(to, markdown(found))
-        show(found, markdown(found), as_json=as_json)
-        if found.problems:
-            raise GateRefused("; ".join(found.problems))
+    with watched() as context:
+        found = consumers(folder, context, only=only or ())
+    if to:
+        write_text(to, markdown(found))
+    show(found, markdown(found), as_json=as_json)
+    if found.problems:
+        raise GateRefused("; ".join(found.problems))

@@ -19,7 +19,7 @@ from exporter.cli.options import (
     folder_of,
     recipe_of,
 )
-from exporter.cli.screen import exit_codes, profile_text, say, show, watched
+from exporter.cli.screen import profile_text, say, show, watched
 from exporter.errors import GateRefused
 
 if TYPE_CHECKING:
@@ -36,12 +36,11 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Print where a variant's time goes: each operator's share, on one thread, over real pairs."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter.measure.profile import profile as profile_variant
+    folder = folder_of(target, out)
+    from exporter.measure.profile import profile as profile_variant
 
-        profiled = profile_variant(folder, variant)
-        show(profiled, profile_text(profiled), as_json=as_json)
+    profiled = profile_variant(folder, variant)
+    show(profiled, profile_text(profiled), as_json=as_json)
 
 
 def bench(
@@ -59,15 +58,14 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Time an artifact beside other libraries that run the same model, in one run."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter.bench import report, run
+    folder = folder_of(target, out)
+    from exporter.bench import report, run
 
-        with watched() as context:
-            found = run.bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
-        report.write_bench(found, to)
-        show(found, report.markdown(found), as_json=as_json)
-        say(f"written to {to}: {', '.join(name for name in report.FILES if (to / name).is_file())}")
+    with watched() as context:
+        found = run.bench(folder, context, only=peer or (), lengths=lengths, scaling=scaling)
+    report.write_bench(found, to)
+    show(found, report.markdown(found), as_json=as_json)
+    say(f"written to {to}: {', '.join(name for name in report.FILES if (to / name).is_file())}")
 
 
 def gpu_check(
@@ -82,16 +80,15 @@ def gpu_check(
 
     Builds nothing.
     """
-    with exit_codes():
-        loaded = recipe_of(recipe, model, changes)
-        from exporter.bench import gpu
+    loaded = recipe_of(recipe, model, changes)
+    from exporter.bench import gpu
 
-        with watched() as context:
-            found = gpu.gpu_check(loaded, context)
-        say(f"written to {gpu.write_gpu_report(found, to)}")
-        show(found, gpu.markdown(found), as_json=as_json)
-        if found.problems:
-            raise GateRefused("; ".join(found.problems))
+    with watched() as context:
+        found = gpu.gpu_check(loaded, context)
+    say(f"written to {gpu.write_gpu_report(found, to)}")
+    show(found, gpu.markdown(found), as_json=as_json)
+    if found.problems:
+        raise GateRefused("; ".join(found.problems))
 
 
 def schema(

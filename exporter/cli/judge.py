@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.options import ARTIFACTS, AsJson, Out, Target, folder_of
-from exporter.cli.screen import exit_codes, findings_text, report_text, say, show, show_verdict, watched
+from exporter.cli.screen import findings_text, report_text, say, show, show_verdict, watched
 from exporter.errors import GateRefused
 
 if TYPE_CHECKING:
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 def verify(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
     """Measure an artifact against PyTorch again, judge it, and write its report."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter import pipeline
+    folder = folder_of(target, out)
+    from exporter import pipeline
 
-        with watched() as context:
-            report = pipeline.verify(folder, context)
-        show_verdict(report, folder, as_json=as_json)
+    with watched() as context:
+        report = pipeline.verify(folder, context)
+    show_verdict(report, folder, as_json=as_json)
 
 
 def gate(
@@ -35,34 +34,32 @@ def gate(
     as_json: AsJson = False,
 ) -> None:
     """Judge an artifact's stored report again, without running a model."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter import pipeline
-        from exporter.recipe.load import load_bars
+    folder = folder_of(target, out)
+    from exporter import pipeline
+    from exporter.recipe.load import load_bars
 
-        report = pipeline.gate(folder, load_bars(bars) if bars else None)
-        show_verdict(report, folder, as_json=as_json)
+    report = pipeline.gate(folder, load_bars(bars) if bars else None)
+    show_verdict(report, folder, as_json=as_json)
 
 
 def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
     """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter.artifact.files import REPORT
-        from exporter.artifact.manifest import read_manifest
-        from exporter.artifact.plans import read_plans
-        from exporter.report.report import read_report
-        from exporter.report.text import TERMS
-        from exporter.runtime.model_file import check_artifact
+    folder = folder_of(target, out)
+    from exporter.artifact.files import REPORT
+    from exporter.artifact.manifest import read_manifest
+    from exporter.artifact.plans import read_plans
+    from exporter.report.report import read_report
+    from exporter.report.text import TERMS
+    from exporter.runtime.model_file import check_artifact
 
-        manifest = read_manifest(folder)
-        check_artifact(manifest, folder)
-        text = _artifact_text(folder, manifest, read_plans(folder, manifest))
-        report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
-        verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
-        show({"manifest": manifest, "report": report}, f"{text}\n{verdict}", as_json=as_json)
-        if report and not as_json:
-            say(TERMS)
+    manifest = read_manifest(folder)
+    check_artifact(manifest, folder)
+    text = _artifact_text(folder, manifest, read_plans(folder, manifest))
+    report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
+    verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
+    show({"manifest": manifest, "report": report}, f"{text}\n{verdict}", as_json=as_json)
+    if report and not as_json:
+        say(TERMS)
 
 
 def _artifact_text(folder: Path, manifest: Manifest, plans: Plans) -> str:
@@ -87,13 +84,12 @@ def compare(
 
     Exits 1 if anything got worse.
     """
-    with exit_codes():
-        from exporter.report.compare import compare_with
+    from exporter.report.compare import compare_with
 
-        findings = compare_with(old, new)
-        show(findings, findings_text(findings), as_json=as_json)
-        if any(finding.change == "worse" for finding in findings):
-            raise typer.Exit(GateRefused.exit_code)
+    findings = compare_with(old, new)
+    show(findings, findings_text(findings), as_json=as_json)
+    if any(finding.change == "worse" for finding in findings):
+        raise typer.Exit(GateRefused.exit_code)
 
 
 def selftest(
@@ -113,14 +109,13 @@ def selftest(
 
     With --trials also measure how often the gate is wrong.
     """
-    with exit_codes():
-        folder = folder_of(target, out)
-        from exporter.selftest import report, run
+    folder = folder_of(target, out)
+    from exporter.selftest import report, run
 
-        with watched() as context:
-            found = run.selftest(folder, context, kind=variant, n_trials=trials)
-        if to:
-            report.write_selftest(found, to)
-        show(found, report.markdown(found), as_json=as_json)
-        if found.problems:
-            raise GateRefused("; ".join(found.problems))
+    with watched() as context:
+        found = run.selftest(folder, context, kind=variant, n_trials=trials)
+    if to:
+        report.write_selftest(found, to)
+    show(found, report.markdown(found), as_json=as_json)
+    if found.problems:
+        raise GateRefused("; ".join(found.problems))

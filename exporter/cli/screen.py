@@ -11,7 +11,7 @@ import typer
 
 from exporter.artifact.files import to_json
 from exporter.context import Context
-from exporter.errors import BackendError, ExporterError, GateRefused, NoVerdict
+from exporter.errors import BackendError, GateRefused, NoVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,19 +62,6 @@ def write_text(path: Path, text: str) -> None:
         raise BackendError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn errors raised on purpose into a line and an exit code; others, our bugs, keep their traceback."""
-    try:
-        yield
-    except ExporterError as error:
-        typer.secho(f"error: {_printable(str(error))}", err=True, fg="red")
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.secho("stopped; what was finished is kept, nothing is half-written", err=True, fg="red")
-        raise typer.Exit(130) from None
-
-
 def show_verdict(report: Report, folder: Path, *, as_json: bool) -> None:
     """Print a report and where it lies, and end with the exit code of its verdict."""
     from exporter.report.text import TERMS
@@ -99,21 +86,21 @@ def report_text(report: Report) -> str:
     titles, rows = table(report)
     machine = report.machine
     title = f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores"
-    summary = Table(title=escape(_printable(title)), box=SIMPLE, pad_edge=False)
+    summary = Table(title=escape(printable(title)), box=SIMPLE, pad_edge=False)
     for i, column in enumerate(titles):
         summary.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for cells in rows:
-        summary.add_row(*(escape(_printable(cell)) for cell in cells), style=_VERDICTS.get(cells[-1]))
+        summary.add_row(*(escape(printable(cell)) for cell in cells), style=_VERDICTS.get(cells[-1]))
 
     lines = []
     for row in report.variants:
         for check in row.checks:
             word, why = check.outcome.upper(), f" ({check.why})" if check.why else ""
             text = f"  {row.kind}: {word:7s} {check.name} {check.observed:.4g}, bar {check.bar}{why}"
-            lines.append(Text(_printable(text), style=_VERDICTS[word]))
+            lines.append(Text(printable(text), style=_VERDICTS[word]))
     for skipped in report.not_judged:
         word = "NOT JUDGED HERE"
-        lines.append(Text(_printable(f"  {skipped.kind}: {word} {skipped.why}"), style=_VERDICTS[word]))
+        lines.append(Text(printable(f"  {skipped.kind}: {word} {skipped.why}"), style=_VERDICTS[word]))
     return _rendered(summary, *lines)
 
 
@@ -129,7 +116,7 @@ def findings_text(findings: Sequence[Finding]) -> str:
     for row in findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
         cells = (row.kind, row.what, old, new, row.change, row.detail)
-        table.add_row(*(escape(_printable(cell)) for cell in cells), style=_CHANGES.get(row.change))
+        table.add_row(*(escape(printable(cell)) for cell in cells), style=_CHANGES.get(row.change))
     return _rendered(table)
 
 
@@ -142,13 +129,13 @@ def profile_text(profile: Profile) -> str:
     n_tokens, rate = profile.n_tokens / profile.n_pairs, profile.n_pairs / profile.wall_s
     what = f"{profile.kind}, {profile.plan}: {profile.n_pairs} pairs of {n_tokens:.0f} tokens"
     title = f"{what}, {rate:.1f} pairs/s"
-    table = Table(title=escape(_printable(title)), box=SIMPLE, pad_edge=False)
+    table = Table(title=escape(printable(title)), box=SIMPLE, pad_edge=False)
     table.add_column("operator")
     for name in ("runs", "ms", "share", "GFLOP/s"):
         table.add_column(name, justify="right")
     for row in profile.operators:
         speed = f"{row.flops / row.seconds / 1e9:.1f}" if row.flops else ""
-        op = escape(_printable(row.op))
+        op = escape(printable(row.op))
         table.add_row(op, str(row.n_runs), f"{row.seconds * 1e3:.1f}", f"{row.share:.1%}", speed)
     return _rendered(table)
 
@@ -169,7 +156,7 @@ def _rendered(*parts: RenderableType) -> str:
     return capture.get().rstrip("\n")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return text with what moves a terminal's cursor, or changes what it shows, as escapes.
 
     Names and reports come from others.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import TypeAdapter
 
-from exporter.errors import ExporterError
+from exporter.failures import planned, trace_of
 from exporter.worker.job import PeerSpec, Run, ScoreJob, Scoring, Spec, TimeJob, TurnsJob
 from exporter.worker.process import job_from_json
 from exporter.worker.scorers import Models, make_scorer
@@ -111,12 +111,12 @@ def main() -> None:
             return
 
     job_path, run_path = Path(sys.argv[1]), Path(sys.argv[2])
-    job = job_from_json(job_path.read_bytes())
     try:
-        runs = _work(job, run_path.parent)
+        runs = _work(job_from_json(job_path.read_bytes()), run_path.parent)
         result: dict[str, object] = {"runs": TypeAdapter(list[Run]).dump_python(runs, mode="json")}
-    except ExporterError as error:
-        result = {"error": type(error).__name__, "message": str(error)}
+    except Exception as error:  # noqa: BLE001 # goes to the parent, whatever it is
+        found = planned(error)
+        result = {"error": type(found).__name__, "message": str(found), "trace": trace_of(error)}
 
     scratch = run_path.with_suffix(".part")
     scratch.write_text(json.dumps(result), encoding="utf-8")

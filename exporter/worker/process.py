@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from pydantic import TypeAdapter
 
-from exporter.errors import BackendError, ExporterError
+from exporter.errors import BackendError, ExporterError, Unplanned
 from exporter.worker.job import Job, Run, ScoreJob, Scoring, Spec, TimeJob, TurnsJob
 
 if TYPE_CHECKING:
@@ -264,6 +264,8 @@ class _Process:
         result = json.loads(self._run_path.read_text(encoding="utf-8"))
         if "error" in result:
             kind = next(k for k in _error_classes() if k.__name__ == result["error"])
+            if issubclass(kind, Unplanned):
+                raise kind(result["message"], result["trace"])
             raise kind(result["message"])
         return _RUNS.validate_python(result["runs"])
 

@@ -1,0 +1,133 @@
+"""How a command ends: what is said of an error and with which exit code, so that nothing ends by chance.
+
+Python ends with 1 after an error that nobody caught, and here 1 says that a bar was missed.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from exporter.cli.screen import printable
+from exporter.cli.streams import unfailing
+from exporter.errors import BackendError, RecipeError, Unplanned
+from exporter.failures import paths_of, planned, refused, trace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+DEBUG = "--debug"
+# What the system says of a path that cannot be meant; any other refusal is the disk's.
+_WRONG_PATH = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+)
+
+
+class Program(TyperGroup):
+    """All commands: runs the one that was typed, and ends the process with an exit code of the table.
+
+    Typer itself ends with 1 where a reader of stdout goes away, where a prompt is stopped, and after an error
+    that nobody caught.
+    """
+
+    # The extra that holds all a command needs, by the command's name.
+    extras: dict[str, str]
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **options: Any
+    ) -> Any:
+        """Run the command that `args` name; never return.
+
+        Raises:
+            SystemExit: always, with the exit code.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        options["standalone_mode"] = False
+        with unfailing() as (out, _err):
+            try:
+                code = super().main(given, prog_name or _own_name(), **options)
+                code = code if isinstance(code, int) else 0
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # worded, whatever it is
+                code = self._say(error, given)
+            out.flush()
+            if out.lost:
+                _error(f"stdout cannot be written: {out.lost}; what was done is kept")
+                code = code or BackendError.exit_code
+        sys.exit(code)
+
+    def _say(self, error: BaseException, given: Sequence[str]) -> int:
+        """Print what an error means, with its trace where `--debug` asks for it; return the exit code."""
+        if not given:  # no mistake, but no command either: typer's text is the help
+            typer.echo(getattr(error, "format_message", str)(), err=True)
+            return RecipeError.exit_code
+        command = next((word for word in given if word in self.commands), "")
+        if DEBUG in given:
+            typer.echo(printable(trace_of(error)), err=True)
+        if isinstance(error, typer.Abort | KeyboardInterrupt):
+            _error("stopped; what was finished is kept, nothing is half-written", prefix="")
+            return INTERRUPTED
+        text, code = worded(error, command, self.extras.get(command), typed=given)
+        _error(text)
+        return code
+
+
+def worded(
+    error: BaseException, command: str, extra: str | None = None, *, typed: Sequence[str] = ()
+) -> tuple[str, int]:
+    """Return what is said of an error, and the exit code.
+
+    Args:
+        error: what a command raised, on purpose or not.
+        command: the command's name; empty where none was recognized.
+        extra: the extra that holds all that the command needs.
+        typed: the arguments; a path among them that cannot be opened is a mistake in what was typed.
+    """
+    if (usage := getattr(error, "format_message", None)) is not None:  # typer's own class moves about
+        return f"{_first_line(usage()).rstrip('.')}; see `{f'exporter {command}'.rstrip()} --help`", 2
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_system(error, typed)
+
+    found = planned(error, extra)
+    if not isinstance(found, Unplanned):
+        return str(found), found.exit_code
+    where = f"`exporter {command}`" if command else "exporter"
+    text = f"{found}, in {where}, which nobody planned for; "
+    return f"{text}run it again with {DEBUG} for the trace, and report it", found.exit_code
+
+
+def _of_system(error: OSError, typed: Sequence[str]) -> tuple[str, int]:
+    """Word what the operating system refused, and no command worded."""
+    try:
+        Path.cwd()
+    except OSError:
+        gone = "the current folder is not there any more; change to another, or give absolute paths"
+        return gone, RecipeError.exit_code
+    wrong = error.errno in _WRONG_PATH and any(
+        _leads_to(path, word) for path in paths_of(error) for word in typed
+    )
+    return refused(error), (RecipeError if wrong else BackendError).exit_code
+
+
+def _leads_to(path: str, typed: str) -> bool:
+    """Tell whether a path is one that was typed, or a folder on the way to it."""
+    wanted = Path(typed).absolute()
+    return Path(path).absolute() in (wanted, *wanted.parents)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "wrong usage."
+
+
+def _error(text: str, *, prefix: str = "error: ") -> None:
+    typer.secho(f"{prefix}{printable(text)}", err=True, fg="red")
+
+
+def _own_name() -> str:
+    """Return what the user typed to get here, for `Usage:`."""
+    return "python -m exporter" if Path(sys.argv[0]).name == "__main__.py" else "exporter"
