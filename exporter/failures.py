@@ -6,6 +6,7 @@ import os
 import traceback
 
 from exporter.errors import BackendError, ExporterError, Unplanned
+from exporter.memory import ran_short, shortage
 from exporter.packages import missing
 
 _MAX_TEXT = 300  # characters of a text that another wrote
@@ -22,12 +23,12 @@ def planned(error: BaseException, extra: str | None = None) -> ExporterError:
         The error itself if it was raised on purpose; BackendMissing for an import that failed; BackendError
         where memory is short or the operating system refuses; else Unplanned.
     """
+    if said := ran_short(error):
+        return shortage(said)
     if isinstance(error, ExporterError):
         return error
     if isinstance(error, ImportError):
         return missing(error, extra)
-    if isinstance(error, MemoryError):
-        return BackendError(f"not enough memory{_reason(error)}")
     if isinstance(error, OSError) and error.errno is not None:
         return BackendError(refused(error))
     return Unplanned(f"{type(error).__name__}{_reason(error)}", trace_of(error))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.artifact.access import changing, read_whole, steady
 from exporter.artifact.files import REPORT
 from exporter.artifact.manifest import read_manifest
-from exporter.artifact.plans import no_plans, write_plans
-from exporter.artifact.staging import staged
+from exporter.artifact.plans import no_plans, read_plans, write_plans
+from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
-from exporter.errors import RecipeError
+from exporter.errors import BackendError, NoVerdict, RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
 from exporter.export.source import find_source
 from exporter.gate import judge_all, unsettled
@@ -28,12 +30,14 @@ from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
 from exporter.report.report import Report, assemble, read_report, rejudge, why_stale
-from exporter.report.write import write_report
+from exporter.report.write import is_complete, write_report
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.artifact.plans import Plans
+    from exporter.measure.run import Measurements
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
 
@@ -72,12 +76,21 @@ def export(
     folder = build(recipe, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
+        _check_recipe(report.recipe_digest, recipe, folder)
         if (why := why_stale(report, this_machine())) is None:
             again = f"`exporter verify {folder}` measures again"
             context.progress.note(f"verify: report of {report.started_at} reused; {again}")
             return report
         context.progress.note(f"verify: {why}; measuring again")
-    return verify(folder, context, settings)
+    report = verify(folder, context, settings)
+    _check_recipe(report.recipe_digest, recipe, folder)
+    return report
+
+
+def _check_recipe(digest: str, recipe: Recipe, folder: Path) -> None:
+    """Check that nobody put another recipe's artifact in the place of the one that was built."""
+    if digest != recipe.digest:
+        raise NoVerdict(f"{folder} was replaced by another run, with another recipe; run this one again")
 
 
 def build(
@@ -114,7 +127,13 @@ def build(
         context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
         return final
 
-    with staged(final, replace=replace_old) as scratch:
+    with ExitStack() as stack:
+        place = stack.enter_context(reserved(final, context.progress.note))
+        if final.exists() and not replace_old and is_current(final, recipe, source, pairs):
+            context.progress.note(f"build: {final} reused, another run has just built it")
+            return final
+
+        scratch = stack.enter_context(stage(place, final, replace=replace_old))
         manifest = build_artifact(recipe, source, verify_set, calibrate_set, into=scratch, context=context)
         machine = this_machine()
         kinds = [entry.kind for entry in manifest.variants if runs_on(entry.traits, machine)]
@@ -145,22 +164,44 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         BackendError: the reference or an engine fails.
     """
     context = context or Context()
-    workspace = open_artifact(folder, context)
-    bars, precision = workspace.bars, workspace.recipe.measure.precision
-    measured = measure(workspace, settings or MeasureSettings(), context, partial(unsettled, bars, precision))
+    workspace = read_whole(folder, lambda: open_artifact(folder, context))
+    bars, precision, root = workspace.bars, workspace.recipe.measure.precision, workspace.manifest.root
+    settled = partial(unsettled, bars, precision)
+    with steady(folder, root):
+        measured = measure(workspace, settings or MeasureSettings(), context, settled)
     checks = judge_all(bars, measured.variants)
-    report = assemble(workspace, measured, checks, context.started_at)
-    write_report(report, folder)
+    with changing(folder, root):
+        _check_plans(measured, read_plans(folder, workspace.manifest), folder)
+        report = assemble(workspace, measured, checks, context.started_at)
+        write_report(report, folder)
     return report
+
+
+def _check_plans(measured: Measurements, plans: Plans, folder: Path) -> None:
+    """Check that the plans that were measured are those that stand in the artifact."""
+    if gone := [one.kind for one in measured.variants if one.plan not in plans.of(one.kind)]:
+        raise NoVerdict(
+            f"{folder}: the plan of {', '.join(gone)} was changed while it was measured; verify it again"
+        )
 
 
 def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
     """Judge an artifact's stored report again, against its recipe's bars or others; no model is run.
 
+    By its recipe's bars, what people read is made again where it is missing, cut off or of another verdict.
+
     Raises:
         RecipeError: the folder is no artifact, was not verified, or the bars are for none of its variants.
         IntegrityError: files, manifest or report are not what they were.
     """
+    judged = read_whole(folder, partial(_judged, folder, bars))
+    if bars is None and not is_complete(judged, folder):
+        with suppress(BackendError), changing(folder, judged.manifest_root):  # else what is there stays
+            write_report(judged, folder)
+    return judged
+
+
+def _judged(folder: Path, bars: Mapping[str, Bars] | None) -> Report:
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
     recipe = recipe_of(manifest, folder)
@@ -190,17 +231,19 @@ def publish(
     if place.kind == "dir" and Path(place.where).resolve().is_relative_to(folder.resolve()):
         raise RecipeError(f"{place.where} lies in the artifact {folder} itself; choose another folder")
 
-    report = gate(folder)
-    manifest = read_manifest(folder)
-    if recipe_of(manifest, folder).publish.signed and options.signer is None:
-        raise RecipeError(
-            f"{folder}: its recipe demands a signature (publish.signed); "
-            "sign it, for example with --sign-key FILE"
-        )
-    kinds = passed_kinds(folder, report, options.kinds)
-
     repo_id = place.where if place.kind == "hf" else None
-    with staged_publication(folder, report, kinds, options, context, repo_id=repo_id) as staged_copy:
+    with ExitStack() as stack:
+        report = gate(folder)
+        with steady(folder, report.manifest_root):
+            manifest = read_manifest(folder)
+            if recipe_of(manifest, folder).publish.signed and options.signer is None:
+                raise RecipeError(
+                    f"{folder}: its recipe demands a signature (publish.signed); "
+                    "sign it, for example with --sign-key FILE"
+                )
+            kinds = passed_kinds(folder, report, options.kinds)
+            staging = staged_publication(folder, report, kinds, options, context, repo_id=repo_id)
+            staged_copy = stack.enter_context(staging)
         if options.signer:
             sign(staged_copy, options.signer, ask=options.ask)
         sent = send(

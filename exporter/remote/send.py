@@ -7,11 +7,12 @@ When a send that was killed is repeated, everything before that step is found ag
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import link_or_copy
-from exporter.artifact.staging import staged
+from exporter.artifact.staging import reserved, stage
 from exporter.errors import RecipeError
 from exporter.progress import Silent
 from exporter.remote.address import parse_place
@@ -20,7 +21,7 @@ from exporter.remote.difference import Sent, check_overwrite, delivery, differen
 if TYPE_CHECKING:
     from exporter.progress import Progress
     from exporter.remote.address import Place
-    from exporter.remote.difference import Delivery, Difference
+    from exporter.remote.difference import Delivery
 
 
 def send(
@@ -65,7 +66,7 @@ def send(
 
     match place.kind:
         case "dir":
-            return _to_folder(wanted, Path(place.where), found)
+            return _to_folder(wanted, place, progress, replace=replace)
         case "oci":
             from exporter.remote.oci_push import push
 
@@ -94,10 +95,16 @@ def destination(address: str, *, pull_request: bool = False) -> Place:
     return place
 
 
-def _to_folder(wanted: Delivery, dest: Path, found: Difference) -> Sent:
+def _to_folder(wanted: Delivery, place: Place, progress: Progress, *, replace: bool) -> Sent:
+    dest = Path(place.where)
     if dest.resolve().is_relative_to(wanted.folder.resolve()):
         raise RecipeError(f"{dest} lies in the artifact {wanted.folder} itself; choose another folder")
-    with staged(dest, replace=True) as scratch:
+    with ExitStack() as stack:
+        reservation = stack.enter_context(reserved(dest, progress.note))
+        found = difference(wanted, place, replace=replace)  # another process may have sent something since
+        if not replace:
+            check_overwrite(wanted, found, place)
+        scratch = stack.enter_context(stage(reservation, dest, replace=True))
         names: dict[str, Path] = {}
         for file in wanted.files:
             target = scratch / file.path

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TypedDict
 
 import numpy as np
 
+from exporter.artifact.access import read_whole
 from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.errors import RecipeError
@@ -114,17 +115,22 @@ class Reranker:
             BackendError: the engine cannot load the file, or the place it is at cannot be reached.
         """
         folder = _local_folder(str(folder), revision, variant)
-        manifest = read_manifest(folder)
-        entry = manifest.variant(variant) if variant else manifest.variants[0]
-        tokenizer = PairTokenizer.load(folder, manifest)
-        check_needed(manifest, folder, entry.files)
-        check_model(manifest, entry, folder)
 
-        if plan is None:
-            measured = read_plans(folder, manifest).of(entry.kind)
-            plan = choose_plan(measured, this_isa(), threads or cores_allowed())
-        engine = open_engine(entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics)
-        return cls(entry.kind, plan, tokenizer, engine, chunk_pairs=chunk_pairs)
+        def parts(folder: Path = folder, plan: Plan | None = plan) -> tuple[str, Plan, PairTokenizer, Engine]:
+            manifest = read_manifest(folder)
+            entry = manifest.variant(variant) if variant else manifest.variants[0]
+            tokenizer = PairTokenizer.load(folder, manifest)
+            check_needed(manifest, folder, entry.files)
+            check_model(manifest, entry, folder)
+
+            if plan is None:
+                measured = read_plans(folder, manifest).of(entry.kind)
+                plan = choose_plan(measured, this_isa(), threads or cores_allowed())
+            model = folder / entry.model
+            engine = open_engine(entry.traits, model, plan, profiled=profiled, numerics=numerics)
+            return entry.kind, plan, tokenizer, engine
+
+        return cls(*read_whole(folder, parts), chunk_pairs=chunk_pairs)
 
     def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.
