@@ -24,6 +24,7 @@ _SHORT = re.compile(
     re.IGNORECASE,
 )
 _MAX_TEXT = 300  # characters of a library's text
+_ULIMIT = "ulimit -v"
 _UNLIMITED = 1 << 60  # bytes; cgroups write "max", or a number near 2^63
 
 
@@ -55,19 +56,26 @@ def shortage(said: str, used_bytes: int | None = None, *, who: str = "exporter")
         used_bytes: the most that the process had, by default what this one had so far.
         who: what had it.
     """
-    used = peak_bytes() if used_bytes is None else used_bytes
-    had = f"{who} had used up to {_size(used)}" if used else who
     limit, whose = limit_bytes()
+    used = peak_bytes(addresses=whose == _ULIMIT) if used_bytes is None else used_bytes
+    had = f"{who} had used up to {_size(used)}" if used else who
     allowed = f"of {_size(limit)} that {whose} allows" if limit else "and there was no more"
     return BackendError(
         f"not enough memory: {said}; {had} {allowed}; free some, raise the limit, or use a smaller model"
     )
 
 
-def peak_bytes() -> int:
-    """Return the most memory that this process has had so far, 0 where the system does not tell."""
+def peak_bytes(*, addresses: bool = False) -> int:
+    """Return the most memory that this process has had so far, 0 where the system does not tell.
+
+    Args:
+        addresses: count what was reserved, as `ulimit -v` does, and not what was used.
+    """
     if sys.platform == "win32":
         return 0
+    if addresses:
+        kib = re.search(r"^VmPeak:\s+(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
+        return int(kib[1]) * 1024 if kib else 0
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -78,7 +86,7 @@ def limit_bytes() -> tuple[int, str]:
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
     """
-    limits = [(_address_space(), "ulimit -v"), (_cgroup(), "its control group"), (_machine(), "the machine")]
+    limits = [(_address_space(), _ULIMIT), (_cgroup(), "its control group"), (_machine(), "the machine")]
     return min(((limit, whose) for limit, whose in limits if limit), default=(0, ""))
 
 

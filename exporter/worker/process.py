@@ -255,8 +255,10 @@ class _Process:
         if self._hung.is_set():
             raise BackendError(f"a worker hung and was stopped {what}; run the same command again:\n{tail}")
         if not self._run_path.is_file():
-            said = f"a worker {what} was killed, as the system does" if ended == -signal.SIGKILL else None
-            if said := said or says_short(tail):
+            if ended == -signal.SIGKILL:
+                killed = f"a worker {what} was killed, as the system does when memory runs out"
+                raise shortage(killed, used_bytes, who="the worker")
+            if said := says_short(tail):
                 raise shortage(said, used_bytes, who="the worker")
             raise BackendError(f"a worker ended with {ended} {what}:\n{tail}")
 
