@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_S = 0.005
+_SOON_S = 0.2  # who only clears up holds a lock for less
 _HELD_BY_OTHERS = (errno.EAGAIN, errno.EACCES)
 
 
@@ -62,6 +63,8 @@ def _lock_file(path: Path, tell: Callable[[], object] | None, *, wait: bool) -> 
     while True:
         fd = _open_lock_file(path)
         held = _flock(fd)
+        if held is False and wait:
+            held = _flock_by(time.monotonic() + _SOON_S, fd)
         if held is False and wait:
             if tell:
                 tell()
@@ -175,7 +178,7 @@ def _flock_until(fd: int) -> bool | None:
     return True
 
 
-def _flock_by(deadline: float, fd: int, *, shared: bool) -> bool | None:
+def _flock_by(deadline: float, fd: int, *, shared: bool = False) -> bool | None:
     """Wait for a lock until `deadline`, of the monotonic clock."""
     held = _flock(fd, shared=shared)
     while held is False and time.monotonic() < deadline:

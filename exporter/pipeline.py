@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
-from exporter.artifact.files import REPORT
+from exporter.artifact.files import ATTESTATION, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
-from exporter.artifact.plans import no_plans, read_plans, write_plans
+from exporter.artifact.plans import no_plans, plans_sha256, read_plans, write_plans
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
@@ -30,7 +30,7 @@ from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
 from exporter.report.report import Report, assemble, read_report, rejudge, why_stale
-from exporter.report.write import is_complete, write_report
+from exporter.report.write import is_complete, report_files
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -170,10 +170,14 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
     with steady(folder, root):
         measured = measure(workspace, settings or MeasureSettings(), context, settled)
     checks = judge_all(bars, measured.variants)
+    report = assemble(workspace, measured, checks, context.started_at)
+    files = report_files(report)  # outside of the lock: drawing takes seconds
     with changing(folder, root):
         _check_plans(measured, read_plans(folder, workspace.manifest), folder)
-        report = assemble(workspace, measured, checks, context.started_at)
-        write_report(report, folder)
+        if report.plans_sha256 != plans_sha256(folder):  # another machine's were added
+            report = replace(report, plans_sha256=plans_sha256(folder))
+            files = report_files(report)
+        write_together(folder, files)
     return report
 
 
@@ -195,9 +199,12 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
         IntegrityError: files, manifest or report are not what they were.
     """
     judged = read_whole(folder, partial(_judged, folder, bars))
-    if bars is None and not is_complete(judged, folder):
-        with suppress(BackendError), changing(folder, judged.manifest_root):  # else what is there stays
-            write_report(judged, folder)
+    is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
+    if bars is None and not is_delivered and not is_complete(judged, folder):
+        with suppress(BackendError):  # what is there stays, where it cannot be written
+            files = report_files(judged)
+            with changing(folder, judged.manifest_root):
+                write_together(folder, files)
     return judged
 
 

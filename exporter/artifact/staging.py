@@ -38,7 +38,7 @@ def _silent(_line: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Reservation:
     """A place for a folder, which nobody else fills now; `folder` is where it really lies, with no link."""
 
     folder: Path
@@ -95,7 +95,9 @@ def staged(final: Path, *, replace: bool = False, tell: Callable[[str], object] 
 
 
 @contextmanager
-def reserved(final: Path, tell: Callable[[str], object] = _silent, *, way_on: str = "") -> Iterator[Place]:
+def reserved(
+    final: Path, tell: Callable[[str], object] = _silent, *, way_on: str = ""
+) -> Iterator[Reservation]:
     """Keep other processes from building at a place; wait while another one does.
 
     What a killed run left beside it, or beside its neighbours, is cleared, or put back, first.
@@ -121,11 +123,11 @@ def reserved(final: Path, tell: Callable[[str], object] = _silent, *, way_on: st
                 _clear_neighbours(folder)
         except OSError as error:
             raise BackendError(f"{folder.parent}: cannot be written: {error.strerror}{way_on}") from error
-        yield Place(folder)
+        yield Reservation(folder)
 
 
 @contextmanager
-def stage(place: Place, final: Path, *, replace: bool) -> Iterator[Path]:
+def stage(place: Reservation, final: Path, *, replace: bool) -> Iterator[Path]:
     """Make a scratch folder that fills a reserved place only if the block succeeds; see `staged`.
 
     Args:

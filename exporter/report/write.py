@@ -26,11 +26,20 @@ if TYPE_CHECKING:
 def write_report(report: Report, folder: Path) -> None:
     """Write a report into an artifact: report.json, sealed, and as people and CI systems read it.
 
-    Where the disk refuses, no file is changed. report.json comes first: whoever is killed then has lost
-    nothing, and the next run finds by `is_complete` that the rest is to be made.
+    Raises:
+        BackendError: the disk refuses; no file is changed then.
+        BackendMissing: matplotlib or jinja2 is not installed.
+    """
+    write_together(folder, report_files(report))
+
+
+def report_files(report: Report) -> dict[str, bytes]:
+    """Return a report in all its forms, by file name, for `write_together`.
+
+    report.json comes first: whoever is killed while the files take their names has lost nothing, and the next
+    run finds by `is_complete` that the rest is to be made.
 
     Raises:
-        BackendError: the disk refuses.
         BackendMissing: matplotlib or jinja2 is not installed.
     """
     from exporter.report.html import html
@@ -39,7 +48,7 @@ def write_report(report: Report, folder: Path) -> None:
     seal = _made_of(seal_of(content))
     texts = {REPORT_MD: markdown(report), REPORT_XML: junit(report), REPORT_HTML: html(report)}
     forms = {name: f"{text.rstrip()}\n{seal}\n".encode() for name, text in texts.items()}
-    write_together(folder, {REPORT: sealed(content), **forms})
+    return {REPORT: sealed(content), **forms}
 
 
 def is_complete(report: Report, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Several at a time on the same artifacts: each ends with its own result or a line, and nothing is half of two."""
+"""Several at a time on the same artifacts: each ends with its own result or a line, none with a mixture."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ from tests.support import write_recipe
 
 
 class Meanwhile:
-    """Progress that does something when a stage begins."""
+    """Progress that does something when a stage begins for the first time."""
 
     def __init__(self, stage: str, act: Callable[[], object]) -> None:
         self._stage, self._act = stage, act
+        self._done = False
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         del total
-        if name == self._stage:
+        if name == self._stage and not self._done:
+            self._done = True
             self._act()
         yield lambda _done: None
 
@@ -96,9 +98,9 @@ def test_two_recipes_of_one_name_at_once(tiny: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny"]
 
 
-@pytest.mark.parametrize("stage", ["model", "onnx: scores", "latency and lengths"])
+@pytest.mark.parametrize("stage", ["model", "onnx: scores"])
 def test_replaced_while_verified(verified: Path, other: Path, tmp_path: Path, stage: str) -> None:
-    """A report is not written into another artifact than the one that was measured: no verdict, in one line."""
+    """A report is not written into an artifact that was not measured: no verdict, in one line."""
     folder = Path(shutil.copytree(verified, tmp_path / "tiny"))
     context = Context(progress=Meanwhile(stage, lambda: put(other, folder)))
     settings = MeasureSettings(min_rounds=1, min_run_s=0.0)
@@ -119,9 +121,9 @@ def test_replaced_while_published(
     copy, copied = shutil.copyfile, []
 
     def copy_and_replace(source: Path, target: Path) -> Path:
-        if not copied:
-            put(other, folder)
         copied.append(source)
+        if len(copied) == 1:
+            put(other, folder)
         return Path(copy(source, target))
 
     with monkeypatch.context() as patched:
@@ -133,7 +135,7 @@ def test_replaced_while_published(
 
 
 def test_load_while_replaced(built: Path, other: Path, tmp_path: Path) -> None:
-    """Whoever loads an artifact while it is replaced over and over gets one of the two, and never an error."""
+    """Whoever loads an artifact while it is replaced over and over gets one of the two, never an error."""
     folder, ended = tmp_path / "tiny", threading.Event()
     put(built, folder)
 
@@ -168,4 +170,4 @@ def test_killed_at_random(tmp_path: Path) -> None:
     """Half a minute of exporters that are killed at random leaves whole artifacts and nothing else."""
     found = stress(tmp_path, 30, seed=4, full=False)
     assert found.wrong == []
-    assert found.ended["killed"] > 0
+    assert any(how.startswith("ended by SIG") for how in found.ended)
