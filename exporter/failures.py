@@ -6,7 +6,7 @@ import os
 import traceback
 
 from exporter.errors import BackendError, ExporterError, Unplanned
-from exporter.memory import ran_short, shortage
+from exporter.memory import is_tight, ran_short, shortage
 from exporter.packages import missing
 
 _MAX_TEXT = 300  # characters of a text that another wrote
@@ -31,7 +31,8 @@ def planned(error: BaseException, extra: str | None = None) -> ExporterError:
         return missing(error, extra)
     if isinstance(error, OSError) and error.errno is not None:
         return BackendError(refused(error))
-    return Unplanned(f"{type(error).__name__}{_reason(error)}", trace_of(error))
+    text = f"{type(error).__name__}{_reason(error)}"
+    return shortage(text) if is_tight() else Unplanned(text, trace_of(error))
 
 
 def refused(error: OSError) -> str:

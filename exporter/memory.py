@@ -24,7 +24,7 @@ _SHORT = re.compile(
     re.IGNORECASE,
 )
 _MAX_TEXT = 300  # characters of a library's text
-_ULIMIT = "ulimit -v"
+ULIMIT = "ulimit -v"
 _UNLIMITED = 1 << 60  # bytes; cgroups write "max", or a number near 2^63
 
 
@@ -48,6 +48,15 @@ def says_short(text: str) -> str | None:
     return next((_line(line) for line in reversed(text.splitlines()) if _SHORT.search(line)), None)
 
 
+def is_tight() -> bool:
+    """Return whether `ulimit -v` holds, and this process has reserved over half of what it allows.
+
+    Libraries then fail in ways that say nothing of memory: a C extension that returns no error, a crash.
+    """
+    limit = _address_space()
+    return 0 < limit < 2 * peak_bytes(addresses=True)
+
+
 def shortage(said: str, used_bytes: int | None = None, *, who: str = "exporter") -> BackendError:
     """Return the error for memory that ran short.
 
@@ -57,7 +66,7 @@ def shortage(said: str, used_bytes: int | None = None, *, who: str = "exporter")
         who: what had it.
     """
     limit, whose = limit_bytes()
-    used = peak_bytes(addresses=whose == _ULIMIT) if used_bytes is None else used_bytes
+    used = peak_bytes(addresses=whose == ULIMIT) if used_bytes is None else used_bytes
     had = f"{who} had used up to {_size(used)}" if used else who
     allowed = f"of {_size(limit)} that {whose} allows" if limit else "and there was no more"
     return BackendError(
@@ -86,7 +95,7 @@ def limit_bytes() -> tuple[int, str]:
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
     """
-    limits = [(_address_space(), _ULIMIT), (_cgroup(), "its control group"), (_machine(), "the machine")]
+    limits = [(_address_space(), ULIMIT), (_cgroup(), "its control group"), (_machine(), "the machine")]
     return min(((limit, whose) for limit, whose in limits if limit), default=(0, ""))
 
 

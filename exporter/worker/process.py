@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, ExporterError, Unplanned
-from exporter.memory import says_short, shortage
+from exporter.memory import ULIMIT, limit_bytes, says_short, shortage
 from exporter.scratch import Scratch
 from exporter.worker.job import Job, Run, ScoreJob, Scoring, Spec, TimeJob, TurnsJob
 
@@ -36,6 +36,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 # How long a big model takes nobody knows, but a worker that works uses a processor: one that uses less than a
 # second of it in this time hangs, and is killed.
 _HUNG_S = 300.0
+# How C++ ends where it gets no memory and asks nobody.
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT)
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)
 _RUNS = TypeAdapter(tuple[Run, ...])
 
@@ -258,7 +260,10 @@ class _Process:
             if ended == -signal.SIGKILL:
                 killed = f"a worker {what} was killed, as the system does when memory runs out"
                 raise shortage(killed, used_bytes, who="the worker")
-            if said := says_short(tail):
+            said = says_short(tail)
+            if said is None and ended in _CRASHES and limit_bytes()[1] == ULIMIT:
+                said = f"a worker {what} crashed ({signal.Signals(-ended).name})"
+            if said:
                 raise shortage(said, used_bytes, who="the worker")
             raise BackendError(f"a worker ended with {ended} {what}:\n{tail}")
 

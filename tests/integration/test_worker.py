@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -97,26 +98,24 @@ def test_killed_worker_says_memory(built: Path) -> None:
     )
 
 
-def test_worker_without_memory_says_so(built: Path) -> None:
+@pytest.mark.parametrize("most", [300_000_000, 600_000_000])
+def test_worker_without_memory_says_so(tiny: Path, most: int) -> None:
     """A worker that gets no memory, at whatever library, is one line with what it had and may have."""
-    import resource
-
     script = (
         "import sys; from exporter import worker; from exporter.errors import BackendError\n"
-        "from exporter.worker.job import ArtifactSpec\n"
-        "try: worker.score(ArtifactSpec(sys.argv[1], 'onnx', 1, 1, 64), (('wing', 'lift'),))\n"
+        "from exporter.worker.job import TorchSpec\n"
+        "try: worker.score(TorchSpec(sys.argv[1], 64, 'cpu', 1, 1, 8), (('wing', 'lift'),))\n"
         "except BackendError as error: print(error)\n"
     )
-    most = 250_000_000
     done = subprocess.run(
-        [sys.executable, "-c", script, str(built)],
+        [sys.executable, "-c", script, str(tiny / "model")],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.stdout.startswith("not enough memory: "), done.stderr
-    assert "of 250 MB that ulimit -v allows" in done.stdout
+    assert f"of {most // 1_000_000} MB that ulimit -v allows" in done.stdout
 
 
 def test_timed_workers_take_turns(verified: Path) -> None:
