@@ -123,13 +123,14 @@ def build(
     with context.progress.stage("model"):
         source = find_source(recipe.model, context.cache)
     pairs = pair_entries(verify_set, calibrate_set)
-    if final.exists() and not replace_old and is_current(final, recipe, source, pairs):
+    current = partial(is_current, final, recipe, source, pairs)
+    if final.exists() and not replace_old and read_whole(final, current):
         context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
         return final
 
     with ExitStack() as stack:
         place = stack.enter_context(reserved(final, context.progress.note))
-        if final.exists() and not replace_old and is_current(final, recipe, source, pairs):
+        if final.exists() and not replace_old and current():
             context.progress.note(f"build: {final} reused, another run has just built it")
             return final
 
@@ -164,7 +165,7 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         BackendError: the reference or an engine fails.
     """
     context = context or Context()
-    workspace = read_whole(folder, lambda: open_artifact(folder, context))
+    workspace = open_artifact(folder, context)
     bars, precision, root = workspace.bars, workspace.recipe.measure.precision, workspace.manifest.root
     settled = partial(unsettled, bars, precision)
     with steady(folder, root):

@@ -275,16 +275,17 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         BackendError: the disk refuses; no file was changed.
     """
+    at = ""
     try:
-        for name, content in files.items():
-            (folder / _part(name)).write_bytes(content)
-        for name in files:
-            (folder / _part(name)).replace(folder / name)
+        for at, content in files.items():
+            (folder / _part(at)).write_bytes(content)
+        for at in files:
+            (folder / _part(at)).replace(folder / at)
     except OSError as error:
         for name in files:
             with suppress(OSError):
                 (folder / _part(name)).unlink(missing_ok=True)
-        raise BackendError(f"{folder / next(iter(files))}: cannot be written: {error.strerror}") from error
+        raise BackendError(f"{folder / at}: cannot be written: {error.strerror}") from error
 
 
 def read_sealed(path: Path) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from exporter.artifact.access import read_whole
 from exporter.artifact.manifest import Manifest, VariantEntry, read_manifest
 from exporter.artifact.plans import Plans, read_plans
 from exporter.errors import IntegrityError
@@ -65,7 +66,12 @@ def open_artifact(folder: Path, context: Context) -> Workspace:
     Raises:
         RecipeError: the folder is no artifact, or its model or pairs are gone.
         IntegrityError: its files, or its model, are not what its manifest says.
+        NoVerdict: other runs replace it over and over.
     """
+    return read_whole(folder, lambda: _opened(folder, context))
+
+
+def _opened(folder: Path, context: Context) -> Workspace:
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
     plans = read_plans(folder, manifest)
