@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+# What a signal raises is lost where Python cannot raise, as in a destructor or a callback of a library: where
+# the block goes on after this time, in seconds, it is raised again.
+_AGAIN_S = 5.0
 _NAMES = ("SIGINT", "SIGHUP", "SIGTERM")
 # `timeout` and terminals send a signal twice, to the process and to its group: within this time, in
 # seconds, the second one is the first one's, and does not cut off the cleaning up.
@@ -35,12 +38,15 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python gives signals to the main thread only
         return
-    last = -_TOGETHER_S
+    last, asked = -_TOGETHER_S, 0
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal last
+        nonlocal last, asked
         if (now := time.monotonic()) - last > _TOGETHER_S:
-            last = now
+            last, asked = now, number
+            if hasattr(signal, "setitimer"):
+                signal.signal(signal.SIGALRM, lambda _number, frame: stop(asked, frame))
+                signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
             raise Stopped(number)
 
     known = [number for name in _NAMES if (number := getattr(signal, name, None)) is not None]
@@ -51,5 +57,8 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
+        if asked and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
         for number, old in taken.items():
             signal.signal(number, old)

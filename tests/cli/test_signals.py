@@ -37,6 +37,26 @@ def test_signal_is_raised_once(number: signal.Signals) -> None:
         signal.signal(number, before)
 
 
+def test_signal_that_was_lost_is_raised_again() -> None:
+    """Raised where Python cannot raise, a signal stops the block a little later all the same."""
+
+    class Lost:
+        def __del__(self) -> None:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except Stopped:
+                return
+
+    started = time.monotonic()
+    with pytest.raises(Stopped) as stopped, stoppable():  # noqa: PT012 - the block is what is tested
+        Lost()
+        while time.monotonic() - started < 30:
+            time.sleep(0.01)
+    assert stopped.value.number == signal.SIGTERM
+    assert time.monotonic() - started < 30
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
 def test_ignored_signal_stays_ignored() -> None:
     """Under nohup, a terminal that goes away stops nothing."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
