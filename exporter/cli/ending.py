@@ -54,7 +54,7 @@ class Program(TyperGroup):
             try:
                 code = super().main(given, prog_name or _own_name(), **options)
                 code = code if isinstance(code, int) else 0
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 # worded, whatever it is
+            except (Exception, KeyboardInterrupt, Stopped) as error:  # noqa: BLE001 # worded, whatever it is
                 code = self._say(error, given)
             out.flush()
             if out.lost:
@@ -70,9 +70,8 @@ class Program(TyperGroup):
         command = next((word for word in given if word in self.commands), "")
         if DEBUG in given:
             typer.echo(printable(trace_of(error)), err=True)
-        if isinstance(error, typer.Abort | KeyboardInterrupt):
-            causes = (error, error.__cause__, error.__context__)  # typer makes an Abort of it
-            number = next((one.number for one in causes if isinstance(one, Stopped)), signal.SIGINT)
+        if isinstance(error, typer.Abort | KeyboardInterrupt | Stopped):
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
             by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
             _error(f"stopped{by}; what was finished is kept, nothing is half-written", prefix="")
             return 128 + number  # as shells have it

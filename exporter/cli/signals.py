@@ -24,8 +24,11 @@ _NAMES = ("SIGINT", "SIGHUP", "SIGTERM")
 _TOGETHER_S = 2.0
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal asked the process to end; `number` is the signal's."""
+class Stopped(BaseException):
+    """A signal asked the process to end; `number` is the signal's.
+
+    No KeyboardInterrupt: typer and other libraries catch those, and end or go on without a word.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
