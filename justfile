@@ -46,6 +46,10 @@ selftest NAME="int8" *FLAGS: _setup
 gpu-check *FLAGS:
     @{{ python }} -m exporter gpu-check recipes/int8.yaml --to docs/measurements {{ FLAGS }}
 
+# Kill exporters that share artifacts and cache at random: --minutes 10, --seed 1
+stress *FLAGS: _setup
+    @.venv/bin/python -m tests.stress {{ FLAGS }}
+
 # Run the tests
 test *FLAGS: _setup
     @.venv/bin/python -m pytest {{ FLAGS }}

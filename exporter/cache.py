@@ -1,8 +1,9 @@
 """Keep finished build steps, each named by everything that it was made from.
 
 A cached folder carries the hashes of its files; one that does not match (a full disk, a killed run, a flipped
-byte) is made again, never used. Deleting a cache costs time only. A cache is a value that is handed down, so
-that two builds can have one each.
+byte) is made again, never used. Of several processes that need a step, one makes it: the others wait, and use
+it. Deleting a cache costs time only. A cache is a value that is handed down, so that two builds can have one
+each.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from exporter.artifact.files import list_files, read_sealed, write_sealed
 from exporter.artifact.place import check_place
-from exporter.artifact.staging import clear_left_over, scratch_beside
+from exporter.artifact.staging import reserved
 from exporter.errors import BackendError, ExporterError, IntegrityError
 
 if TYPE_CHECKING:
@@ -25,28 +25,35 @@ if TYPE_CHECKING:
 
 
 _SUMS = "manifest.json"  # not listed by `list_files`, like an artifact's
+_WAY_ON = "; set EXPORTER_CACHE"
+
+
+def _silent(_line: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
     """A folder of finished steps, each in a folder named by the step and a hash of all it was made from.
 
-    `root` is None where there is no place for one; what needs it then fails, and nothing else.
+    `root` is None where there is no place for one; what needs it then fails, and nothing else. `tell` is told
+    in one line if another process, which makes the same step, is waited for.
     """
 
     root: Path | None
+    tell: Callable[[str], object] = field(default=_silent, compare=False)
 
     @classmethod
-    def of_user(cls) -> Self:
+    def of_user(cls, tell: Callable[[str], object] = _silent) -> Self:
         """Return `$EXPORTER_CACHE`, or `exporter` under the user's cache folder; it need not exist yet."""
         if named := os.environ.get("EXPORTER_CACHE"):
-            return cls(Path(named))
+            return cls(Path(named), tell)
         if named := os.environ.get("XDG_CACHE_HOME"):
-            return cls(Path(named) / "exporter")
+            return cls(Path(named) / "exporter", tell)
         try:
-            return cls(Path.home() / ".cache/exporter")
+            return cls(Path.home() / ".cache/exporter", tell)
         except RuntimeError:  # neither $HOME nor an entry for this user in the system's list of users
-            return cls(None)
+            return cls(None, tell)
 
     def check(self) -> Path:
         """Return the folder, after checking that steps can be kept there.
@@ -81,32 +88,22 @@ class Cache:
         if _is_whole(final):
             return final, True
 
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            clear_left_over(final)
-            scratch = scratch_beside(final)
-        except OSError as error:
-            raise _cannot_write(final.parent, error) from error
-
-        try:
-            make(scratch)
-            sums = [[file.path, file.sha256] for file in list_files(scratch)]
-            write_sealed(scratch / _SUMS, {"key": dict(key), "files": sums})
-            if final.exists():
-                shutil.rmtree(final)
-            scratch.rename(final)
-        except OSError as error:
-            if error.errno is None:  # a library's own OSError, not the disk's
-                raise
-            if not _is_whole(final):  # else another process was faster, with the same result
-                raise _cannot_write(final.parent, error) from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with reserved(final, self.tell, way_on=_WAY_ON) as place:
+            if _is_whole(final):  # another process was making it
+                return final, True
+            try:
+                with place.scratch() as scratch:
+                    make(scratch)
+                    sums = [[file.path, file.sha256] for file in list_files(scratch)]
+                    write_sealed(scratch / _SUMS, {"key": dict(key), "files": sums})
+                    place.fill(scratch, replace=True)
+            except OSError as error:
+                if error.errno is None:  # a library's own OSError, not the disk's
+                    raise
+                raise BackendError(
+                    f"{final.parent}: the cache cannot be written: {error.strerror}{_WAY_ON}"
+                ) from error
         return final, False
-
-
-def _cannot_write(folder: Path, error: OSError) -> BackendError:
-    return BackendError(f"{folder}: the cache cannot be written: {error.strerror}; set EXPORTER_CACHE")
 
 
 def _is_whole(folder: Path) -> bool:

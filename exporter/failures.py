@@ -6,6 +6,7 @@ import os
 import traceback
 
 from exporter.errors import BackendError, ExporterError, Unplanned
+from exporter.memory import is_tight, ran_short, shortage
 from exporter.packages import missing
 
 _MAX_TEXT = 300  # characters of a text that another wrote
@@ -22,15 +23,16 @@ def planned(error: BaseException, extra: str | None = None) -> ExporterError:
         The error itself if it was raised on purpose; BackendMissing for an import that failed; BackendError
         where memory is short or the operating system refuses; else Unplanned.
     """
+    if said := ran_short(error):
+        return shortage(said)
     if isinstance(error, ExporterError):
         return error
     if isinstance(error, ImportError):
         return missing(error, extra)
-    if isinstance(error, MemoryError):
-        return BackendError(f"not enough memory{_reason(error)}")
     if isinstance(error, OSError) and error.errno is not None:
         return BackendError(refused(error))
-    return Unplanned(f"{type(error).__name__}{_reason(error)}", trace_of(error))
+    text = f"{type(error).__name__}{_reason(error)}"
+    return shortage(text) if is_tight() else Unplanned(text, trace_of(error))
 
 
 def refused(error: OSError) -> str:

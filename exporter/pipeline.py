@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import REPORT
+from exporter.artifact.access import changing, read_whole, steady
+from exporter.artifact.files import ATTESTATION, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
-from exporter.artifact.plans import no_plans, write_plans
-from exporter.artifact.staging import staged
+from exporter.artifact.plans import no_plans, plans_sha256, read_plans, write_plans
+from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
-from exporter.errors import RecipeError
-from exporter.export.build import build_artifact
+from exporter.errors import BackendError, NoVerdict, RecipeError
+from exporter.export.build import build_artifact, is_current, pair_entries
 from exporter.gate import judge_all, unsettled
 from exporter.machine import this_machine
 from exporter.measure.run import measure
@@ -27,12 +29,14 @@ from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
 from exporter.report.report import Report, assemble, read_report, rejudge, why_stale
-from exporter.report.write import write_report
+from exporter.report.write import is_complete, report_files
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.artifact.plans import Plans
+    from exporter.measure.run import Measurements
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
 
@@ -77,12 +81,21 @@ def export(
     folder = _built(ready, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
+        _check_recipe(report.recipe_digest, recipe, folder)
         if (why := why_stale(report, this_machine())) is None:
             again = f"`exporter verify {folder}` measures again"
             context.progress.note(f"verify: report of {report.started_at} reused; {again}")
             return report
         context.progress.note(f"verify: {why}; measuring again")
-    return verify(folder, context, settings)
+    report = verify(folder, context, settings)
+    _check_recipe(report.recipe_digest, recipe, folder)
+    return report
+
+
+def _check_recipe(digest: str, recipe: Recipe, folder: Path) -> None:
+    """Check that nobody put another recipe's artifact in the place of the one that was built."""
+    if digest != recipe.digest:
+        raise NoVerdict(f"{folder} was replaced by another run, with another recipe; run this one again")
 
 
 def build(
@@ -126,11 +139,19 @@ def _built(
             context.progress.note(f"pairs {pair_set.name}: {pair_set.reading}")
     for warning in ready.warnings:
         context.progress.note(f"warning: {warning}")
+    pairs = pair_entries(ready.verify_set, ready.calibrate_set)
+    current = partial(is_current, final, recipe, ready.source, pairs)
     if ready.reusable:
         context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
         return final
 
-    with staged(final, replace=replace_old) as scratch:
+    with ExitStack() as stack:
+        place = stack.enter_context(reserved(final, context.progress.note))
+        if final.exists() and not replace_old and current():
+            context.progress.note(f"build: {final} reused, another run has just built it")
+            return final
+
+        scratch = stack.enter_context(stage(place, final, replace=replace_old))
         manifest = build_artifact(
             recipe, ready.source, ready.verify_set, ready.calibrate_set, into=scratch, context=context
         )
@@ -164,21 +185,50 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
     """
     context = context or Context()
     workspace = open_artifact(folder, context)
-    bars, precision = workspace.bars, workspace.recipe.measure.precision
-    measured = measure(workspace, settings or MeasureSettings(), context, partial(unsettled, bars, precision))
+    bars, precision, root = workspace.bars, workspace.recipe.measure.precision, workspace.manifest.root
+    settled = partial(unsettled, bars, precision)
+    with steady(folder, root):
+        measured = measure(workspace, settings or MeasureSettings(), context, settled)
     checks = judge_all(bars, measured.variants)
     report = assemble(workspace, measured, checks, context.started_at)
-    write_report(report, folder)
+    files = report_files(report)  # outside of the lock: drawing takes seconds
+    with changing(folder, root):
+        _check_plans(measured, read_plans(folder, workspace.manifest), folder)
+        if report.plans_sha256 != plans_sha256(folder):  # another machine's were added
+            report = replace(report, plans_sha256=plans_sha256(folder))
+            files = report_files(report)
+        write_together(folder, files)
     return report
+
+
+def _check_plans(measured: Measurements, plans: Plans, folder: Path) -> None:
+    """Check that the plans that were measured are those that stand in the artifact."""
+    if gone := [one.kind for one in measured.variants if one.plan not in plans.of(one.kind)]:
+        raise NoVerdict(
+            f"{folder}: the plan of {', '.join(gone)} was changed while it was measured; verify it again"
+        )
 
 
 def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
     """Judge an artifact's stored report again, against its recipe's bars or others; no model is run.
 
+    By its recipe's bars, what people read is made again where it is missing, cut off or of another verdict.
+
     Raises:
         RecipeError: the folder is no artifact, was not verified, or the bars are for none of its variants.
         IntegrityError: files, manifest or report are not what they were.
     """
+    judged = read_whole(folder, partial(_judged, folder, bars))
+    is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
+    if bars is None and not is_delivered and not is_complete(judged, folder):
+        with suppress(BackendError):  # what is there stays, where it cannot be written
+            files = report_files(judged)
+            with changing(folder, judged.manifest_root):
+                write_together(folder, files)
+    return judged
+
+
+def _judged(folder: Path, bars: Mapping[str, Bars] | None) -> Report:
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
     recipe = recipe_of(manifest, folder)
@@ -209,17 +259,19 @@ def publish(
     if place.kind == "dir" and Path(place.where).resolve().is_relative_to(folder.resolve()):
         raise RecipeError(f"{place.where} lies in the artifact {folder} itself; choose another folder")
 
-    report = gate(folder)
-    manifest = read_manifest(folder)
-    if recipe_of(manifest, folder).publish.signed and options.signer is None:
-        raise RecipeError(
-            f"{folder}: its recipe demands a signature (publish.signed); "
-            "sign it, for example with --sign-key FILE"
-        )
-    kinds = passed_kinds(folder, report, options.kinds)
-
     repo_id = place.where if place.kind == "hf" else None
-    with staged_publication(folder, report, kinds, options, context, repo_id=repo_id) as staged_copy:
+    with ExitStack() as stack:
+        report = gate(folder)
+        with steady(folder, report.manifest_root):
+            manifest = read_manifest(folder)
+            if recipe_of(manifest, folder).publish.signed and options.signer is None:
+                raise RecipeError(
+                    f"{folder}: its recipe demands a signature (publish.signed); "
+                    "sign it, for example with --sign-key FILE"
+                )
+            kinds = passed_kinds(folder, report, options.kinds)
+            staging = staged_publication(folder, report, kinds, options, context, repo_id=repo_id)
+            staged_copy = stack.enter_context(staging)
         if options.signer:
             sign(staged_copy, options.signer, ask=options.ask)
         sent = send(

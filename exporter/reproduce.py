@@ -10,7 +10,6 @@ which may be the very build in question.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +30,7 @@ from exporter.pairs import load_pairs, spread_out
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Model, Recipe
 from exporter.runtime import Reranker, choose_plan
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,11 +141,11 @@ def reproduce(
     with context.progress.stage("model"):
         stand_ins = {"verify_pairs": verify_pairs, "calibrate_pairs": calibrate_pairs}
         inputs = find_inputs(manifest, folder, context.cache, model=model, **stand_ins)
-    with tempfile.TemporaryDirectory(prefix="exporter-reproduce-") as scratch:
-        rebuilt = Path(scratch, "rebuilt")
+    with Scratch("reproduce") as scratch:
+        rebuilt = scratch / "rebuilt"
         rebuilt.mkdir()
         # Nothing from the cache of earlier builds, which may be the very build in question.
-        variants = rebuild(inputs, rebuilt, replace(context, cache=Cache(Path(scratch, "cache"))))
+        variants = rebuild(inputs, rebuilt, replace(context, cache=Cache(scratch / "cache")))
         files = list_files(rebuilt)
         found = compare_builds(manifest, variants, files, tools())
         platform = tool_differences([("platform", manifest.platform)], [("platform", this_platform())])

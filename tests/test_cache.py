@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,15 +134,59 @@ def test_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Cache.of_user().get("fuse", {}, refuse)
 
 
-def test_another_process_was_faster() -> None:
-    """Two processes that make the same thing at once both end with it."""
+def test_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
+    """Of several that need the same thing at once one makes it; the others wait, say so, and use it."""
+    made, said = [], []
+    cache = Cache(tmp_path / "cache", said.append)
+    all_here = threading.Barrier(4)
 
     def slow(folder: Path) -> None:
+        made.append(folder)
+        time.sleep(0.3)
         fill(folder)
-        Cache.of_user().get("fuse", {}, fill)
 
-    folder, _ = Cache.of_user().get("fuse", {}, slow)
-    assert Cache.of_user().get("fuse", {}, refuse) == (folder, True)
+    def get(_: int) -> tuple[Path, bool]:
+        all_here.wait()
+        return cache.get("fuse", {}, slow)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(get, range(4)))
+    assert len(made) == 1
+    assert sorted(reused for _, reused in found) == [False, True, True, True]
+    assert len(said) == 3
+    assert [path.name for path in cache.root.iterdir()] == [found[0][0].name]
+
+
+_READ = """
+import sys
+from pathlib import Path
+from exporter.cache import Cache
+
+def make(folder):
+    (folder / "model.bin").write_bytes(b"weights" * 1000)
+
+for round in range(int(sys.argv[2])):
+    folder, _ = Cache(Path(sys.argv[1])).get("step", {"round": round}, make)
+    assert (folder / "model.bin").read_bytes() == b"weights" * 1000
+"""
+
+
+def test_cold_cache_shared_by_eight_processes(tmp_path: Path) -> None:
+    """Eight processes that fill and read one cache at a time meet no error, and leave nothing behind."""
+    command = [sys.executable, "-c", _READ, str(tmp_path / "cache"), "100"]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    errors = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0] * 8, errors
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
+
+
+def test_harmed_while_others_read(tmp_path: Path) -> None:
+    """An entry that was cut off is made again by one of eight; each ends with what belongs there."""
+    cache = tmp_path / "cache"
+    subprocess.run([sys.executable, "-c", _READ, str(cache), "20"], check=True)
+    for path in cache.glob("*/model.bin"):
+        path.write_bytes(b"wei")
+    test_cold_cache_shared_by_eight_processes(tmp_path)
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,6 +64,16 @@ _VERSION_CONTROL = frozenset(
 )
 # What a working copy may have beside an artifact, as whoever made the repository put it there.
 _BESIDE = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)([-.].*)?", re.IGNORECASE)
+
+
+def _part(name: str) -> str:
+    """Return the name that a file has while it is written."""
+    return f".{name}.part"
+
+
+# What a run that was killed while it wrote one of those may leave; the next one writes over it.
+_PARTS = frozenset(_part(name) for name in UNLISTED)
+
 # What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds
 # them, and none is a pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
 _PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+=-]*")
@@ -218,7 +229,7 @@ def listed(folder: Path) -> Iterator[str]:
                 above.append(f"{prefix}{entry.name}/")
                 continue
             plain_file(folder, f"{prefix}{entry.name}")
-            if f"{prefix}{entry.name}" not in UNLISTED:
+            if f"{prefix}{entry.name}" not in UNLISTED | _PARTS:
                 yield f"{prefix}{entry.name}"
 
 
@@ -302,15 +313,43 @@ def write_sealed(path: Path, content: Mapping[str, object]) -> None:
     Raises:
         BackendError: the disk refuses.
     """
-    body = _canonical(content)
-    sealed = {"sha256": hashlib.sha256(body).hexdigest(), **content}
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    write_together(path.parent, {path.name: sealed(content)})
+
+
+def sealed(content: Mapping[str, object]) -> bytes:
+    """Return JSON with its own sha256 in it, as `write_sealed` writes it."""
+    return _canonical({"sha256": seal_of(content), **content})
+
+
+def seal_of(content: Mapping[str, object]) -> str:
+    """Return the sha256 that stands in a sealed file."""
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that belong together: none is touched before the disk has room for all.
+
+    Each file is whole or not there. They take their names in the order given; a process killed between two of
+    them leaves the first ones new and the others old.
+
+    Args:
+        folder: an existing folder.
+        files: contents by name.
+
+    Raises:
+        BackendError: the disk refuses; no file was changed.
+    """
+    at = ""
     try:
-        scratch.write_bytes(_canonical(sealed))
-        scratch.replace(path)
+        for at, content in files.items():
+            (folder / _part(at)).write_bytes(content)
+        for at in files:
+            (folder / _part(at)).replace(folder / at)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise BackendError(f"{path}: cannot be written: {error.strerror}") from error
+        for name in files:
+            with suppress(OSError):
+                (folder / _part(name)).unlink(missing_ok=True)
+        raise BackendError(f"{folder / at}: cannot be written: {error.strerror}") from error
 
 
 def read_sealed(path: Path) -> dict[str, object]:
@@ -320,13 +359,13 @@ def read_sealed(path: Path) -> dict[str, object]:
         IntegrityError: the file is missing, no JSON, or any byte of it differs from what was written.
     """
     raw = _bounded(plain_file(path.parent, path.name))
-    sealed = _json_object(raw, path)
+    found = _json_object(raw, path)
     try:
-        as_written = _canonical(sealed) == raw
+        as_written = _canonical(found) == raw
     except (ValueError, RecursionError):  # NaN, a lone surrogate, too deep a nest
         as_written = False
-    content = {key: value for key, value in sealed.items() if key != "sha256"}
-    if not as_written or hashlib.sha256(_canonical(content)).hexdigest() != sealed.get("sha256"):
+    content = {key: value for key, value in found.items() if key != "sha256"}
+    if not as_written or seal_of(content) != found.get("sha256"):
         raise IntegrityError(f"{path}: changed since it was written")
     return content
 

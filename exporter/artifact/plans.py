@@ -8,11 +8,12 @@ manifest's root so that it cannot be taken for another artifact's.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from exporter.artifact.access import changing
 from exporter.artifact.files import (
     PLANS,
     Cores,
@@ -26,6 +27,7 @@ from exporter.artifact.files import (
     to_python,
     write_sealed,
 )
+from exporter.artifact.manifest import read_manifest
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -88,6 +90,35 @@ def write_plans(plans: Plans, folder: Path) -> None:
         BackendError: the disk refuses.
     """
     write_sealed(folder / PLANS, to_python(plans))
+
+
+def keep_plans(plans: Plans, folder: Path) -> Plans:
+    """Add plans to those that stand in an artifact; return all that stand there then.
+
+    A plan that another process kept meanwhile for the same machines stays, so that two that measure at a time
+    measure with the same one.
+
+    Args:
+        plans: as read from the artifact, and those found since.
+        folder: the artifact's.
+
+    Raises:
+        NoVerdict: the folder holds another artifact by now.
+        BackendError: the disk refuses.
+        IntegrityError: what stands there was changed, see `read_plans`.
+    """
+    with changing(folder, plans.manifest_root):
+        there = read_plans(folder, read_manifest(folder))
+        merged = {kind: _merged(there.of(kind), plans.of(kind)) for kind in {**there.plans, **plans.plans}}
+        found = replace(plans, plans=merged)
+        if found != there:
+            write_plans(found, folder)
+    return found
+
+
+def _merged(there: tuple[PlanEntry, ...], ours: tuple[PlanEntry, ...]) -> tuple[PlanEntry, ...]:
+    known = {(entry.isa, entry.n_cores) for entry in there}
+    return (*there, *(entry for entry in ours if (entry.isa, entry.n_cores) not in known))
 
 
 def read_plans(folder: Path, manifest: Manifest) -> Plans:

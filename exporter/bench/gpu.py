@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter import worker
-from exporter.artifact.files import to_json
+from exporter.artifact.files import to_json, write_together
 from exporter.errors import BackendError
 from exporter.export.source import find_source
 from exporter.machine import Machine, this_machine
@@ -202,10 +202,10 @@ def write_gpu_report(report: GpuReport, folder: Path) -> Path:
     name = "gpu-" + "".join(c if c.isalnum() else "-" for c in report.device.lower())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_bytes(to_json(report, indent=1))
-        (folder / f"{name}.md").write_text(markdown(report), encoding="utf-8")
     except OSError as error:
         raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error
+    files = {f"{name}.json": to_json(report, indent=1), f"{name}.md": markdown(report).encode()}
+    write_together(folder, files)
     return folder / f"{name}.md"
 
 

@@ -6,6 +6,7 @@ Python ends with 1 after an error that nobody caught, and here 1 says that a bar
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from exporter.cli.screen import printable
+from exporter.cli.signals import Stopped, stoppable
 from exporter.cli.streams import unfailing
 from exporter.errors import BackendError, RecipeError, Unplanned
 from exporter.failures import paths_of, planned, refused, trace_of
@@ -21,7 +23,6 @@ from exporter.failures import paths_of, planned, refused, trace_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 DEBUG = "--debug"
 # What the system says of a path that cannot be meant; any other refusal is the disk's.
 _WRONG_PATH = frozenset(
@@ -48,7 +49,7 @@ class Program(TyperGroup):
             SystemExit: always, with the exit code.
         """
         given = list(sys.argv[1:] if args is None else args)
-        with unfailing() as (out, _err):
+        with unfailing() as (out, _err), stoppable():
             try:
                 code = self._run(given, prog_name or _own_name())
             except BaseException as error:  # noqa: BLE001 # raised while another was worded
@@ -82,9 +83,11 @@ class Program(TyperGroup):
         command = next((word for word in given if word in self.commands), "")
         if DEBUG in given:
             typer.echo(printable(trace_of(error)), err=True)
-        if isinstance(error, typer.Abort | KeyboardInterrupt):
-            _error("stopped; what was finished is kept, nothing is half-written", prefix="")
-            return INTERRUPTED
+        if isinstance(error, typer.Abort | KeyboardInterrupt | Stopped):
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+            _error(f"stopped{by}; what was finished is kept, nothing is half-written", prefix="")
+            return 128 + number  # as shells have it
         text, code = worded(error, command, self.extras.get(command), typed=given)
         _error(text)
         return code

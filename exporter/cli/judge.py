@@ -14,6 +14,7 @@ from exporter.errors import GateRefused, NoVerdict
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.plans import Plans
+    from exporter.report.report import Report
 
 
 def verify(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
@@ -45,6 +46,7 @@ def gate(
 def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
     """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
     folder = folder_of(target, out)
+    from exporter.artifact.access import read_whole
     from exporter.artifact.files import REPORT
     from exporter.artifact.manifest import read_manifest
     from exporter.artifact.plans import read_plans
@@ -52,10 +54,14 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
     from exporter.report.text import TERMS
     from exporter.runtime.model_file import check_artifact
 
-    manifest = read_manifest(folder)
-    check_artifact(manifest, folder)
-    text = _artifact_text(folder, manifest, read_plans(folder, manifest))
-    report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
+    def read() -> tuple[Manifest, Plans, Report | None]:
+        manifest = read_manifest(folder)
+        check_artifact(manifest, folder)
+        report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
+        return manifest, read_plans(folder, manifest), report
+
+    manifest, plans, report = read_whole(folder, read)
+    text = _artifact_text(folder, manifest, plans)
     verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
     show({"manifest": manifest, "report": report}, f"{text}\n{verdict}", as_json=as_json)
     if report and not as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import typer
 
 from exporter.artifact.files import to_json
+from exporter.cache import Cache
 from exporter.context import Context
 from exporter.errors import BackendError, GateRefused, NoVerdict
 
@@ -219,4 +220,4 @@ class Terminal:
 def watched() -> Iterator[Context]:
     """Yield the surroundings of a watched command: progress on stderr, the user's cache, the time."""
     with Terminal() as progress:
-        yield Context(progress=progress)
+        yield Context(progress=progress, cache=Cache.of_user(progress.note))

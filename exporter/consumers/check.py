@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,10 +41,12 @@ from exporter.recipe.schema import Recipe
 from exporter.report.report import Report, read_report
 from exporter.runtime import PairTokenizer
 from exporter.runtime.model_file import check_artifact
+from exporter.scratch import Scratch
 from exporter.worker.job import ConsumerSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from exporter.artifact.manifest import VariantEntry
     from exporter.context import Context
@@ -141,9 +141,9 @@ def check_consumers(
     rows: list[ConsumerRow] = []
     with (
         context.progress.stage("consumers", len(names)) as step,
-        tempfile.TemporaryDirectory(prefix="exporter-") as scratch,
+        Scratch("check") as scratch,
     ):
-        ours = OurScores(folder, manifest, probe, Path(scratch))
+        ours = OurScores(folder, manifest, probe, scratch)
         if not options.only:
             rows += [
                 _own_runtime(entry, ours, options)
@@ -188,8 +188,8 @@ def _rows(consumer: Consumer, ours: OurScores, options: CheckOptions) -> Iterato
         yield _unscored(consumer, "", "", "not run", lacking)
         return
 
-    with tempfile.TemporaryDirectory(prefix="exporter-consumer-") as scratch:
-        copy = Path(scratch, _COPY)
+    with Scratch("consumer") as scratch:
+        copy = scratch / _COPY
         copy_published(ours.folder, copy)
         for file, kind in files.items():
             n_cores = this_machine().n_cores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from exporter.artifact.manifest import FlopCount
 from exporter.backend import backend
 from exporter.runtime.operators import recorded_by_onnxruntime
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def _flops(graph: Path, inputs: Sequence[str], n_tokens: int) -> int:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4  # what it says on stderr, it raises too
     options.enable_profiling = True
-    with tempfile.TemporaryDirectory(prefix="exporter-profile-") as folder:
+    with Scratch("profile") as folder:
         options.profile_file_prefix = f"{folder}/ort"
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         ones = np.ones((1, n_tokens), np.int64)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import read_json_object
@@ -18,9 +16,11 @@ from exporter.errors import RecipeError
 from exporter.export.source import Source, find_source
 from exporter.recipe.schema import Model
 from exporter.runtime.tokenizer import PairTokenizer
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 def artifact_tokenizer(source: Source) -> PairTokenizer:
     """Return the tokenizer that an artifact of this model gets: a build is proven with what users run."""
-    with tempfile.TemporaryDirectory(prefix="exporter-tokenizer-") as scratch:
-        write_config_and_tokenizer(source, Path(scratch))
-        return PairTokenizer(Path(scratch, "tokenizer.json"), source.max_length, source.pad_id)
+    with Scratch("tokenizer") as scratch:
+        write_config_and_tokenizer(source, scratch)
+        return PairTokenizer(scratch / "tokenizer.json", source.max_length, source.pad_id)
 
 
 def feeds_of(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from exporter import worker
-from exporter.artifact.plans import PlanEntry, write_plans
+from exporter.artifact.plans import PlanEntry, keep_plans
 from exporter.measure.fidelity import (
     EngineDefault,
     Fidelity,
@@ -210,7 +210,7 @@ def _planned(workspace: Workspace, settings: MeasureSettings, context: Context) 
         progress=context.progress,
     )
     if plans != workspace.plans:
-        write_plans(plans, workspace.folder)
+        plans = keep_plans(plans, workspace.folder)
     return replace(workspace, plans=plans)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from exporter.artifact.access import read_whole
 from exporter.artifact.manifest import NOT_PUBLISHED, Manifest, VariantEntry, read_manifest
 from exporter.artifact.plans import Plans, read_plans
 from exporter.errors import IntegrityError, RecipeError
@@ -66,7 +67,12 @@ def open_artifact(folder: Path, context: Context) -> Workspace:
         RecipeError: the folder is no artifact, its model or pairs are gone, or it is a published copy that
             does not say where they are.
         IntegrityError: its files, or its model, are not what its manifest says.
+        NoVerdict: other runs replace it over and over.
     """
+    return read_whole(folder, lambda: _opened(folder, context))
+
+
+def _opened(folder: Path, context: Context) -> Workspace:
     manifest = read_manifest(folder)
     if f"{NOT_PUBLISHED}/" in manifest.recipe:
         raise RecipeError(

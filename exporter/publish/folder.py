@@ -5,30 +5,30 @@ What did not pass is refused. `Publication` holds the choices of whoever publish
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
 from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
-from exporter.errors import GateRefused, NoVerdict, RecipeError
+from exporter.errors import GateRefused, IntegrityError, NoVerdict, RecipeError
 from exporter.export.folder import without_origin
 from exporter.gate import outcome
 from exporter.measure.workspace import recipe_of
 from exporter.pairs import load_pair_sets
 from exporter.publish.attest import LOCAL_BUILDER, write_statements
 from exporter.publish.card import write_card
-from exporter.publish.layout import LayoutProfile, lay_out, place
+from exporter.publish.layout import Layout, LayoutProfile, lay_out, place
 from exporter.publish.licence import Licence, licence_of
 from exporter.publish.reduced import Extent, reduced_manifest, reduced_report
 from exporter.report.write import write_report
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from exporter.consumers.report import ConsumerReport
     from exporter.context import Context
@@ -123,8 +123,8 @@ def staged_publication(
         tolerances = batch_tolerances(recipe, report)
         return check_consumers(staged, published, pair_set, context, CheckOptions(tolerances=tolerances))
 
-    with tempfile.TemporaryDirectory(prefix="exporter-publish-") as scratch:
-        staged = Path(scratch, manifest.name)  # a signature holds the name of the folder it was made in
+    with Scratch("publish") as scratch:
+        staged = scratch / manifest.name  # a signature holds the name of the folder it was made in
         staged.mkdir()
         make_publication(
             folder,
@@ -179,6 +179,7 @@ def make_publication(
         config.write_bytes(without_origin(config.read_bytes()))
 
     published = replace(published, variants=layout.variants, files=list_files(into))
+    _check_copied(layout, manifest, published)
     consumers = check(into, published) if check else None
     if consumers and consumers.problems:
         raise GateRefused("; ".join(consumers.problems))
@@ -193,3 +194,11 @@ def make_publication(
     write_report(judged, into)
     write_statements(into, published, judged, builder=options.builder)
     return published
+
+
+def _check_copied(layout: Layout, manifest: Manifest, copied: Manifest) -> None:
+    """Check that the files copied are the artifact's: it may have been replaced since it was checked."""
+    hashes = {file.path: file.sha256 for file in manifest.files}
+    sources = {placed.path: placed.source for placed in layout.files}
+    if other := [file.path for file in copied.files if file.sha256 != hashes[sources[file.path]]]:
+        raise IntegrityError(f"{other[0]}: changed while it was published; run the same command again")

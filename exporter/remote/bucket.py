@@ -11,10 +11,8 @@ readers that are not done; an expiry rule may clear them.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -23,9 +21,11 @@ from exporter.artifact.files import FileEntry, from_python, read_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.packages import missing
 from exporter.remote.source import RemoteFile, write_chunks
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from s3fs import S3FileSystem
 
@@ -122,10 +122,10 @@ def bucket_source(place: Place) -> BucketSource | None:
             raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
         raw = bucket.cat_file(f"{prefix}/{POINTER}")
 
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / POINTER).write_bytes(raw)
+    with Scratch("remote") as scratch:
+        (scratch / POINTER).write_bytes(raw)
         try:
-            pointer = from_python(Pointer, read_sealed(Path(scratch) / POINTER))
+            pointer = from_python(Pointer, read_sealed(scratch / POINTER))
         except (IntegrityError, ValidationError):
             raise IntegrityError(
                 f"{place.text}/{POINTER}: changed since it was written; publish again with --replace"

@@ -8,8 +8,6 @@ version before has too, or this version under another name, are copied inside th
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import write_sealed
@@ -22,6 +20,7 @@ from exporter.remote.bucket import (
     version_of,
 )
 from exporter.remote.difference import Sent
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
@@ -72,6 +71,6 @@ def _write_pointer(bucket: S3FileSystem, key: str, wanted: Delivery, version: st
         "version": version,
         "files": [dataclasses.asdict(file) for file in wanted.files],
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        write_sealed(Path(scratch) / POINTER, content)
-        bucket.put_file(str(Path(scratch) / POINTER), key)
+    with Scratch("remote") as scratch:
+        write_sealed(scratch / POINTER, content)
+        bucket.put_file(str(scratch / POINTER), key)

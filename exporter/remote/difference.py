@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import MANIFEST, SIGNATURE, FileEntry, sha256_file
@@ -14,9 +12,11 @@ from exporter.errors import IntegrityError, RecipeError
 from exporter.remote.fetch import read_published
 from exporter.remote.open import open_source
 from exporter.remote.source import SIDECARS, RemoteFile
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from exporter.remote.address import Place
     from exporter.remote.source import ArtifactSource
@@ -177,5 +177,5 @@ def _manifest_at(wanted: Delivery, there: ArtifactSource, place: Place) -> Manif
     own = next(file for file in wanted.files if file.path == MANIFEST)
     if there.same(own, wanted.folder / MANIFEST):
         return wanted.manifest
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_published(there, place.text, Path(scratch))
+    with Scratch("remote") as scratch:
+        return read_published(there, place.text, scratch)

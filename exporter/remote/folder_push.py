@@ -15,17 +15,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import MANIFEST, UNLISTED, beside, link_or_copy, version_control
-from exporter.artifact.staging import clear_left_over, scratch_beside, staged
+from exporter.artifact.staging import Reservation, reserved, stage
 from exporter.errors import BackendError, RecipeError
-from exporter.remote.difference import Holds, Sent
+from exporter.remote.difference import Holds, Sent, check_overwrite, difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from exporter.progress import Progress
+    from exporter.remote.address import Place
     from exporter.remote.difference import Delivery, Difference
 
 
@@ -33,31 +35,36 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 60
 
 
-def write(wanted: Delivery, dest: Path, found: Difference, *, replace: bool) -> Sent:
-    """Write a delivery to a folder.
+def write(wanted: Delivery, place: Place, progress: Progress, *, replace: bool) -> Sent:
+    """Write a delivery to a folder, once no other process writes there.
 
     Args:
         wanted: the delivery.
-        dest: the folder.
-        found: how what it holds differs.
+        place: the folder.
+        progress: told if another process is waited for.
         replace: whether files that the folder has under the delivery's names may be lost.
 
     Raises:
         RecipeError: the folder lies in the delivery, or holds what is no artifact's and would be lost.
         BackendError: the disk refuses.
     """
+    dest = Path(place.where)
     if dest.resolve().is_relative_to(wanted.folder.resolve()):
         raise RecipeError(f"{dest} lies in the artifact {wanted.folder} itself; choose another folder")
-    in_place = bool(version_control(dest)) or (dest.is_dir() and not any(dest.iterdir()))
-    if in_place or (dest / MANIFEST).is_file():
-        _check_foreign(wanted, dest, found)
-    if not in_place:
-        with staged(dest, replace=True) as scratch:
-            _fill(wanted, scratch)
-    else:
-        if not replace and found.holds is not Holds.ARTIFACT:
-            _check_recorded(dest, found)
-        _write_in_place(wanted, dest.resolve(), found)
+    with reserved(dest, progress.note) as reservation:
+        found = difference(wanted, place, replace=replace)  # another process may have sent something since
+        if not replace:
+            check_overwrite(wanted, found, place)
+        in_place = bool(version_control(dest)) or (dest.is_dir() and not any(dest.iterdir()))
+        if in_place or (dest / MANIFEST).is_file():
+            _check_foreign(wanted, dest, found)
+        if not in_place:
+            with stage(reservation, dest, replace=True) as scratch:
+                _fill(wanted, scratch)
+        else:
+            if not replace and found.holds is not Holds.ARTIFACT:
+                _check_recorded(dest, found)
+            _write_in_place(wanted, reservation, found)
     return Sent(str(dest), str(dest), len(found.changed), len(wanted.files))
 
 
@@ -112,29 +119,24 @@ def _is_committed(folder: Path, name: str) -> bool:
     return bool(known) and not changed
 
 
-def _write_in_place(wanted: Delivery, dest: Path, found: Difference) -> None:
+def _write_in_place(wanted: Delivery, place: Reservation, found: Difference) -> None:
     """Replace an artifact's files one by one, the manifest last; all of them are beside the folder before."""
+    dest = place.folder
     try:
-        clear_left_over(dest)
-        scratch = scratch_beside(dest)
-    except OSError as error:
-        raise BackendError(f"{dest.parent}: cannot be written: {error.strerror}") from error
-    try:
-        _fill(wanted, scratch)
-        files = [file.path for file in found.changed if file.path != MANIFEST]
-        for path in files:
-            _move(scratch / path, dest / path)
-        for path in found.gone:
-            (dest / path).unlink(missing_ok=True)
-            _remove_empty(dest, path)
-        if len(files) < len(found.changed):
-            _move(scratch / MANIFEST, dest / MANIFEST)
+        with place.scratch() as scratch:
+            _fill(wanted, scratch)
+            files = [file.path for file in found.changed if file.path != MANIFEST]
+            for path in files:
+                _move(scratch / path, dest / path)
+            for path in found.gone:
+                (dest / path).unlink(missing_ok=True)
+                _remove_empty(dest, path)
+            if len(files) < len(found.changed):
+                _move(scratch / MANIFEST, dest / MANIFEST)
     except OSError as error:
         raise BackendError(
             f"{dest}: cannot be written: {error.strerror or error}; publish again to complete it"
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fill(wanted: Delivery, scratch: Path) -> None:

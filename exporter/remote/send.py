@@ -6,7 +6,6 @@ When a send that was killed is repeated, everything before that step is found ag
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import RecipeError
@@ -15,6 +14,8 @@ from exporter.remote.address import parse_destination
 from exporter.remote.difference import Sent, check_overwrite, delivery, difference
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exporter.progress import Progress
     from exporter.remote.address import Place
 
@@ -63,7 +64,7 @@ def send(
         case "dir":
             from exporter.remote.folder_push import write as write_folder
 
-            return write_folder(wanted, Path(place.where), found, replace=replace)
+            return write_folder(wanted, place, progress, replace=replace)
         case "oci":
             from exporter.remote.oci_push import push
 

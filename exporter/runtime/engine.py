@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -15,6 +14,7 @@ from exporter.packages import missing
 from exporter.runtime.forked import PerProcess
 from exporter.runtime.operators import Operation, recorded_by_onnxruntime
 from exporter.runtime.tokenizer import KNOWN_INPUTS
+from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,10 +115,10 @@ class _OnnxRuntime:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
-        self._profiles = tempfile.TemporaryDirectory(prefix="exporter-profile-") if profiled else None
+        self._profiles = Scratch("profile") if profiled else None
         if self._profiles:
             options.enable_profiling = True
-            options.profile_file_prefix = f"{self._profiles.name}/ort"
+            options.profile_file_prefix = f"{self._profiles.path}/ort"
         options.intra_op_num_threads = plan.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what it says on stderr, it raises too

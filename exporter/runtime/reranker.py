@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, get_args
 
 import numpy as np
 
+from exporter.artifact.access import read_whole
 from exporter.artifact.bare import means_hub
 from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.artifact.plans import read_plans
@@ -156,12 +157,6 @@ class Reranker:
         _check_plan(plan)
 
         folder = _local_folder(place, revision, variant)
-        manifest = read_manifest(folder)
-        entry = manifest.variant(variant) if variant else manifest.variants[0]
-        tokenizer = PairTokenizer.load(folder, manifest)
-        check_needed(manifest, folder, entry.files)
-        check_model(manifest, entry, folder)
-
         reload = partial(
             cls.load,
             str(folder.absolute()) if str(folder) == str(Path(place)) else place,
@@ -173,14 +168,26 @@ class Reranker:
             numerics=numerics,
             chunk_pairs=chunk_pairs,
         )
-        if plan is None:
-            measured = read_plans(folder, manifest).of(entry.kind)
-            plan = choose_plan(measured, this_isa(), n_cores or cores_allowed())
-        engine = partial(
-            open_engine, entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics
-        )
-        opened = partial(_opened, engine, manifest, entry, folder, os.getpid())
-        return cls(entry.kind, plan, tokenizer, opened, chunk_pairs=chunk_pairs, place=place, reload=reload)
+
+        def whole(folder: Path = folder, plan: Plan | None = plan) -> Reranker:
+            manifest = read_manifest(folder)
+            entry = manifest.variant(variant) if variant else manifest.variants[0]
+            tokenizer = PairTokenizer.load(folder, manifest)
+            check_needed(manifest, folder, entry.files)
+            check_model(manifest, entry, folder)
+
+            if plan is None:
+                measured = read_plans(folder, manifest).of(entry.kind)
+                plan = choose_plan(measured, this_isa(), n_cores or cores_allowed())
+            engine = partial(
+                open_engine, entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics
+            )
+            opened = partial(_opened, engine, manifest, entry, folder, os.getpid())
+            return cls(
+                entry.kind, plan, tokenizer, opened, chunk_pairs=chunk_pairs, place=place, reload=reload
+            )
+
+        return read_whole(folder, whole)  # type: ignore[return-value] # a subclass makes one of itself
 
     def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import to_json
+from exporter.artifact.files import to_json, write_together
 from exporter.errors import BackendError
 from exporter.report.table import md_table
 from exporter.selftest.rates import FALSE_GAIN, PRECISION, QUALITY_BAR, QUALITY_STEP, SPEED_BAR
@@ -83,7 +83,7 @@ def write_selftest(found: SelfTest, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "selftest.json").write_bytes(to_json(found, indent=1))
-        (folder / "selftest.md").write_text(markdown(found), encoding="utf-8")
     except OSError as error:
         raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error
+    files = {"selftest.json": to_json(found, indent=1), "selftest.md": markdown(found).encode()}
+    write_together(folder, files)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import RecipeError
@@ -16,12 +14,15 @@ from exporter.measure.workspace import open_artifact
 from exporter.pairs import spread_out, whole_queries
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import default_variant
+from exporter.scratch import Scratch
 from exporter.selftest.mutants import Original
 from exporter.selftest.rates import Rate
 from exporter.selftest.trials import SELFTEST_SCHEMA, SelfTest, try_mutants, try_qualities, try_speeds
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exporter.context import Context
 
 # Queries that mutants are judged on: a wrong model shows on far fewer than small losses need.
@@ -72,18 +73,18 @@ def selftest(
         and row.traits.weights != entry.traits.weights
         and not row.traits.calibrated
     )
-    with tempfile.TemporaryDirectory(prefix="exporter-other-") as scratch:
+    with Scratch("other") as scratch:
         (built,) = build_variants(
             recipe.model_copy(update={"variants": (default_variant(other, bars),)}),
             source,
             calibrate=(),
             proof=spread_out(pair_set, N_PROOF_PAIRS),
-            into=Path(scratch),
+            into=scratch,
             context=context,
         )
         few = expected.picked(whole_queries(pair_set, N_MUTANT_QUERIES))
         n_tokens = token_counts(folder, manifest, few.pair_set.pairs)
-        original = Original(folder, manifest, entry, few.pair_set, n_tokens, Path(scratch) / built.model)
+        original = Original(folder, manifest, entry, few.pair_set, n_tokens, scratch / built.model)
         fails, mutants = try_mutants(original, spec, bars, few, settings=settings, progress=context.progress)
 
     rates: tuple[Rate, ...] = ()

@@ -6,9 +6,7 @@ slower or worse by a known amount, measured and judged like any other.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +19,7 @@ from exporter.measure.quality import per_query
 from exporter.measure.rounds import measure_rounds
 from exporter.measure.speed import MIN_ROUNDS
 from exporter.pairs import spread_out
+from exporter.scratch import Scratch
 from exporter.selftest.mutants import MUTANTS, NotApplicable, Original, copy_variant, mutate, weaken
 from exporter.selftest.rates import (
     QUALITY_BAR,
@@ -156,19 +155,19 @@ def try_mutants(
 
     results = []
     with progress.stage("mutants", len(MUTANTS) + 1) as step:
-        with tempfile.TemporaryDirectory(prefix="exporter-mutant-") as scratch:
-            unchanged = copy_variant(original, Path(scratch))
-            original_fails = failed(unchanged, scratch, expected.pair_set)
+        with Scratch("mutant") as scratch:
+            unchanged = copy_variant(original, scratch)
+            original_fails = failed(unchanged, str(scratch), expected.pair_set)
         step(1)
 
         for done, mutant in enumerate(MUTANTS, 2):
-            with tempfile.TemporaryDirectory(prefix="exporter-mutant-") as scratch:
+            with Scratch("mutant") as scratch:
                 try:
-                    manifest, pairs = mutate(mutant, original, Path(scratch))
+                    manifest, pairs = mutate(mutant, original, scratch)
                 except NotApplicable as why:
                     results.append(MutantResult(mutant.name, (), str(why)))
                 else:
-                    results.append(MutantResult(mutant.name, failed(manifest, scratch, pairs), ""))
+                    results.append(MutantResult(mutant.name, failed(manifest, str(scratch), pairs), ""))
             step(done)
     return original_fails, tuple(results)
 
@@ -251,9 +250,9 @@ def try_qualities(
 
         def loss(noise: float) -> float:
             if noise not in measured:
-                with tempfile.TemporaryDirectory(prefix="exporter-weak-") as scratch:
-                    weaken(original, Path(scratch), noise)
-                    scores = worker.score(replace(spec, folder=scratch), pair_set.pairs)
+                with Scratch("weak") as scratch:
+                    weaken(original, scratch, noise)
+                    scores = worker.score(replace(spec, folder=str(scratch)), pair_set.pairs)
                 measured[noise] = per_query(scores, pair_set)[:, 0]
                 step(len(other_plans) + len(measured) - 1)
             return 1 - float(measured[noise].mean() / theirs.mean())

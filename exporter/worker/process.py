@@ -8,22 +8,25 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.errors import BackendError, ExporterError, Unplanned
+from exporter.memory import ULIMIT, limit_bytes, says_short, shortage
+from exporter.scratch import Scratch
 from exporter.worker.job import Job, Run, ScoreJob, Scoring, Spec, SweepJob, TimeJob, TurnsJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -33,6 +36,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 # How long a big model takes nobody knows, but a worker that works uses a processor: one that uses less than a
 # second of it in this time hangs, and is killed.
 _HUNG_S = 300.0
+# How C++ ends where it gets no memory and asks nobody.
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT)
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)
 _RUNS = TypeAdapter(tuple[Run, ...])
 
@@ -83,7 +88,7 @@ def score_each(
     Raises:
         BackendError: see `score`.
     """
-    with _scratch() as scratch, _Process(scratch, job, hung_s) as process:
+    with Scratch("job") as scratch, _Process(scratch, job, hung_s) as process:
         while line := process.read_line():
             if line.startswith("done ") and line[5:].strip().isdecimal():
                 progress(int(line[5:]))
@@ -106,7 +111,7 @@ def time(job: TimeJob, *, hung_s: float = _HUNG_S) -> tuple[Run, ...]:
     Raises:
         BackendError: see `score`.
     """
-    with _scratch() as scratch, _Process(scratch, job, hung_s) as process:
+    with Scratch("job") as scratch, _Process(scratch, job, hung_s) as process:
         while process.read_line():
             pass
         return process.result()
@@ -116,11 +121,12 @@ class _DrivenWorker:
     """A worker that does a thing for each line it is told; a context manager that ends it."""
 
     def __init__(self, job: TurnsJob | SweepJob, hung_s: float) -> None:
+        self._scratch = Scratch("job")
         try:
-            self._scratch = tempfile.TemporaryDirectory(prefix="exporter-job-")
-            self._process = _Process(Path(self._scratch.name), job, hung_s)
-        except OSError as error:
-            raise _no_room(error) from error
+            self._process = _Process(self._scratch.path, job, hung_s)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
 
     def __enter__(self) -> Self:
         """Return the worker itself."""
@@ -207,27 +213,11 @@ def job_from_json(raw: bytes) -> Job:
     return _JOB.validate_json(raw)
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    try:
-        with tempfile.TemporaryDirectory(prefix="exporter-job-") as scratch:
-            yield Path(scratch)
-    except OSError as error:
-        raise _no_room(error) from error
-
-
-def _no_room(error: OSError) -> BackendError:
-    return BackendError(
-        f"a worker cannot be run: {error}; its files go to {tempfile.gettempdir()}, or $TMPDIR"
-    )
-
-
 class _Process:
     """A started worker: its lines and its result; watched while it is waited for, killed in the end."""
 
     def __init__(self, scratch: Path, job: Job, hung_s: float) -> None:
         job_path, self._run_path, self._job = scratch / "job.json", scratch / "run.json", job
-        job_path.write_bytes(_JOB.dump_json(job))
         command = [
             sys.executable,
             "-m",
@@ -245,22 +235,30 @@ class _Process:
             "TOKENIZERS_PARALLELISM": "true",
             "PYTHONUNBUFFERED": "1",
         }
-        self._log = (scratch / "stderr").open("w+", encoding="utf-8")
         self._hung, self._hung_s = threading.Event(), hung_s
-        self._worker = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        try:
+            job_path.write_bytes(_JOB.dump_json(job))
+            self._log = (scratch / "stderr").open("w+", encoding="utf-8")
+            self._worker = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                # A group of its own: what it starts ends with it, and a Ctrl-C is answered by one process.
+                process_group=None if sys.platform == "win32" else 0,
+            )
+        except OSError as error:
+            raise BackendError(
+                f"a worker cannot be run: {error}; its files go to {tempfile.gettempdir()}, or $TMPDIR"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._worker.kill()
+        _kill(self._worker)
         with suppress(BrokenPipeError):  # what was written to it and not read
             self._worker.__exit__(None, None, None)
         self._log.close()
@@ -280,15 +278,23 @@ class _Process:
 
     def result(self) -> tuple[Run, ...]:
         """Return the runs that the worker left when it ended, or raise what went wrong."""
-        self._worker.wait()
-        job = self._job
+        used_bytes = _wait(self._worker)
+        job, ended = self._job, self._worker.returncode
         self._log.seek(0)
         tail = self._log.read()[-4000:]
         what = f"({job.task}, {job.specs[0]})"
         if self._hung.is_set():
             raise BackendError(f"a worker hung and was stopped {what}; run the same command again:\n{tail}")
         if not self._run_path.is_file():
-            raise BackendError(f"a worker ended with {self._worker.returncode} {what}:\n{tail}")
+            if ended == -signal.SIGKILL:
+                killed = f"a worker {what} was killed, as the system does when memory runs out"
+                raise shortage(killed, used_bytes, who="the worker")
+            said = says_short(tail)
+            if said is None and ended in _CRASHES and limit_bytes()[1] == ULIMIT:
+                said = f"a worker {what} crashed ({signal.Signals(-ended).name})"
+            if said:
+                raise shortage(said, used_bytes, who="the worker")
+            raise BackendError(f"a worker ended with {ended} {what}:\n{tail}")
 
         result = json.loads(self._run_path.read_text(encoding="utf-8"))
         if "error" in result:
@@ -297,6 +303,31 @@ class _Process:
                 raise kind(result["message"], result["trace"])
             raise kind(result["message"])
         return _RUNS.validate_python(result["runs"])
+
+
+def _wait(worker: subprocess.Popen[str]) -> int | None:
+    """Wait for a worker to end; return the most memory it had, in bytes, None where nobody tells."""
+    if sys.platform == "win32" or worker.returncode is not None:
+        worker.wait()
+        return None
+    try:
+        _, status, usage = os.wait4(worker.pid, 0)
+    except ChildProcessError:  # waited for already
+        worker.wait()
+        return None
+    worker.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _kill(worker: subprocess.Popen[str]) -> None:
+    """End a worker and what it started."""
+    if worker.poll() is not None:
+        return
+    if sys.platform == "win32":
+        worker.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -322,7 +353,7 @@ def _killed_when_hung(worker: subprocess.Popen[str], hung: threading.Event, hung
                 continue
             if used - before < 1.0:
                 hung.set()
-                worker.kill()
+                _kill(worker)
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)

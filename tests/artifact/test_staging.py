@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from exporter.artifact.manifest import Manifest, check_files, read_manifest
-from exporter.artifact.staging import staged
+from exporter.artifact.staging import reserved, staged
 from exporter.errors import BackendError, ExporterError, RecipeError
 from tests.factories import an_artifact
 
-# Above the largest number Linux gives a process.
-# Source: https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html (pid_max)
-DEAD_PID = 4_200_000
+# What a run that was killed leaves beside `tiny`.
+LEFT = ".tiny.exporter-abcd1234"
 
 
 def names(folder: Path) -> list[str]:
@@ -61,6 +66,7 @@ def test_rename_that_fails_keeps_the_old(tmp_path: Path, monkeypatch: pytest.Mon
     """If the new folder cannot take its place at the last moment, the old one stands there again."""
     final = tmp_path / "tiny"
     old, rename = an_artifact(final), Path.rename
+    without_renameat2(monkeypatch)
 
     def refuse_new(self: Path, target: Path) -> Path:
         if Path(target) == final and (self / "new").exists():
@@ -122,27 +128,39 @@ def test_parent_that_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tiny", "v1.0", "a+b", "run[1]"])
 def test_leftovers_of_a_dead_process_are_cleared(tmp_path: Path, name: str) -> None:
     """What a killed run left beside the folder goes with the next run, whatever the folder is called."""
-    (tmp_path / f".{name}.{DEAD_PID}-abc123").mkdir()
-    (tmp_path / f".{name}.{DEAD_PID}-abc123/half").write_text("", encoding="utf-8")
+    (tmp_path / f".{name}.exporter-abcd1234/new").mkdir(parents=True)
+    (tmp_path / f".{name}.exporter-abcd1234/new/half").write_text("", encoding="utf-8")
+    (tmp_path / f".{name}.exporter-lock").write_text("", encoding="utf-8")
     with staged(tmp_path / name) as scratch:
         an_artifact(scratch)
     assert names(tmp_path) == [name]
 
 
-def test_leftovers_of_others_are_not_touched(tmp_path: Path) -> None:
-    """What a living process, another artifact or a person put there stays."""
-    theirs = [f".tiny.{os.getpid()}-abc123", f".tiny2.{DEAD_PID}-abc123", ".tiny.notes", ".tiny.2-b.x"]
-    for name in theirs:
-        (tmp_path / name).mkdir()
+def test_leftovers_of_another_name_are_cleared(tmp_path: Path) -> None:
+    """What a killed run of another recipe left in the folder goes too; its old artifact is put back."""
+    an_artifact(tmp_path / ".one.exporter-abcd1234/old")
+    (tmp_path / ".two.exporter-lock").write_text("", encoding="utf-8")
     with staged(tmp_path / "tiny") as scratch:
         an_artifact(scratch)
+    assert names(tmp_path) == ["one", "tiny"]
+
+
+def test_leftovers_of_others_are_not_touched(tmp_path: Path) -> None:
+    """What a person put there stays, and what another builder holds, whatever its process number is."""
+    theirs = [".tiny.notes", ".tiny.exporter-x", ".tiny.2-b.x", "exporter-abcd1234"]
+    for name in theirs:
+        (tmp_path / name).mkdir()
+    with reserved(tmp_path / "tiny2") as place, place.scratch() as live:
+        with staged(tmp_path / "tiny") as scratch:
+            an_artifact(scratch)
+        assert live.is_dir()
     assert names(tmp_path) == sorted([*theirs, "tiny"])
 
 
 def test_old_folder_is_put_back(tmp_path: Path) -> None:
     """A run killed between the two renames loses nothing: the old folder is put back."""
-    old = an_artifact(tmp_path / f".tiny.{DEAD_PID}-abc123.old")
-    (tmp_path / f".tiny.{DEAD_PID}-abc123").mkdir()
+    old = an_artifact(tmp_path / LEFT / "old")
+    (tmp_path / LEFT / "new").mkdir()
     with pytest.raises(RecipeError, match="already exists"), staged(tmp_path / "tiny"):
         pytest.fail("the block ran")
     assert names(tmp_path) == ["tiny"]
@@ -152,8 +170,101 @@ def test_old_folder_is_put_back(tmp_path: Path) -> None:
 def test_old_folder_is_dropped_once_the_new_one_is_there(tmp_path: Path) -> None:
     """A run killed after the new folder arrived leaves the old one beside it; it goes, the new one stays."""
     new = an_artifact(tmp_path / "tiny")
-    (tmp_path / f".tiny.{DEAD_PID}-abc123.old").mkdir()
+    (tmp_path / LEFT / "old").mkdir(parents=True)
     with pytest.raises(RecipeError, match="already exists"), staged(tmp_path / "tiny"):
         pytest.fail("the block ran")
     assert names(tmp_path) == ["tiny"]
     check_files(new, tmp_path / "tiny")
+
+
+def test_second_builder_of_a_name_waits_and_is_refused(tmp_path: Path) -> None:
+    """Of two that build one name the second waits, says so, and finds the first one's artifact there."""
+    said: list[str] = []
+
+    def second() -> str:
+        with (
+            pytest.raises(RecipeError, match="already exists") as refused,
+            staged(tmp_path / "tiny", tell=said.append),
+        ):
+            pytest.fail("the block ran")
+        return str(refused.value)
+
+    with ThreadPoolExecutor(1) as pool:
+        with staged(tmp_path / "tiny") as scratch:
+            first = an_artifact(scratch)
+            waiting = pool.submit(second)
+            while not said:
+                time.sleep(0.01)
+            assert not waiting.done()
+        assert "pass --replace" in waiting.result(timeout=60)
+    assert said == [f"waiting for another run, which is writing {tmp_path / 'tiny'}"]
+    check_files(first, tmp_path / "tiny")
+    assert names(tmp_path) == ["tiny"]
+
+
+def test_what_came_while_building_is_not_lost(tmp_path: Path) -> None:
+    """A folder that somebody put there meanwhile, without a lock, is not replaced unasked."""
+    with pytest.raises(RecipeError, match="already exists"), staged(tmp_path / "tiny") as scratch:  # noqa: PT012
+        an_artifact(scratch)
+        (tmp_path / "tiny").mkdir()
+        (tmp_path / "tiny/theirs").write_text("", encoding="utf-8")
+    assert names(tmp_path) == ["tiny"]
+    assert names(tmp_path / "tiny") == ["theirs"]
+
+
+@pytest.mark.parametrize("steps", ["one", "two"])
+def test_replaced_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str) -> None:
+    """A link to a folder elsewhere stays, and the folder it leads to is replaced; nothing hidden is left."""
+    if steps == "two":
+        without_renameat2(monkeypatch)
+    (tmp_path / "artifacts").mkdir()
+    an_artifact(tmp_path / "disk/real")
+    (tmp_path / "artifacts/tiny").symlink_to(tmp_path / "disk/real")
+    with staged(tmp_path / "artifacts/tiny", replace=True) as scratch:
+        an_artifact(scratch)
+        (scratch / "fresh").write_text("", encoding="utf-8")
+    assert (tmp_path / "artifacts/tiny").is_symlink()
+    assert (tmp_path / "disk/real/fresh").is_file()
+    assert names(tmp_path / "artifacts") == ["tiny"]
+    assert names(tmp_path / "disk") == ["real"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o027])
+def test_modes_are_the_umasks(tmp_path: Path, umask: int) -> None:
+    """The folder has the rights that its files have: what the user's umask gives."""
+    before = os.umask(umask)
+    try:
+        with staged(tmp_path / "tiny") as scratch:
+            an_artifact(scratch)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "tiny").stat().st_mode & 0o777 == 0o777 & ~umask
+    assert (tmp_path / "tiny/manifest.json").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_lock_ends_with_its_process(tmp_path: Path) -> None:
+    """A builder that is killed holds nothing, though a program that it started lives on."""
+    script = (
+        "import os, signal, subprocess, sys; from pathlib import Path\n"
+        "from exporter.artifact.staging import staged\n"
+        "with staged(Path(sys.argv[1])) as scratch:\n"
+        "    (scratch / 'half').write_text('')\n"
+        "    child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\n"
+        "    print(child.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = [sys.executable, "-c", script, str(tmp_path / "tiny")]
+    done = subprocess.run(killed, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2
+    try:
+        with staged(tmp_path / "tiny", tell=pytest.fail) as scratch:
+            an_artifact(scratch)
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)
+    assert names(tmp_path) == ["tiny"]
+
+
+def without_renameat2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand for a system that cannot exchange two folders in one step."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_options: object())

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from exporter import worker
@@ -79,6 +86,47 @@ def test_hung_worker_is_stopped(verified: Path) -> None:
     asleep = spec(verified, token_budget=64, slowdown=1e9)  # sleeps for good after its first call
     with pytest.raises(BackendError, match=r"a worker hung and was stopped \(time, 1x1, 64 tokens\)"):
         worker.time(TimeJob(PAIRS, (asleep,), ALL), hung_s=4.0)
+
+
+def test_killed_worker_says_memory(built: Path) -> None:
+    """A worker that the system kills is one line that says memory, how much it had and how much there is."""
+    asleep = spec(built, token_budget=64, slowdown=1e9)
+
+    def kill() -> None:
+        while not (children := psutil.Process().children()):
+            time.sleep(0.05)
+        children[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(BackendError) as killed:
+        worker.time(TimeJob(PAIRS, (asleep,), ALL))
+    killer.join()
+    assert re.fullmatch(
+        r"not enough memory: a worker \(time, 1x1, 64 tokens\) was killed, as the system does when memory "
+        r"runs out; the worker had used up to [\d.]+ [MG]B of [\d.]+ GB that .* allows; free some, .*",
+        str(killed.value),
+    )
+
+
+@pytest.mark.parametrize("most", [300_000_000, 600_000_000])
+def test_worker_without_memory_says_so(tiny: Path, most: int) -> None:
+    """A worker that gets no memory, at whatever library, is one line with what it had and may have."""
+    script = (
+        "import sys; from exporter import worker; from exporter.errors import BackendError\n"
+        "from exporter.worker.job import TorchSpec\n"
+        "try: worker.score(TorchSpec(sys.argv[1], 64, 'cpu', 1, 1, 8), (('wing', 'lift'),))\n"
+        "except BackendError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tiny / "model")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("not enough memory: "), done.stderr
+    assert f"of {most // 1_000_000} MB that ulimit -v allows" in done.stdout
 
 
 def test_timed_workers_take_turns(verified: Path) -> None:

@@ -77,7 +77,7 @@ def test_same_report_same_bytes(folder: Path, tmp_path: Path) -> None:
 def test_markdown_is_written_beside(folder: Path) -> None:
     """The page for people stands beside the data."""
     write_report(a_report(), folder)
-    assert (folder / "report.md").read_text(encoding="utf-8") == markdown(a_report())
+    assert (folder / "report.md").read_text(encoding="utf-8").startswith(markdown(a_report()).rstrip())
 
 
 def test_not_verified_yet(folder: Path) -> None:
