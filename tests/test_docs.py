@@ -17,7 +17,9 @@ from exporter.gate import MAX_CLOCK_CHANGE, MAX_CPU_CONTENTION, MAX_DRIFT, MAX_S
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import AnyVariant, Bars, Measure, Model, Pairs, Publish, Recipe, Reference
-from exporter.report.text import TERMS, sections, table
+from exporter.report.sections import sections
+from exporter.report.text import table
+from exporter.report.words import TERMS
 from tests.factories import a_fidelity, a_report, an_int8_fidelity
 
 ROOT = Path(__file__).parent.parent

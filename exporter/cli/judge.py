@@ -51,7 +51,7 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
     from exporter.artifact.manifest import read_manifest
     from exporter.artifact.plans import read_plans
     from exporter.report.report import read_report
-    from exporter.report.text import TERMS
+    from exporter.report.words import TERMS
     from exporter.runtime.model_file import check_artifact
 
     def read() -> tuple[Manifest, Plans, Report | None]:

@@ -65,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 def show_verdict(report: Report, folder: Path, *, as_json: bool) -> None:
     """Print a report and where it lies, and end with the exit code of its verdict."""
-    from exporter.report.text import TERMS
+    from exporter.report.words import TERMS
 
     show(report, report_text(report), as_json=as_json)
     if not as_json:
@@ -82,7 +82,8 @@ def report_text(report: Report) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from exporter.report.text import observed, reason, reference_lines, table
+    from exporter.report.text import table
+    from exporter.report.words import observed, reason, reference_lines
 
     titles, rows = table(report)
     machine = report.machine

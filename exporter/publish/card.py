@@ -21,8 +21,10 @@ from exporter.measure.lengths import TRUNCATED
 from exporter.packages import missing
 from exporter.publish.licence import Licence
 from exporter.publish.plots import DIFFERENCES, SPEED, differences, png, speed
+from exporter.report.sections import checks
 from exporter.report.table import Table, md_table
-from exporter.report.text import LEGEND, checks, left_out, table
+from exporter.report.text import table
+from exporter.report.words import LEGEND, left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 
 from exporter.packages import missing
 from exporter.report.plots import draw_figures
+from exporter.report.sections import WORST, sections
 from exporter.report.table import Table
-from exporter.report.text import (
+from exporter.report.text import table
+from exporter.report.words import (
     LEGEND,
     TERMS,
-    WORST,
     left_out,
     not_judged,
     observed,
     reason,
     reference_lines,
-    sections,
     speedup_text,
-    table,
 )
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from exporter.report.text import observed, reason
+from exporter.report.words import observed, reason
 
 if TYPE_CHECKING:
     from exporter.report.report import Report

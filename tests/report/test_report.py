@@ -16,7 +16,8 @@ from exporter.gate import Check
 from exporter.measure.reference import Bf16Difference
 from exporter.report.html import html
 from exporter.report.report import REPORT_SCHEMA, read_report, rejudge, why_stale
-from exporter.report.text import TERMS, markdown, reference_lines, table
+from exporter.report.text import markdown, table
+from exporter.report.words import TERMS, reference_lines
 from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,
