@@ -33,12 +33,15 @@ class Scratch:
         try:
             parent = Path(tempfile.gettempdir())
             clear_leftovers(parent)
-            self.path, fd = _locked_folder(f"exporter-{what}-", parent)
+            held, fd = _locked_folder(f"exporter-{what}-", parent)
+            # One below what is locked: the folder may hold an artifact, whose readers lock it too.
+            self.path = held / "files"
+            self.path.mkdir()
         except OSError as error:
             raise BackendError(
                 f"no temporary folder can be made: {error.strerror or error}; TMPDIR says where they go"
             ) from error
-        self._remove = weakref.finalize(self, _remove, self.path, fd, os.getpid())
+        self._remove = weakref.finalize(self, _remove, held, fd, os.getpid())
 
     def __enter__(self) -> Path:
         """Return the folder."""

@@ -35,7 +35,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_removed_at_the_end(temporary: Path) -> None:
     """The folder is there in the block, empty and nobody else's, and gone after it, also after an error."""
     with Scratch("job") as folder:
-        assert folder.parent == temporary
+        assert folder.parent.parent == temporary
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "file").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="no"), Scratch("job"):

@@ -6,6 +6,7 @@ The verifier measures candidates through this class, so what is verified is what
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -105,6 +106,21 @@ class Reranker:
     def __repr__(self) -> str:
         place = "" if self._place is None else f"{self._place!r}, "
         return f"Reranker({place}{self.kind!r}, plan {self.plan})"
+
+    def with_token_budget(self, token_budget: int) -> Self:
+        """Return a Reranker on the same engine that cuts pairs into batches of other sizes.
+
+        Args:
+            token_budget: padded tokens of a batch, see `plan`.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: it is no whole number of one or more.
+        """
+        token_budget = whole_number("token_budget", token_budget, at_least=1)
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.plan = replace(self.plan, token_budget=token_budget)
+        return other
 
     def __reduce__(self) -> tuple[Callable[[], Reranker], tuple[()]]:
         if self._reload is None:

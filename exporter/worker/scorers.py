@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -86,9 +85,7 @@ class _Artifact:
         key = replace(spec, token_budget=0, slowdown=0.0)
         if key not in models.rerankers:
             models.rerankers[key] = Reranker.load(spec.folder, spec.kind, plan=plan, numerics=spec.numerics)
-        # The same engine; only the cutting into batches is this side's own.
-        self._reranker = copy.copy(models.rerankers[key])
-        self._reranker.plan = plan
+        self._reranker = models.rerankers[key].with_token_budget(spec.token_budget)
         self.score = self._reranker.score
 
     def count_tokens(self, pairs: Sequence[Pair]) -> list[int]:

@@ -28,7 +28,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("strict")
     write_tiny_model(folder / "model")
     for name, seed in (("pairs", 1), ("calibrate", 5)):
-        path = write_pairs(folder / f"{name}.jsonl", seed=seed)
+        path = write_pairs(folder / f"{name}.jsonl", seed=seed, n_passages=8)
         path.write_text(
             path.read_text(encoding="utf-8").replace("wing", "Wing").replace("flow", "Flow"), encoding="utf-8"
         )
