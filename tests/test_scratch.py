@@ -36,7 +36,7 @@ def test_removed_at_the_end(temporary: Path) -> None:
     """The folder is there in the block, empty and nobody else's, and gone after it, also after an error."""
     with Scratch("job") as folder:
         assert folder.parent.parent == temporary
-        assert folder.stat().st_mode & 0o777 == 0o700
+        assert folder.parent.stat().st_mode & 0o777 == 0o700
         (folder / "file").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="no"), Scratch("job"):
         raise ValueError("no")
