@@ -99,6 +99,10 @@ def _round(
     order = list(sides)[::-1] if backwards else list(sides)
     with ExitStack() as stack:
         started = {side: stack.enter_context(start(sides[side], pairs)) for side in order}
+        for side in order:
+            started[side].wait_imported()
+        for side in order:
+            started[side].load()
         gated = [side for side in started if side not in baselines] or list(started)
         slice_s = max(started[side].warm_s for side in gated)
         for turn in range(max(1, round(settings.min_run_s / slice_s))):

@@ -18,7 +18,17 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.failures import planned, trace_of
-from exporter.worker.job import PeerSpec, Run, ScoreJob, Scoring, Spec, SweepJob, TimeJob, TurnsJob
+from exporter.worker.job import (
+    PeerSpec,
+    Run,
+    ScoreJob,
+    Scoring,
+    Spec,
+    SweepJob,
+    TimeJob,
+    TorchSpec,
+    TurnsJob,
+)
 from exporter.worker.process import job_from_json
 from exporter.worker.scorers import Models, make_scorer
 from exporter.worker.timing import Timing
@@ -86,8 +96,16 @@ def _timed(job: TimeJob) -> list[Run]:
 
 
 def _take_turns(job: TurnsJob) -> Run:
-    """Load the side, pass over the pairs once, then as often as each line on stdin says, until `end`."""
+    """Load the side when told, pass over the pairs once, then as often as each line says, until `end`.
+
+    Sides import their libraries at once, and load in turn: an import is one thread of Python, and in CPU time
+    takes as long in company as alone.
+    """
+    import_s = _imported(job.spec)
+    print("imported", flush=True)
+    sys.stdin.readline()
     scorer, load_s = _loaded(job.spec, Models())
+    load_s += import_s
     started = time.perf_counter()
     scorer.score(job.pairs)
     print(f"ready {time.perf_counter() - started}", flush=True)
@@ -123,6 +141,14 @@ def _fewer(job: SweepJob, warmup_s: float) -> tuple[Pair, ...]:
     n_warmup = max(1, min(job.n_warmup, len(job.pairs)))
     n = min(len(job.pairs), max(_MIN_SWEPT, int(job.pass_s / warmup_s * n_warmup)))
     return tuple(job.pairs[i * len(job.pairs) // n] for i in range(n))
+
+
+def _imported(spec: Spec) -> float:
+    """Import what takes a side longest, and return the CPU seconds it took."""
+    started = time.process_time()
+    if isinstance(spec, TorchSpec):
+        import sentence_transformers  # noqa: F401 # torch and transformers with it
+    return time.process_time() - started
 
 
 def _loaded(spec: Spec, models: Models) -> tuple[Scorer, float]:

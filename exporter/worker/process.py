@@ -148,21 +148,35 @@ class _DrivenWorker:
 class TimedWorker(_DrivenWorker):
     """A worker driven turn by turn, so that several can alternate; a context manager that ends the worker.
 
-    `warm_s` is what a first pass took, in seconds; it is not counted.
+    It imports its side's libraries as soon as it is made; others may do so meanwhile. `warm_s` is what a
+    first pass took, in seconds, once it is loaded; it is not counted.
     """
 
     def __init__(self, spec: Spec, pairs: tuple[Pair, ...], *, hung_s: float = _HUNG_S) -> None:
-        """Start the worker, and wait until it has loaded its side and passed over the pairs once.
+        """Start the worker, and wait for nothing.
 
         Raises:
             BackendError: see `score`.
         """
         super().__init__(TurnsJob(pairs, spec), hung_s)
-        try:
-            self.warm_s = float(self._answer("ready"))
-        except BaseException:
-            self.__exit__()
-            raise
+        self.warm_s = 0.0
+
+    def wait_imported(self) -> None:
+        """Block until the worker has imported its libraries, and is idle.
+
+        Raises:
+            BackendError: it failed, or hung.
+        """
+        self._answer("imported")
+
+    def load(self) -> None:
+        """Load the side, and pass over the pairs once; `wait_imported` comes before.
+
+        Raises:
+            BackendError: the worker failed, or hung.
+        """
+        self._process.write_line("load")
+        self.warm_s = float(self._answer("ready"))
 
     def passes(self, n: int) -> None:
         """Run `n` passes over the pairs and block until they finish.

@@ -133,7 +133,11 @@ def test_timed_workers_take_turns(verified: Path) -> None:
     """Two workers live side by side, pass when they are told to, and give what they measured."""
     side = spec(verified, token_budget=64)
     with worker.TimedWorker(side, PAIRS) as one, worker.TimedWorker(side, PAIRS) as other:
-        assert one.warm_s > 0
+        for each in (one, other):
+            each.wait_imported()
+        for each in (one, other):
+            each.load()
+            assert each.warm_s > 0
         for _ in range(2):
             one.passes(3)
             other.passes(1)
@@ -174,5 +178,7 @@ def test_torch_scores_alike_under_every_plan(tiny: Path) -> None:
 
 def test_timed_worker_that_cannot_start(tmp_path: Path) -> None:
     """What goes wrong before the first turn comes through as it is."""
-    with pytest.raises(RecipeError, match="no such artifact folder"):
-        worker.TimedWorker(spec(tmp_path / "none", token_budget=64), PAIRS)
+    with worker.TimedWorker(spec(tmp_path / "none", token_budget=64), PAIRS) as started:
+        started.wait_imported()
+        with pytest.raises(RecipeError, match="no such artifact folder"):
+            started.load()

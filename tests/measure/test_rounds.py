@@ -53,6 +53,12 @@ class NotedWorker:
     def __exit__(self, *_: object) -> None:
         """Leave nothing."""
 
+    def wait_imported(self) -> None:
+        """Import nothing."""
+
+    def load(self) -> None:
+        """Load nothing."""
+
     def passes(self, n: int) -> None:
         """Note the turn."""
         self.notebook.turns.append(f"{self.name} {n}" if n > 1 else self.name)
