@@ -124,9 +124,27 @@ def _inputs_read(
     for name in [name for name in given if name not in ALWAYS]:
         fewer = tuple(one for one in given if one != name)
         with backend(f"PyTorch cannot score without {name}"):
-            if np.abs(_scores(model, feeds, fewer) - scores).max() <= rounding:
+            if not _differ(model, feeds, fewer, scores, rounding):
                 given = fewer
     return given, scores
+
+
+def _differ(
+    model: Any,
+    feeds: Sequence[Mapping[str, NDArray[np.int64]]],
+    names: Sequence[str],
+    scores: NDArray[np.float32],
+    rounding: float,
+) -> bool:
+    """Return whether any batch scores otherwise with these fields; what is read shows in the first ones."""
+    start = 0
+    for feed in feeds:
+        n_rows = len(feed["input_ids"])
+        found = _scores(model, [feed], names)
+        if not np.abs(found - scores[start : start + n_rows]).max() <= rounding:
+            return True
+        start += n_rows
+    return False
 
 
 def _scores(
