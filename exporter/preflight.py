@@ -274,8 +274,8 @@ def _room(recipe: Recipe, final: Path, parent: Path, source: Source | None) -> N
     free = shutil.disk_usage(parent).free
     if free < least:
         raise BackendError(
-            f"{final.parent}: {free / 1e6:.0f} MB are free there, and the artifact has at least "
-            f"{least / 1e6:.0f}; make room, or use --out"
+            f"{final.parent}: {free / 1e6:.2f} MB are free there, and the artifact has at least "
+            f"{least / 1e6:.2f}; make room, or use --out"
         )
 
 
