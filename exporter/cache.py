@@ -88,6 +88,7 @@ class Cache:
         if _is_whole(final):
             return final, True
 
+        self.check()
         with reserved(final, self.tell, way_on=_WAY_ON) as place:
             if _is_whole(final):  # another process was making it
                 return final, True

@@ -61,6 +61,7 @@ _ROWS = (
     Library("requests", "requests", "oci"),  # oras brings it
     Library("s3fs", "s3fs", "s3"),
     Library("botocore", "botocore", "s3"),  # s3fs brings it
+    Library("pyarrow", "pyarrow", "parquet"),
     Library("model_signing", "model-signing", "sign"),
     Library("OpenSSL", "pyopenssl", "sign"),
     Library("cryptography", "cryptography", "sign"),  # model-signing brings it

@@ -35,6 +35,18 @@ MODULES = [
 # What each room offers by name; a room that is not here is used by its modules.
 PUBLIC = {
     "exporter": ["Reranker", "load_recipe", "pipeline"],
+    "exporter.pairs": [
+        "N_TIMED_PAIRS",
+        "N_TOP",
+        "Pair",
+        "PairSet",
+        "load_pair_sets",
+        "load_pairs",
+        "spread_out",
+        "spread_out_positions",
+        "whole_if_possible",
+        "whole_queries",
+    ],
     "exporter.remote": ["Place", "cached_artifact", "fetch_artifact", "is_remote", "parse_place"],
     "exporter.runtime": [
         "Pair",
@@ -45,7 +57,7 @@ PUBLIC = {
         "choose_plan",
         "default_plan",
     ],
-    "exporter.worker": ["TimedWorker", "score", "score_each", "time"],
+    "exporter.worker": ["SweepWorker", "TimedWorker", "score", "score_each", "time"],
 }
 
 

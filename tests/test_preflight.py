@@ -146,7 +146,7 @@ def test_everything_at_once(folder: Path) -> None:
             "colour: unknown key",
             "--set 'nonsense'",
             "pairs.jsonl: no such file",
-            "calibrate.jsonl:1: wanted query and passage",
+            "calibrate.jsonl:1: wanted the columns query and passage",
             "model: no such folder",
         ):
             assert len([line for line in said(done) if text in line]) == 1, text

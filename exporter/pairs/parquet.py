@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.errors import BackendMissing, RecipeError
+from exporter.errors import RecipeError
+from exporter.packages import missing
 from exporter.pairs.columns import placed
 from exporter.pairs.files import check_no_pointer
 from exporter.pairs.reading import MAX_FILE, Reading, Row
@@ -29,10 +30,8 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
     try:
         import pyarrow as pa
         from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise BackendMissing(
-            f"pairs {reading.path}: pyarrow is not installed; in the clone, pip install '.[parquet]'"
-        ) from None
+    except ImportError as error:
+        raise missing(error, what=f"pairs {reading.path}") from None
     reading.notes.append("Parquet")
     try:
         check_no_pointer(reading.path)
