@@ -271,7 +271,7 @@ import contextlib, os, sys, threading
 from pathlib import Path
 from exporter import pipeline
 from exporter.context import Context
-from exporter.measure.settings import MeasureSettings
+from tests.conftest import SHORT  # what the session's cache was filled with
 class Cut:
     @contextlib.contextmanager
     def stage(self, name, total=None):
@@ -279,7 +279,7 @@ class Cut:
             threading.Timer(1.0, os.kill, (os.getpid(), int(sys.argv[3]))).start()
         yield lambda n: None
     def note(self, text): pass
-pipeline.verify(Path(sys.argv[1]), Context(progress=Cut()), MeasureSettings(min_rounds=1, min_run_s=0.0))
+pipeline.verify(Path(sys.argv[1]), Context(progress=Cut()), SHORT)
 """
 
 
