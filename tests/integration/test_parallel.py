@@ -120,11 +120,11 @@ def test_replaced_while_published(
     folder = Path(shutil.copytree(verified, tmp_path / "tiny"))
     copy, copied = shutil.copyfile, []
 
-    def copy_and_replace(source: Path, target: Path) -> Path:
+    def copy_and_replace(source: Path, target: Path, **how: bool) -> Path:
         copied.append(source)
         if len(copied) == 1:
             put(other, folder)
-        return Path(copy(source, target))
+        return Path(copy(source, target, **how))
 
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copyfile", copy_and_replace)
