@@ -26,9 +26,10 @@ from exporter.bench.settings import BenchSettings
 from exporter.context import Context
 from exporter.errors import RecipeError
 from exporter.libraries.peers import PEERS
-from exporter.measure.settings import MeasureSettings
+from exporter.machine import this_machine
 from exporter.pairs import Pair, whole_queries
 from exporter.worker.job import PeerSpec
+from tests.conftest import SHORT
 from tests.factories import a_latency, a_machine, a_pair_set, a_quality, a_ratio, a_throughput
 
 
@@ -169,7 +170,9 @@ def test_files(tmp_path: Path) -> None:
 def test_a_real_run(built: Path) -> None:
     """A peer beside us on the tiny model, in processes of their own: the same scores, and every number."""
     settings = BenchSettings(
-        rounds=MeasureSettings(min_rounds=1, min_run_s=0.1),
+        rounds=replace(SHORT, min_rounds=1),
+        n_quality_queries=4,
+        n_latency_calls=2,
         batches=(4, 8),
         min_run_s=0.0,
         n_mix_rounds=1,
@@ -182,9 +185,8 @@ def test_a_real_run(built: Path) -> None:
     assert found.skipped == ()
     sides = {(row.side, row.setting): row for row in found.rows}
     ours = {(f"exporter {kind}", OURS) for kind in ("onnx", "onnx-int8", "onnx-int8-static")}
-    assert set(sides) == ours | {("torch tuned", TUNED)} | {
-        (peer, setting) for setting in (AS_DOCUMENTED, AT_BEST)
-    }
+    torch = {("torch tuned", TUNED)} | ({("torch bfloat16", TUNED)} if this_machine().has_bf16 else set())
+    assert set(sides) == ours | torch | {(peer, setting) for setting in (AS_DOCUMENTED, AT_BEST)}
     assert all(row.throughput.pairs_per_s > 0 and row.latency.p50_ms > 0 for row in found.rows)
     assert all(row.pearson == pytest.approx(1, abs=1e-5) for row in found.rows if "int8" not in row.side)
     assert [row.side for row in found.rows if row.ours_over is None] == ["exporter onnx-int8"]

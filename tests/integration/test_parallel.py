@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,11 @@ from exporter.artifact.manifest import check_files, read_manifest
 from exporter.artifact.staging import staged
 from exporter.context import Context
 from exporter.errors import NoVerdict
-from exporter.measure.settings import MeasureSettings
 from exporter.publish.folder import Publication
 from exporter.recipe.load import load_recipe
 from exporter.report.write import is_complete
 from exporter.runtime import Plan, Reranker
-from tests.conftest import write_recipe_beside
+from tests.conftest import SHORT, write_recipe_beside
 from tests.stress import stress
 from tests.support import write_recipe
 
@@ -103,7 +103,7 @@ def test_replaced_while_verified(verified: Path, other: Path, tmp_path: Path, st
     """A report is not written into an artifact that was not measured: no verdict, in one line."""
     folder = Path(shutil.copytree(verified, tmp_path / "tiny"))
     context = Context(progress=Meanwhile(stage, lambda: put(other, folder)))
-    settings = MeasureSettings(min_rounds=1, min_run_s=0.0)
+    settings = replace(SHORT, min_rounds=1)
     if stage == "model":  # nothing was measured yet: the new one is
         assert pipeline.verify(folder, context, settings).manifest_root == read_manifest(other).root
         return
@@ -120,11 +120,11 @@ def test_replaced_while_published(
     folder = Path(shutil.copytree(verified, tmp_path / "tiny"))
     copy, copied = shutil.copyfile, []
 
-    def copy_and_replace(source: Path, target: Path) -> Path:
+    def copy_and_replace(source: Path, target: Path, **how: bool) -> Path:
         copied.append(source)
         if len(copied) == 1:
             put(other, folder)
-        return Path(copy(source, target))
+        return Path(copy(source, target, **how))
 
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copyfile", copy_and_replace)
@@ -139,13 +139,13 @@ def test_load_while_replaced(built: Path, other: Path, tmp_path: Path) -> None:
     folder, ended = tmp_path / "tiny", threading.Event()
     put(built, folder)
 
-    def replace() -> None:
+    def replace_often() -> None:
         for i in range(40):
             put((other, built)[i % 2], folder)
             time.sleep(1 / 18)
         ended.set()
 
-    writer = threading.Thread(target=replace)
+    writer = threading.Thread(target=replace_often)
     writer.start()
     n_loaded = 0
     while not ended.is_set():

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from exporter import worker
-from exporter.errors import BackendError, RecipeError, Unplanned
+from exporter.errors import ArgumentValueError, BackendError, RecipeError, Unplanned
 from exporter.runtime import Plan, Reranker
 from exporter.worker.job import ArtifactSpec, Call, ScoreJob, Scoring, SweepJob, TimeJob, TorchSpec
 
@@ -58,12 +58,17 @@ def test_runs_by_spec_and_call(verified: Path) -> None:
     assert all(run.clock > 0 and run.cpu_share > 0 and run.n_tokens > run.n_pairs for run in runs)
 
 
+def break_save(folder: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    """Have every process from now on do this line of code where it would save an array."""
+    broken = f"import os, numpy\n\ndef save(*_):\n    {does}\n\nnumpy.save = save\n"
+    (folder / "sitecustomize.py").write_text(broken, encoding="utf-8")
+    root = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{root}")
+
+
 def test_unplanned_in_a_worker(verified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody planned is 70 also from a worker, with its trace."""
-    broken = "import numpy\n\ndef save(*_):\n    raise ValueError('a library changed')\n\nnumpy.save = save\n"
-    (tmp_path / "sitecustomize.py").write_text(broken, encoding="utf-8")
-    root = str(Path(__file__).resolve().parents[2])
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{root}")
+    break_save(tmp_path, monkeypatch, "raise ValueError('a library changed')")
     with pytest.raises(Unplanned) as caught:
         worker.score(spec(verified, token_budget=64), PAIRS)
     assert str(caught.value) == "ValueError: a library changed"
@@ -71,14 +76,18 @@ def test_unplanned_in_a_worker(verified: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_failures_are_one_error(verified: Path, tmp_path: Path) -> None:
-    """What is raised on purpose in a worker comes through as it is.
-
-    A crash is a BackendError with its last words.
-    """
+    """What is raised on purpose in a worker comes through as it is."""
     with pytest.raises(RecipeError, match="no such artifact folder"):
         worker.time(TimeJob(PAIRS, (spec(tmp_path / "no", token_budget=64),), ALL))
-    with pytest.raises(BackendError, match="a worker ended with"):
+    with pytest.raises(ArgumentValueError, match=r"plan\.workers is 0"):
         worker.score(spec(verified, workers=0, token_budget=64), PAIRS)
+
+
+def test_crash_is_one_error(verified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that crashes is a BackendError with its signal and its last words."""
+    break_save(tmp_path, monkeypatch, "os.write(2, b'last words'); os.abort()")
+    with pytest.raises(BackendError, match=r"(?s)a worker ended with -6 .*last words"):
+        worker.score(spec(verified, token_budget=64), PAIRS)
 
 
 def test_hung_worker_is_stopped(verified: Path) -> None:

@@ -67,8 +67,8 @@ def test_made_again_it_is_the_same(folder: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("n_bytes", [0, 20_000])
-def test_full_disk_changes_nothing(folder: Path, written: Path, n_bytes: int) -> None:
+@pytest.mark.parametrize(("n_bytes", "name"), [(0, "report.json"), (20_000, "report.html")])
+def test_full_disk_changes_nothing(folder: Path, written: Path, n_bytes: int, name: str) -> None:
     """Where not all files fit, whichever it is, the old ones stay as they are, and nothing is left beside."""
     before = contents(folder)
     new = stored(written / "other")
@@ -76,7 +76,7 @@ def test_full_disk_changes_nothing(folder: Path, written: Path, n_bytes: int) ->
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
-        with pytest.raises(BackendError, match="report.json: cannot be written: File too large"):
+        with pytest.raises(BackendError, match=f"{name}: cannot be written: File too large"):
             write_report(new, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
