@@ -57,20 +57,23 @@ def is_tight() -> bool:
     return 0 < limit < 2 * peak_bytes(addresses=True)
 
 
-def shortage(said: str, used_bytes: int | None = None, *, who: str = "exporter") -> BackendError:
+def shortage(
+    said: str, used_bytes: int | None = None, *, who: str = "exporter", certain: bool = True
+) -> BackendError:
     """Return the error for memory that ran short.
 
     Args:
         said: what the library said, in one line; it names how much was asked for, where it knows.
         used_bytes: the most that the process had, by default what this one had so far.
         who: what had it.
+        certain: whether it is known; a process that was killed may have been killed by anybody.
     """
     limit, whose = limit_bytes()
     used = peak_bytes(addresses=whose == ULIMIT) if used_bytes is None else used_bytes
     had = f"{who} had used up to {_size(used)}" if used else who
     allowed = f"of {_size(limit)} that {whose} allows" if limit else "and there was no more"
     return BackendError(
-        f"not enough memory: {said}; {had} {allowed}; free some, raise the limit, or use a smaller model"
+        f"{'' if certain else 'perhaps '}not enough memory: {said}; {had} {allowed}; free some, raise the limit, or use a smaller model"
     )
 
 

@@ -302,7 +302,7 @@ class _Process:
         if not self._run_path.is_file():
             if ended == -signal.SIGKILL:
                 killed = f"a worker {what} was killed, as the system does when memory runs out"
-                raise shortage(killed, used_bytes, who="the worker")
+                raise shortage(killed, used_bytes, who="the worker", certain=False)
             said = says_short(tail)
             if said is None and ended in _CRASHES and limit_bytes()[1] == ULIMIT:
                 said = f"a worker {what} crashed ({signal.Signals(-ended).name})"
