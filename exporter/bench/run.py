@@ -22,6 +22,7 @@ from exporter.libraries.peers import PEERS, prepare_peers
 from exporter.machine import package_version
 from exporter.measure.reference import reference_scores, tuned_reference
 from exporter.measure.workspace import open_artifact
+from exporter.packages import require
 from exporter.pairs import whole_queries
 from exporter.runtime import PairTokenizer
 
@@ -60,6 +61,7 @@ def bench(
         BackendError: the reference or an engine fails.
     """
     settings = settings or BenchSettings()
+    require("verify")
     workspace = open_artifact(folder, context)
     manifest, pair_set, machine = workspace.manifest, workspace.pair_set, workspace.machine
     ours_first = _ours_first(manifest)

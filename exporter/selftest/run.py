@@ -11,6 +11,7 @@ from exporter.measure.lengths import token_counts
 from exporter.measure.reference import device_for, reference_scores, tuned_reference
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.workspace import open_artifact
+from exporter.packages import require
 from exporter.pairs import spread_out, whole_queries
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import default_variant
@@ -52,6 +53,7 @@ def selftest(
         BackendError: the reference or an engine fails.
     """
     settings = settings or MeasureSettings()
+    require("verify")
     workspace = open_artifact(folder, context)
     manifest, recipe, pair_set = workspace.manifest, workspace.recipe, workspace.pair_set
     kinds = [entry.kind for entry in manifest.variants if entry.traits.engine == "onnxruntime"]

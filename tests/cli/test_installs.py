@@ -95,7 +95,7 @@ def test_every_command_is_tried() -> None:
         ("verify ARTIFACT", "psutil", "verify"),
         ("verify ARTIFACT", "sentence_transformers", "verify"),
         ("verify ARTIFACT", "matplotlib", "verify"),
-        ("compare ARTIFACT ARTIFACT", "ir_measures", "verify"),
+        ("compare ARTIFACT ARTIFACT", "scipy", "verify"),
         ("publish ARTIFACT copy", "jinja2", "verify"),
         ("publish ARTIFACT copy", "huggingface_hub", "hub"),
         ("publish ARTIFACT oci://localhost:1/a:1", "oras", "oci"),
@@ -121,13 +121,13 @@ def test_one_package_missing(
 
 def test_versions_that_do_not_fit(verified: Path, tmp_path: Path) -> None:
     """A library that is there and cannot be imported is named with what it said."""
-    (tmp_path / "ir_measures.py").write_text("from json import nothing_of_this_name\n", encoding="utf-8")
+    (tmp_path / "scipy.py").write_text("from json import nothing_of_this_name\n", encoding="utf-8")
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     command = [sys.executable, "-m", "exporter", "compare", str(verified), str(verified)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 3
     (said,) = done.stderr.splitlines()
-    assert said.startswith("error: ir-measures ")
+    assert said.startswith("error: scipy ")
     assert "cannot import name 'nothing_of_this_name'" in said
 
 

@@ -112,8 +112,8 @@ def test_killed_worker_says_memory(built: Path) -> None:
         worker.time(TimeJob(PAIRS, (asleep,), ALL))
     killer.join()
     assert re.fullmatch(
-        r"perhaps not enough memory: a worker \(time, 1x1, 64 tokens\) was killed, as the system does when memory "
-        r"runs out; the worker had used up to [\d.]+ [MG]B of [\d.]+ GB that .* allows; free some, .*",
+        r"perhaps not enough memory: a worker \(time, 1x1, 64 tokens\) was killed, as the system does when "
+        r"memory runs out; the worker had used up to [\d.]+ [MG]B of [\d.]+ GB that .* allows; free some, .*",
         str(killed.value),
     )
 
