@@ -69,9 +69,9 @@ def test_report_measures_both_sides(verified: Path) -> None:
     found = exact.fidelity
     assert found.parity.n_nonfinite == 0
     assert found.parity.max_abs_diff < 1e-5
-    assert found.parity.kendall_tau == pytest.approx(1.0)
+    assert found.parity.kendall_tau.value == pytest.approx(1.0)
     assert found.quality is not None
-    assert found.quality.ndcg_retained == 1.0
+    assert found.quality.ndcg_retained.value == 1.0
     assert found.batches.max_delta < 1e-5
     assert found.repeat_diff == 0.0
     assert found.contents.int8_share == found.contents.fp16_share == 0.0
