@@ -81,7 +81,20 @@ def lacking(extra: str) -> tuple[str, ...]:
     """Return the packages that an extra, with all that it brings, lacks here."""
     extras = _whole(extra)
     wanted = dict.fromkeys(row.package for row in _ROWS if row.extra in extras)
-    return tuple(package for package in wanted if package_version(package) is None)
+    return tuple(package for package in wanted if not is_there(package))
+
+
+def is_there(package: str) -> bool:
+    """Return whether a package is installed, and Python finds its modules; none is imported."""
+    modules = {row.module.partition(".")[0] for row in _ROWS if row.package == package}
+    return package_version(package) is not None and all(map(_finds, modules))
+
+
+def _finds(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
 
 
 def require(extra: str) -> None:
@@ -92,17 +105,9 @@ def require(extra: str) -> None:
     Raises:
         BackendMissing: one is not installed.
     """
-    extras = _whole(extra)
-    for row in _ROWS:
-        if row.extra not in extras or row.package == SAMPLE_PACKAGE:
-            continue
-        try:
-            found = importlib.util.find_spec(row.module)
-        except ImportError:
-            found = None
-        if found is None:
-            error = ModuleNotFoundError(f"No module named {row.module!r}", name=row.module)
-            raise missing(error, extra)
+    if absent := [package for package in lacking(extra) if package != SAMPLE_PACKAGE]:
+        row = next(row for row in _ROWS if row.package == absent[0])
+        raise missing(ModuleNotFoundError(f"No module named {row.module!r}", name=row.module), extra)
 
 
 def install(extra: str) -> str:

@@ -143,6 +143,8 @@ def verify_signature(
 
     signed = check_signature(folder, verifier)
     typer.echo(f"{folder}: signed by {signed.by}, {len(signed.files)} files")
+    if signed.passed_over:
+        say(f"not signed, since a working copy has them of its own: {', '.join(signed.passed_over)}")
 
 
 def check_consumers(

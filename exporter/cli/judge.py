@@ -57,8 +57,8 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
     def read() -> tuple[Manifest, Plans, Report | None]:
         manifest = read_manifest(folder)
         check_artifact(manifest, folder)
-        report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
-        return manifest, read_plans(folder, manifest), report
+        plans = read_plans(folder, manifest)
+        return manifest, plans, read_report(folder, manifest) if (folder / REPORT).is_file() else None
 
     manifest, plans, report = read_whole(folder, read)
     text = _artifact_text(folder, manifest, plans)

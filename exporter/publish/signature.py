@@ -95,10 +95,14 @@ Verifier: TypeAlias = KeyVerifier | CertificateVerifier | SigstoreVerifier
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """Who signed a folder, and the files it was signed with, sorted by path."""
+    """Who signed a folder, and the files it was signed with, sorted by path.
+
+    `passed_over` is what the folder has beside them as somebody's working copy: version control's, licences.
+    """
 
     by: str
     files: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
 
 
 def sign(folder: Path, signer: Signer, *, ask: Callable[[str], str] | None = None) -> Path:
@@ -177,7 +181,7 @@ def verify_signature(folder: Path, verifier: Verifier) -> Signed:
     mismatch = _library_verifies(folder, path, verifier, passed_over)
     if mismatch or signed != on_disk:
         raise IntegrityError(f"{folder} is not as it was signed: {_difference(signed, on_disk) or mismatch}")
-    return Signed(by, tuple(sorted(signed)))
+    return Signed(by, tuple(sorted(signed)), (*version_control(folder), *sorted(passed_over)))
 
 
 def _need_library() -> None:

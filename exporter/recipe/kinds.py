@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.artifact.manifest import Traits
-from exporter.machine import Machine, package_version
+from exporter.machine import Machine
+from exporter.packages import is_there
 
 # What the common ancestor of all kinds, the plain ONNX graph, is made and checked with.
 _EXPORT = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnx-ir", "onnxruntime")
@@ -42,7 +43,7 @@ class Kind:
     @property
     def missing_packages(self) -> tuple[str, ...]:
         """The packages that have to be installed before this kind can be built here."""
-        return tuple(name for name in self.packages if package_version(name) is None)
+        return tuple(name for name in self.packages if not is_there(name))
 
 
 _ORT, _OV = "onnxruntime", "openvino"

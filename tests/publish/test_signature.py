@@ -286,8 +286,6 @@ def _added(name: str) -> Callable[[Path], None]:
             "missing: report.md; not signed: x.md",
         ),
         (_added("modeling.py"), "not signed: modeling.py"),
-        (_added(".gitattributes"), "not signed: .gitattributes"),
-        (_added(".git/config"), "not signed: .git/config"),
         (_added("onnx/model.onnx_data"), "not signed: onnx/model.onnx_data"),
         (_added("onnx/model.sig"), "not signed: onnx/model.sig"),
         (lambda folder: (folder / "link").symlink_to("config.json"), "link: a link or special file"),
