@@ -69,7 +69,7 @@ def test_ignored_signal_stays_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    "stopped", ["export tokenizer SIGTERM", "verify job SIGHUP", "publish publish SIGHUP"]
+    "stopped", ["export job SIGTERM", "verify job SIGHUP", "publish publish SIGHUP"]
 )
 def test_command_cleans_up(tiny: Path, verified: Path, tmp_path: Path, stopped: str) -> None:
     """Stopped while it has a temporary folder, a command leaves none, nor half an artifact; one line."""
