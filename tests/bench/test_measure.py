@@ -188,7 +188,9 @@ def test_a_real_run(built: Path) -> None:
     torch = {("torch tuned", TUNED)} | ({("torch bfloat16", TUNED)} if this_machine().has_bf16 else set())
     assert set(sides) == ours | torch | {(peer, setting) for setting in (AS_DOCUMENTED, AT_BEST)}
     assert all(row.throughput.pairs_per_s > 0 and row.latency.p50_ms > 0 for row in found.rows)
-    assert all(row.pearson == pytest.approx(1, abs=1e-5) for row in found.rows if "int8" not in row.side)
+    for row in found.rows:
+        rounding = 0.1 if "int8" in row.side else 1e-2 if "bfloat16" in row.side else 1e-5
+        assert row.pearson == pytest.approx(1, abs=rounding), row.side
     assert [row.side for row in found.rows if row.ours_over is None] == ["exporter onnx-int8"]
     assert {row.what for row in found.scaling} == {"tokens", "cores", "candidates", "pairs"}
     assert {row.mix for row in found.mixes} == {"short"}
