@@ -68,9 +68,7 @@ def test_ignored_signal_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize(
-    "stopped", ["export job SIGTERM", "verify job SIGHUP", "publish publish SIGHUP"]
-)
+@pytest.mark.parametrize("stopped", ["export job SIGTERM", "verify job SIGHUP", "publish publish SIGHUP"])
 def test_command_cleans_up(tiny: Path, verified: Path, tmp_path: Path, stopped: str) -> None:
     """Stopped while it has a temporary folder, a command leaves none, nor half an artifact; one line."""
     command, stage, name = stopped.split()
