@@ -82,7 +82,7 @@ def processes(context: BaseContext, place: Reranker | str, seconds: float) -> tu
     """Serve from one process a core; return the sums of pairs per second and of memory in MB."""
     out = context.Queue()
     children = [
-        context.Process(target=worker, args=(place, seconds, out))  # type: ignore[attr-defined]
+        context.Process(target=worker, args=(place, seconds, out))  # type: ignore[attr-defined] # every context has it
         for _ in range(cores_allowed())
     ]
     for child in children:

@@ -270,7 +270,7 @@ def _facts(model: Any) -> Facts:
     positions, types = tables.get("position_embeddings"), tables.get("token_type_embeddings")
     try:
         words = model.get_input_embeddings()
-    except (NotImplementedError, AttributeError):
+    except (NotImplementedError, AttributeError):  # transformers raises them where a model has no such table
         words = None
     said = getattr(model.config, "max_position_embeddings", None)
     n_positions = said if isinstance(said, int) and said > 0 else 0

@@ -209,7 +209,7 @@ def _number(value: object) -> float:
             return _LABELS_OF_WORDS[word.lower()]
         return float(word) if _NUMBER.fullmatch(word) else -1.0
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type] # whether it can is asked here
     except (TypeError, ValueError, OverflowError):
         return -1.0
 

@@ -40,7 +40,7 @@ def whole_number(name: str, value: object, *, at_least: int) -> int:
     """
     wanted = f"wanted a whole number of {at_least} or more"
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type] # whether it can is asked here
     except TypeError:
         raise ArgumentTypeError(f"{name} is {shown(value)}; {wanted}") from None
     if type(value).__name__ in ("bool", "bool_"):  # both are numbers to Python
@@ -92,7 +92,7 @@ def place_of(folder: object) -> str:
         ArgumentValueError: it is empty, or holds a NUL, which no path can.
     """
     try:
-        place = os.fspath(folder)  # type: ignore[call-overload]
+        place = os.fspath(folder)  # type: ignore[call-overload] # whether it can is asked here
     except TypeError:
         place = None
     if not isinstance(place, str):
@@ -198,7 +198,7 @@ def _iterable(name: str, values: object, wanted: str) -> Iterable[object]:
     if hasattr(values, "to_pylist"):  # pyarrow, whose columns yield objects of its own
         values = values.to_pylist()
     try:
-        return iter(values)  # type: ignore[call-overload, no-any-return]
+        return iter(values)  # type: ignore[call-overload, no-any-return] # whether it can is asked here
     except TypeError:
         raise ArgumentTypeError(complaint) from None
 

@@ -94,7 +94,7 @@ def test_what_csv_writes_comes_back(
     suffix, delimiter = kind
     file = io.StringIO(newline="")
     rows = [["query", "passage", "label", "query_id"], *([query, p, 0.5, 7] for p in passages)]
-    csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=end).writerows(rows)  # type: ignore[arg-type]
+    csv.writer(file, delimiter=delimiter, quoting=quoting, lineterminator=end).writerows(rows)  # type: ignore[arg-type] # any int
     pair_set = read(tmp_path, f"x{suffix}", file.getvalue())
     assert pair_set.pairs == tuple((query, passage) for passage in passages)
     assert labels(pair_set) == [0.5] * len(passages)

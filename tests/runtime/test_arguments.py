@@ -154,7 +154,7 @@ def test_stream_reads_no_further_than_it_is_asked(built: Path) -> None:
     reranker = Reranker.load(built, "onnx", plan=Plan(1, 1, 64), chunk_pairs=2)
     read = count()
     endless = ((("wing", "lift") if next(read) < 4 else None) for _ in repeat(0))
-    stream = reranker.stream(endless)  # type: ignore[arg-type]
+    stream = reranker.stream(endless)  # type: ignore[arg-type] # None among them, on purpose
     assert [len(scores) for scores in islice(stream, 2)] == [2, 2]
     assert next(read) == 4
     with pytest.raises(TypeError, match=r"pair 4 is None \(NoneType\)"):
@@ -269,7 +269,7 @@ def test_what_load_does_not_take(
 
 def test_load_takes_numpys_numbers(built: Path) -> None:
     """A whole number of numpy's is a whole number."""
-    assert Reranker.load(built, "onnx", threads=np.int32(1)).plan.workers == 1  # type: ignore[arg-type]
+    assert Reranker.load(built, "onnx", threads=np.int32(1)).plan.workers == 1  # type: ignore[arg-type] # numpy's
 
 
 def test_a_value_that_does_not_print(reranker: Reranker) -> None:
@@ -285,6 +285,6 @@ def test_a_value_that_does_not_print(reranker: Reranker) -> None:
 
     for value in (Loud(), Broken()):
         with pytest.raises(TypeError) as raised:
-            reranker.score(value)  # type: ignore[arg-type]
+            reranker.score(value)  # type: ignore[arg-type] # wrong on purpose
         assert str(raised.value).isprintable()
         assert len(str(raised.value)) < 160

@@ -86,7 +86,7 @@ def unigram() -> Tokenizer:
     """A Unigram tokenizer as XLM-R has it."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Replace(" {2,}", " ")]  # type: ignore[list-item]
+        [normalizers.NFKC(), normalizers.Replace(" {2,}", " ")]  # type: ignore[list-item] # the stubs'
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(
