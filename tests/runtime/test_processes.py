@@ -31,7 +31,8 @@ def ended(child):
 def run(built: Path, kind: str, code: str, *, exit_code: int = 0) -> str:
     """Run a program about one engine's variant; return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", START + code, str(built), kind],
+        # Unbuffered: a forked child would print its parent's buffered lines once more.
+        [sys.executable, "-u", "-c", START + code, str(built), kind],
         capture_output=True,
         text=True,
         timeout=120,
