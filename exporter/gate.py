@@ -9,7 +9,7 @@ from exporter.measure.estimate import queries_needed, share_unseen
 from exporter.measure.lengths import TRUNCATED
 from exporter.measure.parity import MIN_GROUP_PAIRS
 from exporter.measure.saturation import LARGEST_SUM
-from exporter.measure.speed import MIN_ROUNDS, speedup
+from exporter.measure.speed import MAX_CLOCK_CHANGE, MIN_ROUNDS, speedup
 from exporter.recipe.kinds import saturates
 from exporter.worker.job import Run
 
@@ -33,10 +33,8 @@ MAX_SPREAD = 0.10
 # moves the ratio: with both of two cores busy elsewhere an int8 variant read as 6.1 times tuned PyTorch
 # instead of 3.6.
 MAX_CPU_CONTENTION = 0.05
-# By how much the speed-up may differ between the first and the second half of the rounds, and the clock
-# between runs.
+# By how much the speed-up may differ between the first and the second half of the rounds.
 MAX_DRIFT = 0.10
-MAX_CLOCK_CHANGE = 0.15
 # Root mean square of the differences from the reference over the standard deviation of its scores: of all
 # pairs, of those of one length, of the same pairs alone and batched; and of one query. int8 of the sample has
 # 0.044, 0.051, 0.044 and 0.12 (Intel Xeon 6/207 with VNNI); a query with another's scores, or scores behind a
@@ -170,7 +168,8 @@ def judge_speed(ratio: Ratio | None, bar: float) -> Check:
         given, why = "invalid", "; ".join(found)
     elif given == "invalid":
         why = "the interval holds the bar"
-    note = f"{ratio.n_rounds} rounds"
+    left_out = f", {ratio.n_left_out} more at another clock left out" if ratio.n_left_out else ""
+    note = f"{ratio.n_rounds} rounds{left_out}"
     return Check(name, ratio.value, wanted, given, why, ratio.low, ratio.high, note)
 
 

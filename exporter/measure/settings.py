@@ -37,7 +37,7 @@ class MeasureSettings:
     rest_s: float = 0.02
     n_timed_pairs: int = 48
     n_sweep_pairs: int = 32
-    sweep_s: float = 15.0
+    sweep_s: float = 10.0
     sweep_pass_s: float = 4.0
     n_warmup_pairs: int = 10
     n_length_pairs: int = 8

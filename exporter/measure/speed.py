@@ -20,6 +20,8 @@ _Side = TypeVar("_Side", bound="Hashable")
 _PEAK_OF: dict[str, Dtype] = {"fp32": "float32", "int8": "int8"}
 # The fewest values whose extremes hold their median with 95 %: 1 - 2 / 2^6 = 97 %, with five 94 %.
 MIN_ROUNDS = 6
+# By how much the CPU's clock may differ between the runs that a speed-up is taken from.
+MAX_CLOCK_CHANGE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Ratio:
     much of the cores others had, 0...1, the median over rounds of the side that suffered more, and `steal`
     the same of the host's part in it. `drift` is by how much the ratio of the second half of the rounds is
     above that of the first, `clock` by how much the CPU's clock differed between two of the runs, both as
-    shares.
+    shares. `n_left_out` rounds, not among the `n_rounds`, were run at another clock.
     """
 
     value: float
@@ -66,6 +68,7 @@ class Ratio:
     steal: float
     drift: float
     clock: float
+    n_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ def pool(side: str, plan: str, runs: Sequence[Run]) -> Throughput:
 
 
 def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
-    """Compare two sides round by round; rounds that only one of them ran are left out.
+    """Compare two sides round by round, those at a like clock that both of them ran.
 
     The median, and the interval its order statistics give: one round in which a neighbour took the machine
     must neither move the number nor widen it, which a mean and Student's t would let it do. Below six rounds
@@ -146,9 +149,9 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
     """
     from scipy.stats import iqr
 
-    rounds = list(zip(candidate, reference, strict=False))
-    if not rounds:
+    if not candidate or not reference:
         raise ValueError("no rounds to compare")
+    rounds = rounds_at_like_clock(candidate, reference)
     logs = log_ratios(candidate, reference)
     median, low, high = median_interval(logs)
     half = len(logs) // 2
@@ -164,18 +167,44 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
         ),
         steal=statistics.median(max(ours.steal, theirs.steal) for ours, theirs in rounds),
         drift=math.exp(statistics.median(logs[-half:]) - statistics.median(logs[:half])) - 1 if half else 0.0,
-        clock=max(clocks) / min(clocks) - 1 if min(clocks) > 0 else 0.0,
+        clock=_clock_change(clocks),
+        n_left_out=min(len(candidate), len(reference)) - len(rounds),
     )
 
 
+def rounds_at_like_clock(candidate: Sequence[Run], reference: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Return the rounds that both sides ran, without those at another clock.
+
+    A clock that falls for a second spoils the rounds it met and no others. What counts is the largest number
+    of rounds whose clocks differ by 15 % at most, of two such sets the faster; which these are is told by
+    the clocks alone, never by the ratios. Where they are too few for an interval all rounds are returned,
+    and the change of the clock tells that they are not comparable.
+    """
+    rounds = list(zip(candidate, reference, strict=False))
+    alike = [
+        [
+            pair
+            for pair in rounds
+            if all(lowest <= run.clock <= lowest * (1 + MAX_CLOCK_CHANGE) for run in pair)
+        ]
+        for lowest in sorted({run.clock for pair in rounds for run in pair}, reverse=True)
+    ]
+    most = max(alike, key=len, default=[])
+    return most if len(most) >= MIN_ROUNDS else rounds
+
+
+def _clock_change(clocks: Sequence[float]) -> float:
+    return max(clocks) / min(clocks) - 1 if min(clocks) > 0 else 0.0
+
+
 def log_ratios(candidate: Sequence[Run], reference: Sequence[Run]) -> list[float]:
-    """Return the speed-up of each round that both sides ran, as its natural logarithm.
+    """Return the speed-up of each round at a like clock that both sides ran, as its natural logarithm.
 
     In logarithms a over b and b over a are each other's inverse.
     """
     return [
         math.log(statistics.fmean(theirs.seconds) / statistics.fmean(ours.seconds))
-        for ours, theirs in zip(candidate, reference, strict=False)
+        for ours, theirs in rounds_at_like_clock(candidate, reference)
     ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.artifact.manifest import FlopCount
 from exporter.measure.settings import MeasureSettings
-from exporter.measure.speed import faster, pool, speedup, utilization
+from exporter.measure.speed import faster, pool, rounds_at_like_clock, speedup, utilization
 from exporter.measure.tune import default_torch, layouts, torch_families
 from exporter.recipe.kinds import KINDS
 from exporter.worker.job import ArtifactSpec, TorchSpec, peak_flops
@@ -207,6 +207,38 @@ def test_rounds_of_one_side_only_are_left_out() -> None:
     """The reference's third round, run for another variant's sake, does not count."""
     ratio = speedup(runs(1, 1), runs(2, 2, 9))
     assert (ratio.value, ratio.high, ratio.n_rounds) == (pytest.approx(2), pytest.approx(2), 2)
+
+
+def test_rounds_at_another_clock_are_left_out() -> None:
+    """Of eight rounds, two at 80 % of the clock: six are left, whatever the two would have said."""
+    ours, theirs = runs(*[1] * 6, 9, 1), runs(*[2] * 8)
+    ours[6], theirs[7] = (
+        replace(side[i], clock=side[i].clock / 1.25) for side, i in ((ours, 6), (theirs, 7))
+    )
+    ratio = speedup(ours, theirs)
+    assert (ratio.n_rounds, ratio.n_left_out, ratio.clock) == (6, 2, 0)
+    assert (ratio.value, ratio.low, ratio.high) == (pytest.approx(2),) * 3
+
+
+def test_too_few_rounds_at_a_like_clock_are_no_choice() -> None:
+    """With five rounds at one clock and two at another all count, and the change of 25 % is told."""
+    ours = [replace(run, clock=run.clock / 1.25) if i < 2 else run for i, run in enumerate(runs(*[1] * 7))]
+    ratio = speedup(ours, runs(*[2] * 7))
+    assert (ratio.n_rounds, ratio.n_left_out) == (7, 0)
+    assert ratio.clock == pytest.approx(0.25)
+
+
+@given(st.lists(st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)), min_size=1, max_size=12))
+def test_clocks_alone_choose_the_rounds(clocks: list[tuple[float, float]]) -> None:
+    """Which rounds count does not depend on their seconds; those chosen are alike, and no more would be."""
+    ours, theirs = ([replace(a_run(), clock=clock) for clock in of] for of in zip(*clocks, strict=True))
+    chosen = rounds_at_like_clock(ours, theirs)
+    slower = rounds_at_like_clock([replace(run, seconds=(i + 1.0,)) for i, run in enumerate(ours)], theirs)
+    assert [(a.clock, b.clock) for a, b in chosen] == [(a.clock, b.clock) for a, b in slower]
+    change = max(run.clock for pair in chosen for run in pair) / min(
+        run.clock for pair in chosen for run in pair
+    )
+    assert change <= 1.15 * (1 + 1e-12) or len(chosen) == len(clocks)
 
 
 def test_faster_is_told_round_by_round() -> None:
