@@ -148,6 +148,7 @@ def test_json_for_machines() -> None:
         "steal": 0.01,
         "drift": 0.01,
         "clock": 0.02,
+        "n_left_out": 0,
     }
 
 
