@@ -63,7 +63,7 @@ def _swept(recipe: Recipe, pair_set: PairSet, settings: MeasureSettings, context
     machine, source = this_machine(), find_source(recipe.model, context.cache)
     tuned = tune_torch(
         str(source.folder),
-        recipe.model.max_length,
+        source.max_length,
         "cpu",
         pair_set,
         machine=machine,

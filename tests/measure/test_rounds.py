@@ -117,6 +117,14 @@ def test_slow_baseline_has_one_turn() -> None:
     assert notebook.turns == ["torch", "onnx", "onnx"]
 
 
+def test_baseline_has_two_turns() -> None:
+    """A side without a speed bar has a turn there and one back, however many the others have."""
+    notebook = Notebook(pass_s={"torch": 1.0, "onnx": 1.0})
+    settings = replace(SETTINGS, min_run_s=4.0, min_rounds=1)
+    measured(notebook, settings=settings, baselines=frozenset({"torch"}))
+    assert notebook.turns == ["torch", "onnx", "onnx", "torch", "onnx", "onnx"]
+
+
 def test_baselines_are_run_in_the_first_rounds_only() -> None:
     """A side without a speed bar does not cost every round."""
     assert measured(Notebook(), baselines=frozenset({"torch"})) == {"torch": 3, "onnx": 6}
