@@ -59,8 +59,8 @@ __all__ = ["Reranker", "load_recipe", "pipeline"]
 # Source: https://docs.python.org/3/reference/import.html#the-module-cache
 # Source: https://docs.openvino.ai/2026/about-openvino/additional-resources/telemetry.html
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None blocks an import
-# So does onnxruntime on Linux from 1.29 on, in a thread that is started when it is imported; a forked process that did
-# nothing but exit then waited for that thread for good (seen with 1.32.0).
+# So does onnxruntime on Linux from 1.29 on, in a thread that is started when it is imported; a forked process
+# that did nothing but exit then waited for that thread for good (seen with 1.32.0).
 # Source: https://github.com/microsoft/onnxruntime/pull/27379
 # Source: https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
