@@ -91,7 +91,7 @@ def tuned_reference(
         "n_cores": machine.n_cores,
         "bf16": machine.has_bf16,
         "tried": [settings.torch_batch_sizes, settings.torch_token_budgets, settings.gpu_batch_sizes],
-        "for": [settings.n_sweep_pairs, settings.sweep_s],
+        "for": [settings.n_timed_pairs, settings.sweep_s],
         "folder": str(source.folder),
     }
     folder, reused = context.cache.get("torch-plan", key, make)

@@ -15,8 +15,10 @@ class MeasureSettings:
         n_baseline_rounds: rounds of sides that no speed bar is held against.
         min_run_s: about how many seconds a side is timed in a round.
         rest_s: seconds between turns; threads of the last engine may spin a little before they sleep.
-        n_timed_pairs: pairs of a pass: real lengths, few enough that a run takes seconds; see `n_on`.
-        n_sweep_pairs: pairs that plans are tried on; see `n_on`.
+        n_timed_pairs: pairs of a pass: real lengths, few enough that a run takes seconds; see `n_on`. Plans
+            are tried on the same pairs: how evenly a plan's batches fall to its workers depends on their
+            number (PyTorch in bf16 with 2,048 tokens a batch was chosen on 32 pairs, two batches a worker,
+            and was 24 % slower than the best on 48, three for two).
         sweep_s: about how many seconds the leaders of a sweep take turns, after a first pass of every plan.
         sweep_pass_s: seconds of a sweep's pass, beyond which fewer pairs are taken.
         n_warmup_pairs: pairs scored before anything is timed.
@@ -36,8 +38,7 @@ class MeasureSettings:
     min_run_s: float = 3.0
     rest_s: float = 0.02
     n_timed_pairs: int = 48
-    n_sweep_pairs: int = 32
-    sweep_s: float = 10.0
+    sweep_s: float = 12.0
     sweep_pass_s: float = 4.0
     n_warmup_pairs: int = 10
     n_length_pairs: int = 8

@@ -176,4 +176,4 @@ def default_torch(tuned: TorchSpec, n_cores: int) -> TorchSpec:
 
 
 def _pairs(pair_set: PairSet, n_cores: int, settings: MeasureSettings) -> tuple[tuple[str, str], ...]:
-    return spread_out(pair_set, settings.n_on(n_cores, settings.n_sweep_pairs))
+    return spread_out(pair_set, settings.n_on(n_cores, settings.n_timed_pairs))
