@@ -7,6 +7,7 @@ locks, the reader finds that the folder is another one, and starts again.
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -43,7 +44,8 @@ def read_whole(folder: Path, read: Callable[[], _T]) -> _T:
             try:
                 found = read()
             except Exception:
-                time.sleep(0 if folder.exists() else _PAUSE_S)  # where it takes two renames, none is there
+                there = os.path.exists(folder)  # noqa: PTH110 - Path.exists raises on a name that is too long
+                time.sleep(0 if there else _PAUSE_S)  # where it takes two renames, none is there
                 if is_same():
                     raise
                 continue

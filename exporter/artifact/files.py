@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from pydantic import Field, TypeAdapter
 
+from exporter.artifact.lfs import IS_POINTER, says_pointer
 from exporter.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
@@ -275,11 +276,14 @@ def _bounded(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > most:
             raise IntegrityError(f"{path}: {size} bytes, and no such file has more than {most}")
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise IntegrityError(f"{path}: missing") from None
     except OSError as error:
         raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from None
+    if says_pointer(content):
+        raise IntegrityError(f"{path} {IS_POINTER}")
+    return content
 
 
 def _json_object(raw: bytes, path: Path, *, wide: bool = False) -> dict[str, object]:

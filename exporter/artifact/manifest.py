@@ -46,6 +46,7 @@ from exporter.artifact.files import (
     to_python,
     write_sealed,
 )
+from exporter.artifact.lfs import IS_POINTER, is_pointer
 from exporter.errors import IntegrityError, RecipeError
 
 if TYPE_CHECKING:
@@ -225,6 +226,8 @@ def check_files(manifest: Manifest, folder: Path) -> None:
         IntegrityError: a file is extra, missing or changed, or asks for what lies outside the folder.
     """
     if diff := compare_files(manifest, folder):
+        if pointers := tuple(name for name in diff.changed if is_pointer(folder / name)):
+            raise IntegrityError(f"{folder / pointers[0]} {IS_POINTER}")
         parts = {"changed": diff.changed, "missing": diff.missing, "not in the manifest": diff.extra}
         text = "; ".join(f"{word}: {_listing(paths)}" for word, paths in parts.items() if paths)
         raise IntegrityError(
@@ -249,9 +252,8 @@ def check_needed(manifest: Manifest, folder: Path, names: Iterable[str]) -> None
     entries = {file.path: file for file in manifest.files}
     for name in names:
         if name not in entries or not _is_same(entries[name], folder):
-            raise IntegrityError(
-                f"{folder / name} is not the file its manifest names; build the artifact again"
-            )
+            other = "is not the file its manifest names; build the artifact again"
+            raise IntegrityError(f"{folder / name} {IS_POINTER if is_pointer(folder / name) else other}")
 
 
 def _is_same(entry: FileEntry, folder: Path) -> bool:
@@ -284,7 +286,7 @@ def read_manifest(folder: Path) -> Manifest:
         RecipeError: the folder is missing, or no artifact.
         IntegrityError: the manifest was changed, is of another schema, or says what no build of ours says.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
         raise RecipeError(f"{folder}: no such artifact folder; build it with `exporter export RECIPE`")
     if not os.path.lexists(folder / MANIFEST):
         raise RecipeError(f"{folder}: no artifact, it has no {MANIFEST}")

@@ -23,6 +23,7 @@ from exporter.artifact.files import (
     shown,
     to_json,
 )
+from exporter.artifact.lfs import IS_POINTER, is_pointer
 from exporter.errors import IntegrityError, RecipeError
 from exporter.machine import package_version
 from exporter.progress import quiet
@@ -39,9 +40,6 @@ WEIGHTS = "model.safetensors"
 # Source: https://huggingface.co/docs/safetensors/metadata_parsing (sharded checkpoints)
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
-# Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md#the-pointer
-_POINTER = b"version https://git-lfs.github.com/spec/"
-_MAX_POINTER_BYTES = 1024
 _FACTS = "facts.json"
 _SHOWN = 5  # names of tensors in an error
 # Tensors that published models carry along and no classifier reads: buffers that are made anew, the pooler of
@@ -131,15 +129,8 @@ def check_no_pointer(where: str, path: Path) -> None:
     Raises:
         RecipeError: the file is a pointer.
     """
-    if path.stat().st_size > _MAX_POINTER_BYTES:
-        return
-    with path.open("rb") as file:
-        start = file.read(len(_POINTER))
-    if start == _POINTER:
-        raise RecipeError(
-            f"{where}: {path.name} is a pointer of Git LFS and not the file; "
-            "run `git lfs pull` in the clone it comes from"
-        )
+    if is_pointer(path):
+        raise RecipeError(f"{where}: {path.name} {IS_POINTER}")
 
 
 def check_header(where: str, path: Path) -> None:
@@ -220,7 +211,9 @@ def _wrong_tensors(model: Any, folder: Path, info: dict[str, Any]) -> Iterator[s
     import torch
 
     name = type(model).__name__
-    missing = sorted(info["missing_keys"])
+    # transformers counts what an index of shards names as found: if no file has it, it is left without data.
+    without_data = {key for key, tensor in model.state_dict().items() if tensor.is_meta}
+    missing = sorted({*info["missing_keys"], *without_data})
     unexpected = sorted(key for key in info["unexpected_keys"] if not _UNREAD.search(key))
     also = f"; {_listed(unexpected)} of the file {_are(unexpected)} not a {name}'s" if unexpected else ""
     if missing:
@@ -232,7 +225,11 @@ def _wrong_tensors(model: Any, folder: Path, info: dict[str, Any]) -> Iterator[s
     if unexpected:
         yield f"its weights hold {_listed(unexpected)}, which a {name} of its config.json does not read"
     for key, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dtype != torch.float32:  # asked for when it was loaded
+            yield f"its weights are {_type(tensor)} in {key}; wanted float32, float16 or bfloat16"
+        elif not torch.isfinite(tensor).all():
             yield f"its weights hold NaN or infinity, in {key}"
 
 
@@ -242,6 +239,10 @@ def _listed(names: Sequence[str]) -> str:
         ", ".join(name if name.isascii() and name.isprintable() else ascii(name) for name in names[:_SHOWN])
         + more
     )
+
+
+def _type(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _are(names: Sequence[str]) -> str:

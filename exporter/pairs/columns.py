@@ -99,4 +99,8 @@ def _normal(name: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _near(column: str) -> str | None:
-    return None if column in COLUMNS else nearest(column, COLUMNS, cutoff=0.75)
+    if column in COLUMNS:
+        return None
+    # Without a plural's s too: it makes `lables` less like `label` than `message` is like `passage`.
+    names = (column, column.removesuffix("s"))
+    return next((near for name in names if (near := nearest(name, COLUMNS, cutoff=0.75))), None)

@@ -14,6 +14,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from exporter.artifact.lfs import is_pointer
 from exporter.errors import RecipeError
 from exporter.pairs.reading import MAX_FILE, MAX_LINE, Reading
 
@@ -30,8 +31,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
-# Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
-_LFS = b"version https://git-lfs"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CARRIAGE_RETURN_LINES = re.compile(r"[^\r]*+\r|[^\r]++$")
 
@@ -144,11 +143,8 @@ def check_no_pointer(path: Path) -> None:
     Raises:
         RecipeError: the file is such a pointer.
     """
-    with path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
-            raise RecipeError(
-                f"pairs {path}: a pointer of Git LFS; fetch the file itself with `git lfs pull`"
-            )
+    if is_pointer(path):
+        raise RecipeError(f"pairs {path}: a pointer of Git LFS; fetch the file itself with `git lfs pull`")
 
 
 def _check_head(head: bytes, path: Path) -> None:

@@ -89,7 +89,7 @@ def place_of(folder: object) -> str:
 
     Raises:
         ArgumentTypeError: it is neither a string nor a path.
-        ArgumentValueError: it is empty, or holds a NUL, which no path can.
+        ArgumentValueError: it is empty, or holds what no path can: a NUL, half a surrogate pair.
     """
     try:
         place = os.fspath(folder)  # type: ignore[call-overload] # whether it can is asked here
@@ -97,7 +97,7 @@ def place_of(folder: object) -> str:
         place = None
     if not isinstance(place, str):
         raise ArgumentTypeError(f"folder is {shown(folder)}; wanted a string or a pathlib.Path")
-    if not place or "\0" in place:
+    if not place or "\0" in place or not _is_file_name(place):
         raise ArgumentValueError(
             f"folder is {shown(folder)}; wanted a folder or a place such as hf://org/name"
         )
@@ -154,6 +154,8 @@ def pairs_of(pairs: object) -> Iterable[object]:
     if len(shape) > 2 or shape[1] != 2:
         raise ArgumentValueError(f"pairs is {shown(pairs)} of shape {shape}; wanted two columns")
     table: Any = pairs
+    if hasattr(pairs, "to_pydict"):  # pyarrow's tables
+        return zip(*table.to_pydict().values(), strict=True)
     rows: Iterable[object] = table.to_numpy() if hasattr(pairs, "to_numpy") else found  # not column names
     return rows
 
@@ -201,6 +203,14 @@ def _iterable(name: str, values: object, wanted: str) -> Iterable[object]:
         return iter(values)  # type: ignore[call-overload, no-any-return] # whether it can is asked here
     except TypeError:
         raise ArgumentTypeError(complaint) from None
+
+
+def _is_file_name(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_unicode(text: str) -> bool:

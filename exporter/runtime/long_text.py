@@ -11,9 +11,11 @@ Source: https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils
 from __future__ import annotations
 
 import re
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 from tokenizers import models, normalizers, pre_tokenizers
 
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ class _Words:
 
     def shape(self, text: str) -> str:
         """Return the shape of a text, of the same length."""
-        return text.translate(self._shapes)
+        return self._shapes.of(text)
 
     def shortened(self, text: str, *, from_end: bool) -> tuple[str, int]:
         """Return a text with the same tokens and bounded runs, and the place of its outermost border."""
@@ -197,17 +199,34 @@ class _Words:
         return text[run.start() : run.end(1)], run[1]
 
 
-class _Shapes(dict[int, str]):
-    """The letter of each character's shape, asked of the tokenizer when a character is first seen."""
+class _Shapes:
+    """The letter of each character's shape, asked of the tokenizer when a character is first seen.
+
+    A table over all characters: looking them up is some twenty times faster than `str.translate`.
+    """
 
     def __init__(
         self, normalizer: normalizers.Normalizer | None, pre_tokenizer: pre_tokenizers.PreTokenizer
     ) -> None:
-        super().__init__()
         self._normalizer, self._pre_tokenizer = normalizer, pre_tokenizer
+        self._letters = np.zeros(sys.maxunicode + 1, np.uint8)  # 0: not seen yet
 
-    def __missing__(self, code: int) -> str:
-        text = f"a{chr(code)}a"
+    def of(self, text: str) -> str:
+        """Return the shape of a text."""
+        starts = range(0, len(text), _BLOCK_CHARACTERS)
+        return b"".join(self._of_block(text[i : i + _BLOCK_CHARACTERS]) for i in starts).decode("ascii")
+
+    def _of_block(self, text: str) -> bytes:
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        letters = self._letters[codes]
+        if not letters.all():
+            for code in np.unique(codes[letters == 0]).tolist():
+                self._letters[code] = ord(self._letter(chr(code)))
+            letters = self._letters[codes]
+        return letters.tobytes()
+
+    def _letter(self, character: str) -> str:
+        text = f"a{character}a"
         if self._normalizer is not None:
             text = self._normalizer.normalize_str(text)
         pieces = [piece for piece, _ in self._pre_tokenizer.pre_tokenize_str(text)]
@@ -217,7 +236,6 @@ class _Shapes(dict[int, str]):
             letter = "s" if len(pieces) == 2 else "p"
         else:
             letter = "?"
-        self[code] = letter
         return letter
 
 

@@ -40,7 +40,12 @@ class Pool:
             return
         for task in tasks:
             self._tasks.put(job.watched(task))
-        job.done.wait()
+        try:
+            job.done.wait()
+        except BaseException as error:  # Ctrl-C: no thread may be in an engine when the process then ends
+            job.errors.append(error)  # what was not begun is skipped
+            job.done.wait()
+            raise
         if job.errors:
             raise job.errors[0]
 

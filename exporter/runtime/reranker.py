@@ -6,6 +6,7 @@ The verifier measures candidates through this class, so what is verified is what
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -33,6 +34,7 @@ from exporter.runtime.arguments import (
     texts_of,
     whole_number,
 )
+from exporter.runtime.daemons import entry
 from exporter.runtime.engine import Engine, Numerics, open_engine
 from exporter.runtime.forked import PerProcess
 from exporter.runtime.model_file import check_model
@@ -203,7 +205,8 @@ class Reranker:
                 entry.kind, plan, tokenizer, opened, chunk_pairs=chunk_pairs, place=place, reload=reload
             )
 
-        return read_whole(folder, whole)  # type: ignore[return-value] # a subclass makes one of itself
+        with entry()():
+            return read_whole(folder, whole)  # type: ignore[return-value] # a subclass makes one of itself
 
     def score(self, pairs: Iterable[Pair]) -> NDArray[np.float32]:
         """Score pairs.
@@ -285,7 +288,8 @@ class Reranker:
             ArgumentTypeError: something in `pairs` is not a pair of strings; its position is named.
             ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
-        return self._tokenizer.encode(pairs, start=start)
+        with entry()():
+            return self._tokenizer.encode(pairs, start=start)
 
     def operations(self) -> list[Operation]:
         """Return every operator's run since a `profiled` load, and end the recording."""
@@ -294,20 +298,25 @@ class Reranker:
     def _chunks(self, rows: Iterator[object]) -> Iterator[NDArray[np.float32]]:
         start = 0
         while chunk := list(islice(rows, self._chunk_pairs)):
-            yield self._score_chunk(self._tokenizer.encode(chunk, start=start))
+            yield self._score_chunk(chunk, start)
             start += len(chunk)
 
-    def _score_chunk(self, tokenized: Sequence[TokenizedPair]) -> NDArray[np.float32]:
-        engine = self._engine.get()
+    def _score_chunk(self, chunk: Sequence[object], start: int) -> NDArray[np.float32]:
+        entered = entry()
+        with entered():
+            engine = self._engine.get()
+            tokenized = self._tokenizer.encode(chunk, start=start)
         cut = batches([len(pair) for pair in tokenized], self.plan)
         scores = np.empty(len(tokenized), np.float32)
 
         def run(rows: list[int]) -> None:
             feed = self._tokenizer.padded([tokenized[i] for i in rows], engine.inputs)
-            scores[rows] = engine.logits(feed)
+            with entered():
+                scores[rows] = engine.logits(feed)
 
-        if len(cut) == 1:
-            run(cut[0])
+        if len(cut) == 1 or sys.is_finalizing():  # a pool's threads stand still by then
+            for rows in cut:
+                run(rows)
         else:
             self._pool.get().run([partial(run, rows) for rows in cut])
         return scores

@@ -16,6 +16,7 @@ from exporter.artifact.files import MANIFEST, FileEntry, list_files, read_sealed
 from exporter.artifact.manifest import (
     ManifestDiff,
     check_files,
+    check_needed,
     compare_files,
     manifest_json,
     read_manifest,
@@ -202,6 +203,27 @@ def test_flipped_bit_shows_from_the_sealed_file_alone(folder: Path, name: str) -
 
 
 # --- manifests that are refused ---
+
+
+@pytest.mark.parametrize("path", ["onnx/model.onnx", "tokenizer.json"])
+def test_pointer_of_git_lfs(folder: Path, path: str) -> None:
+    """A clone without Git LFS has pointers for files: they are named, and no new build is asked for."""
+    manifest = read_manifest(folder)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    (folder / path).write_text(pointer, encoding="utf-8")
+    said = rf"{path} is a pointer of Git LFS and not the file; run `git lfs pull` in the clone"
+    with pytest.raises(IntegrityError, match=said):
+        check_files(manifest, folder)
+    with pytest.raises(IntegrityError, match=said):
+        check_needed(manifest, folder, [path])
+
+
+def test_manifest_that_is_a_pointer(whole: Path, tmp_path: Path) -> None:
+    """Where all of JSON is kept by Git LFS, the manifest is one as well."""
+    folder = Path(shutil.copytree(whole, tmp_path / "clone"))
+    (folder / MANIFEST).write_text("version https://git-lfs.github.com/spec/v1\noid x\n", encoding="utf-8")
+    with pytest.raises(IntegrityError, match=r"manifest.json is a pointer of Git LFS .* `git lfs pull`"):
+        read_manifest(folder)
 
 
 def test_no_folder(tmp_path: Path) -> None:

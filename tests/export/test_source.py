@@ -292,6 +292,14 @@ def test_weights_that_are_no_numbers(bert: Path, value: float) -> None:
     refused(bert, r"hold NaN or infinity, in bert\.encoder\.layer\.1\.output\.dense\.bias")
 
 
+def test_weights_of_a_type_that_is_not_carried_out(bert: Path) -> None:
+    """Weights in 8 bits stay so when they are loaded, and mean nothing without scales."""
+    import torch
+
+    change_tensors(bert, lambda t: {name: tensor.to(torch.float8_e4m3fn) for name, tensor in t.items()})
+    refused(bert, r"its weights are float8_e4m3fn in \S+; wanted float32, float16 or bfloat16")
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_size_is_that_of_float32(bert: Path, dtype: str) -> None:
     """The size that files are held against is 4 bytes an element, however the weights are stored."""
@@ -327,6 +335,18 @@ def test_shards(saved: Callable[[str], Path], tmp_path: Path) -> None:
     refused(folder, rf"names {shards[0]}, which is missing \(1 of {len(shards)} files\)")
 
 
+def test_shard_without_a_tensor_of_its_index(tmp_path: Path) -> None:
+    """A head that the index names and no file has is missing, as without an index."""
+    from safetensors.torch import load_file, save_file
+
+    folder = write_family(tmp_path / "sharded", "bert", save={"max_shard_size": "20KB"})
+    index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+    shard = folder / index["weight_map"]["classifier.weight"]
+    tensors = {name: tensor for name, tensor in load_file(shard).items() if name != "classifier.weight"}
+    save_file(tensors, shard, {"format": "pt"})
+    refused(folder, r"its weights lack classifier\.weight, which .* made up at random")
+
+
 @pytest.mark.parametrize(
     ("index", "words"),
     [
@@ -347,7 +367,16 @@ def test_index_of_shards_that_is_wrong(bert: Path, index: dict[str, object], wor
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "model.safetensors.index.json", "tokenizer.json", "vocab.txt"]
+    "name",
+    [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "vocab.txt",
+        "config.json",
+        "tokenizer_config.json",
+        "modules.json",
+    ],
 )
 def test_pointers_of_git_lfs(bert: Path, name: str) -> None:
     """A clone without Git LFS has pointers for files; they are named as such, with the command to run."""

@@ -140,6 +140,7 @@ def test_header_in_any_order(tmp_path: Path) -> None:
         ("query\tpassage\tPassage ", "two columns are called passage; leave one"),
         ("query\tpasage", "unknown column 'pasage', did you mean 'passage'?"),
         ("querry\tpasage", "unknown column 'querry', did you mean 'query'?"),
+        ("query\tpassage\tlables", "unknown column 'lables', did you mean 'label'?"),
         ("query\tdocument", "unknown column: rename 'document' to 'passage'"),
         ("Question\tText", "unknown columns: rename 'Question' to 'query', rename 'Text' to 'passage'"),
         ("sentence1\tsentence2\tscore", "rename 'sentence1' to 'query', rename 'sentence2' to 'passage'"),

@@ -254,6 +254,8 @@ def test_anything_else_is_one_line(
         ({"folder": ["x"]}, TypeError, "folder is ['x'] (list)"),
         ({"folder": ""}, ValueError, "folder is '' (str)"),
         ({"folder": "a\0b"}, ValueError, "folder is 'a\\x00b' (str)"),
+        ({"folder": "a\ud800"}, ValueError, "folder is 'a\\ud800' (str)"),
+        ({"folder": "a" * 5000}, RecipeError, "no such artifact folder"),
     ],
 )
 def test_what_load_does_not_take(
@@ -265,6 +267,14 @@ def test_what_load_does_not_take(
     assert both_kinds(raised.type, kind)
     assert line in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_score_takes_pyarrows_tables(reranker: Reranker) -> None:
+    """Rows of a table of pyarrow's, which yields columns, and as a list dicts."""
+    table = pytest.importorskip("pyarrow").table({"q": [q for q, _ in PAIRS], "p": [p for _, p in PAIRS]})
+    assert np.array_equal(reranker.score(table), reranker.score(PAIRS))
+    with pytest.raises(ValueError, match="wanted two columns"):
+        reranker.score(table.select(["q"]))
 
 
 def test_load_takes_numpys_numbers(built: Path) -> None:

@@ -28,11 +28,11 @@ def ended(child):
 """
 
 
-def run(built: Path, kind: str, code: str, *, exit_code: int = 0) -> str:
-    """Run a program about one engine's variant; return what it printed."""
+def run(built: Path, kind: str, code: str, *, exit_code: int = 0, before: str = "") -> str:
+    """Run a program about one engine's variant, with `before` its imports; return what it printed."""
     done = subprocess.run(
         # Unbuffered: a forked child would print its parent's buffered lines once more.
-        [sys.executable, "-u", "-c", START + code, str(built), kind],
+        [sys.executable, "-u", "-c", before + START + code, str(built), kind],
         capture_output=True,
         text=True,
         timeout=120,
@@ -180,6 +180,90 @@ threading.Thread(target=outlive).start()
 """,
     )
     assert out.split() == ["40", "40"]
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_scores_while_modules_are_taken_down(built: Path, kind: str) -> None:
+    """An object that scores what is left in its `__del__` does so when the interpreter is at its very end.
+
+    Once it has scored before: what engines import at their first run cannot be imported any more.
+    """
+    out = run(
+        built,
+        kind,
+        """
+class Buffer:
+    def __init__(self):
+        self.reranker, self.pairs = load(), pairs
+        self.reranker.score(pairs)
+    def __del__(self, write=os.write):
+        write(1, str(len(self.reranker.score(self.pairs))).encode())
+buffer = Buffer()
+""",
+    )
+    assert out == "40"
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_daemon_threads_that_score_until_the_end(built: Path, kind: str) -> None:
+    """They do not end the process by a signal."""
+    run(
+        built,
+        kind,
+        """
+reranker = load()
+def work():
+    while True:
+        reranker.score(pairs)
+        reranker.score(pairs[:1])
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+""",
+    )
+
+
+def test_a_daemon_thread_that_is_waited_for_at_the_end(built: Path) -> None:
+    """What was registered with `atexit` before the runtime was imported runs last, and still gets scores."""
+    out = run(
+        built,
+        "onnx",
+        """
+reranker = load()
+def answer():
+    answers.put(len(reranker.score(asked.get())))
+threading.Thread(target=answer, daemon=True).start()
+""",
+        before="""
+import atexit, queue
+asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
+def last():
+    asked.put(pairs)
+    print(answers.get(timeout=60))
+atexit.register(last)
+""",
+    )
+    assert out.split() == ["40"]
+
+
+def test_ctrl_c_while_threads_score(built: Path) -> None:
+    """What was begun is waited for and the rest left out: the process ends as any other does."""
+    run(
+        built,
+        "onnx",
+        """
+import signal
+reranker = load()
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+try:
+    while True:
+        reranker.score(pairs * 25)
+except KeyboardInterrupt:
+    sys.exit(7)
+""",
+        exit_code=7,
+    )
 
 
 @pytest.mark.parametrize("kind", ENGINES)
