@@ -46,6 +46,7 @@ from exporter.artifact.files import (
     to_python,
     write_sealed,
 )
+from exporter.artifact.place import check_text
 from exporter.errors import IntegrityError, RecipeError
 
 if TYPE_CHECKING:
@@ -281,9 +282,10 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check manifest.json of a folder; its files are not hashed here, see `check_files`.
 
     Raises:
-        RecipeError: the folder is missing, or no artifact.
+        RecipeError: the folder is missing, or no artifact; or its path is not UTF-8.
         IntegrityError: the manifest was changed, is of another schema, or says what no build of ours says.
     """
+    check_text(folder)
     if not folder.is_dir():
         raise RecipeError(f"{folder}: no such artifact folder; build it with `exporter export RECIPE`")
     if not os.path.lexists(folder / MANIFEST):
