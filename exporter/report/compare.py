@@ -310,6 +310,9 @@ def compare_with(old: Path, new: Path, effects: Mapping[str, float] = MIN_EFFECT
         RecipeError: an artifact has no report, or a file is not there.
         IntegrityError: a report was changed since it was written, or is about other files.
     """
+    # Whether an interval is needed depends on the reports; whether the command works here does not.
+    import scipy.stats  # noqa: F401
+
     return compare_reports(_report_of(old), _report_of(new), effects)
 
 
