@@ -28,15 +28,20 @@ class Scratch:
         """Make a folder `exporter-WHAT-....tmp`; `what` consists of small letters.
 
         Raises:
-            BackendError: the disk refuses.
+            BackendError: the disk refuses, or the path of $TMPDIR is not UTF-8.
         """
         try:
             parent = Path(tempfile.gettempdir())
+            str(parent).encode()  # libraries open what lies there by its name, as text
             clear_leftovers(parent)
             held, fd = _locked_folder(f"exporter-{what}-", parent)
             # One below what is locked: the folder may hold an artifact, whose readers lock it too.
             self.path = held / "files"
             self.path.mkdir()
+        except UnicodeEncodeError:
+            raise BackendError(
+                f"no temporary folder can be used: {str(parent)!a} is not UTF-8; TMPDIR says where they go"
+            ) from None
         except OSError as error:
             raise BackendError(
                 f"no temporary folder can be made: {error.strerror or error}; TMPDIR says where they go"

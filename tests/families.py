@@ -50,6 +50,7 @@ def config_of(family: str) -> PretrainedConfig:
             **_BERT, pad_token_id=0, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3,
             reference_compile=False,
         ),
+        "convbert": lambda: t.ConvBertConfig(**_BERT, embedding_size=32, head_ratio=2),
         "xlnet": lambda: t.XLNetConfig(
             vocab_size=N_WORDS, d_model=32, n_layer=2, n_head=4, d_inner=64, num_labels=1
         ),

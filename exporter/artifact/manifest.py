@@ -47,6 +47,7 @@ from exporter.artifact.files import (
     write_sealed,
 )
 from exporter.artifact.lfs import IS_POINTER, is_pointer
+from exporter.artifact.place import check_text
 from exporter.errors import IntegrityError, RecipeError
 
 if TYPE_CHECKING:
@@ -283,9 +284,10 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check manifest.json of a folder; its files are not hashed here, see `check_files`.
 
     Raises:
-        RecipeError: the folder is missing, or no artifact.
+        RecipeError: the folder is missing, or no artifact; or its path is not UTF-8.
         IntegrityError: the manifest was changed, is of another schema, or says what no build of ours says.
     """
+    check_text(folder)
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
         raise RecipeError(f"{folder}: no such artifact folder; build it with `exporter export RECIPE`")
     if not os.path.lexists(folder / MANIFEST):

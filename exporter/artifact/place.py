@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def check_text(path: Path) -> None:
+    """Check that a path is text: engines, tokenizers and JSON take UTF-8, and names on disk may be any bytes.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RecipeError(
+            f"{str(path)!a}: a name on this path is not UTF-8, which engines need; rename it, or use another"
+        ) from None
+
+
 def check_place(folder: Path) -> Path:
     """Check that a folder can be made or replaced at a place, or what is there be written.
 
@@ -22,9 +36,10 @@ def check_place(folder: Path) -> Path:
         The nearest folder on the way that exists.
 
     Raises:
-        RecipeError: the place, or one on the way, is a file or a link that leads nowhere.
+        RecipeError: the place, or one on the way, is a file or a link that leads nowhere; or no text.
         BackendError: the disk refuses to write there.
     """
+    check_text(folder)
     for one in (folder, *folder.absolute().parents):
         if one.is_symlink() and not one.exists():
             raise RecipeError(

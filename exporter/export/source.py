@@ -270,7 +270,7 @@ def _described(
             n for n in ("input_ids", "attention_mask", "token_type_ids") if n in tokenizer.model_input_names
         ),
         pad_id=int(tokenizer.pad_token_id or 0),
-        notes=(*more, *notes, *settings.notes),
+        notes=(*more, *notes, *facts.notes, *settings.notes),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ _UNREAD = re.compile(
 )
 # How far a score may move by padding that a model ignores, in logits: rounding moves it by 1e-6 or so.
 _PADDING_TOLERANCE = 1e-3
+_N_PADDED = 4  # tokens of padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,14 @@ class Facts:
 
     `weights_bytes` is the size of its parameters in float32, shared ones counted once; `n_embeddings`,
     `n_positions` and `n_token_types` are the tokens, the positions of a pair and the token types it has
-    embeddings for, 0 where it has no such table.
+    embeddings for, 0 where it has no such table. `notes` are lines that a person should read.
     """
 
     weights_bytes: Bytes
     n_embeddings: Count
     n_positions: Count
     n_token_types: Count
+    notes: tuple[str, ...] = ()
 
 
 def weight_files(where: str, folder: Path) -> tuple[str, ...]:
@@ -202,9 +204,9 @@ def _inspected(where: str, folder: Path) -> Facts:
     if finding := next(_wrong_tensors(model, folder, info), None):
         raise RecipeError(f"{where}: {finding}")
     facts = _facts(model)
-    if finding := next(_misfits(facts, tokenizer), None) or next(_wrong_scores(model, tokenizer), None):
+    if finding := next(_misfits(facts, tokenizer), None) or next(_unscored(model, tokenizer), None):
         raise RecipeError(f"{where}: {finding}")
-    return facts
+    return replace(facts, notes=_checked_scores(where, model, tokenizer))
 
 
 def _wrong_tensors(model: Any, folder: Path, info: dict[str, Any]) -> Iterator[str]:
@@ -303,10 +305,8 @@ def _misfits(facts: Facts, tokenizer: Any) -> Iterator[str]:
         )
 
 
-def _wrong_scores(model: Any, tokenizer: Any) -> Iterator[str]:
-    """Score a pair as CrossEncoder does, alone and padded."""
-    import torch
-
+def _unscored(model: Any, tokenizer: Any) -> Iterator[str]:
+    """Return why CrossEncoder itself fails with the model."""
     parameters = signature(model.forward).parameters
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
     if (
@@ -319,31 +319,52 @@ def _wrong_scores(model: Any, tokenizer: Any) -> Iterator[str]:
             'so sentence-transformers fails; set "model_input_names": ["input_ids", "attention_mask"] in '
             "tokenizer_config.json"
         )
-        return
-    taken = {*parameters, "token_type_ids"}
 
-    def logits(**padding: Any) -> Any:
-        with quiet(), torch.inference_mode():
-            encoded = tokenizer([["a", "b"]], return_tensors="pt", **padding)
-            return model(
-                **{key: value for key, value in encoded.items() if key in taken}, return_dict=True
-            ).logits
 
+def _checked_scores(where: str, model: Any, tokenizer: Any) -> tuple[str, ...]:
+    """Score a pair as CrossEncoder does, alone and padded, and return what a person should know of it.
+
+    Raises:
+        RecipeError: it is not one finite score, or one that only padding on the left decides.
+    """
     try:
-        alone = logits()
-        if tuple(alone.shape) != (1, 1):
-            yield f"it gives {tuple(alone.shape)} scores for one pair; wanted one"
-        elif not torch.isfinite(alone).all():
-            yield "its score of a pair is not finite"
-        elif tokenizer.padding_side == "left" and tokenizer.pad_token is not None:
-            n_tokens = len(tokenizer("a", "b", verbose=False)["input_ids"])
-            padded = logits(padding="max_length", max_length=n_tokens + 4)
-            if not torch.allclose(alone, padded, rtol=_PADDING_TOLERANCE, atol=_PADDING_TOLERANCE):
-                yield (
-                    "tokenizer_config.json pads on the left (padding_side), and this model's score of a pair "
-                    f"then depends on its batch: {alone.item():.4f} alone, {padded.item():.4f} beside a "
-                    "longer one"
-                )
-    except Exception as error:  # noqa: BLE001 - a model may fail by anything
+        finding, notes = _scored_alone_and_padded(model, tokenizer)
+    except Exception as error:  # a model may fail by anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        yield f"it does not score a pair as its tokenizer gives it: {reason[:300]}"
+        raise RecipeError(
+            f"{where}: it does not score a pair as its tokenizer gives it: {reason[:300]}"
+        ) from error
+    if finding:
+        raise RecipeError(f"{where}: {finding}")
+    return notes
+
+
+def _scored_alone_and_padded(model: Any, tokenizer: Any) -> tuple[str, tuple[str, ...]]:
+    import torch
+
+    alone = _logits(model, tokenizer)
+    if tuple(alone.shape) != (1, 1):
+        return f"it gives {tuple(alone.shape)} scores for one pair; wanted one", ()
+    if not torch.isfinite(alone).all():
+        return "its score of a pair is not finite", ()
+    if tokenizer.pad_token is None:
+        return "", ()
+    n_tokens = len(tokenizer("a", "b", verbose=False)["input_ids"])
+    padded = _logits(model, tokenizer, padding="max_length", max_length=n_tokens + _N_PADDED)
+    if torch.allclose(alone, padded, rtol=_PADDING_TOLERANCE, atol=_PADDING_TOLERANCE):
+        return "", ()
+    both = f"{alone.item():.4f} alone, {padded.item():.4f} beside a longer one"
+    if tokenizer.padding_side == "left":
+        pads = "tokenizer_config.json pads on the left (padding_side)"
+        return f"{pads}, and this model's score of a pair then depends on its batch: {both}", ()
+    return "", (f"the model's score of a pair depends on its batch, in PyTorch too: {both}",)
+
+
+def _logits(model: Any, tokenizer: Any, **padding: Any) -> Any:
+    import torch
+
+    taken = {*signature(model.forward).parameters, "token_type_ids"}
+    with quiet(), torch.inference_mode():
+        encoded = tokenizer([["a", "b"]], return_tensors="pt", **padding)
+        given = {key: value for key, value in encoded.items() if key in taken}
+        return model(**given, return_dict=True).logits

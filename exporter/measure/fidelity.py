@@ -25,7 +25,7 @@ from exporter.measure.lengths import (
     pair_score,
     token_counts,
 )
-from exporter.measure.parity import Parity, compare
+from exporter.measure.parity import Parity, compare, tells_apart
 from exporter.measure.quality import Quality, quality
 from exporter.measure.saturation import Saturation, bound_sums
 from exporter.measure.scores import VariantScores, score_variant
@@ -182,7 +182,9 @@ def compare_scores(
 def engine_default(
     scores: VariantScores, expected: ReferenceScores, default_pairs_per_s: float, pinned_pairs_per_s: float
 ) -> EngineDefault | None:
-    """Compare whole queries scored at the engine's own numerics with the reference; None where none were.
+    """Compare whole queries scored at the engine's own numerics with the reference.
+
+    None where none were scored, or the reference ranks none of them.
 
     Source: https://github.com/openvinotoolkit/openvino/issues/24501 (bf16 where the CPU has it)
 
@@ -192,9 +194,10 @@ def engine_default(
         default_pairs_per_s: how fast the few were scored at the engine's own numerics.
         pinned_pairs_per_s: and at the pinned ones, in the same process.
     """
-    if scores.engine_default is None:
+    reference = expected.scores[list(scores.positions)]
+    if scores.engine_default is None or not tells_apart(reference, scores.few):
         return None
-    parity = compare(expected.scores[list(scores.positions)], scores.engine_default, scores.few)
+    parity = compare(reference, scores.engine_default, scores.few)
     return EngineDefault(
         parity.max_abs_diff, parity.kendall_tau.value, default_pairs_per_s, pinned_pairs_per_s
     )

@@ -74,7 +74,8 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         pair_set: the pairs both scored.
 
     Raises:
-        ValueError: the arrays are not as long as the pair set, or the reference is not finite.
+        ValueError: the arrays are not as long as the pair set, or the reference is not finite, or does not
+            tell passages apart, see `tells_apart`.
     """
     if not len(reference) == len(candidate) == len(pair_set.pairs):
         raise ValueError(f"{len(reference)} and {len(candidate)} scores for {len(pair_set.pairs)} pairs")
@@ -114,6 +115,11 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], pair
         if overlaps
         else None,
     )
+
+
+def tells_apart(scores: NDArray[np.float32], pair_set: PairSet) -> bool:
+    """Return whether scores, float32[n_pairs], tell two passages of any query apart."""
+    return any(True for _ in _ranked_queries(scores, pair_set.query_of))
 
 
 class _Query(NamedTuple):

@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter import worker
-from exporter.errors import BackendError, BackendMissing
+from exporter.errors import BackendError, BackendMissing, RecipeError
 from exporter.machine import this_machine
+from exporter.measure.parity import tells_apart
 from exporter.measure.tune import TunedTorch, tune_torch
 from exporter.pairs import whole_queries
 from exporter.worker.job import ScoreJob, Scoring
@@ -109,11 +110,18 @@ def reference_scores(
 
     Raises:
         BackendError: the reference fails, or gives scores that are not finite.
+        RecipeError: it ranks nothing, so that there is nothing to compare with.
     """
     folder, reused = _scored(source, tuned, pair_set, context)
     if reused:
         context.progress.note(f"torch: reference scores reused, {len(pair_set.pairs)} pairs")
-    return _read_scores(folder / "scores.npy")
+    scores = _read_scores(folder / "scores.npy")
+    if not tells_apart(scores, pair_set):
+        raise RecipeError(
+            f"{source.name}: the model scores all passages of each query alike on {pair_set.name}; "
+            "wanted a model, and pairs, whose passages it ranks"
+        )
+    return scores
 
 
 def bf16_difference(
@@ -134,9 +142,9 @@ def bf16_difference(
 
 def _scored(source: Source, tuned: TunedTorch, pair_set: PairSet, context: Context) -> tuple[Path, bool]:
     """Return a folder with the scores in float32, and of a few queries in bfloat16; whether it was there."""
-    scorings = [Scoring(tuned.float32)]
+    scorings, few = [Scoring(tuned.float32)], whole_queries(pair_set, _N_BF16_QUERIES)
     if tuned.bfloat16:
-        scorings.append(Scoring(tuned.bfloat16, (tuple(whole_queries(pair_set, _N_BF16_QUERIES)),)))
+        scorings.append(Scoring(tuned.bfloat16, (tuple(few),)))
 
     def make(folder: Path) -> None:
         with context.progress.stage("torch: reference scores", len(pair_set.pairs)) as step:
@@ -149,7 +157,7 @@ def _scored(source: Source, tuned: TunedTorch, pair_set: PairSet, context: Conte
             (folder / name).write_bytes(buffer.getvalue())
 
     spec = tuned.float32
-    key = {**_key(source, spec.max_length, spec.device, pair_set), "bf16": tuned.bfloat16 is not None}
+    key = {**_key(source, spec.max_length, spec.device, pair_set), "bf16": few if tuned.bfloat16 else None}
     return context.cache.get("torch-scores", key, make)
 
 

@@ -78,11 +78,16 @@ def whole_if_possible(label: float) -> int | float:
 
 
 def whole_queries(pair_set: PairSet, n_queries: int) -> list[int]:
-    """Return the positions of all pairs of `n_queries` queries, picked evenly by their passages' length."""
+    """Return the positions of all pairs of `n_queries` queries, picked evenly by their passages' length.
+
+    Queries with one passage, which rank nothing, are picked only where there are no others.
+    """
     lengths = np.zeros(len(pair_set.query_ids))
     for (_, passage), query in zip(pair_set.pairs, pair_set.query_of.tolist(), strict=True):
         lengths[query] += len(passage)
     order = np.argsort(lengths, kind="stable")
+    ranked = order[np.bincount(pair_set.query_of, minlength=len(order))[order] > 1]
+    order = ranked if len(ranked) else order
     # The middles of as many equal parts: the shortest and the longest query are not picked.
     n_queries = min(n_queries, len(order))
     picked = {int(order[int((i + 0.5) * len(order) / n_queries)]) for i in range(n_queries)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -290,17 +291,31 @@ def _replace_model(data: dict[str, Yaml], model: str, path: Path) -> None:
         return
     data["model"] = {key: value for key, value in kept.items() if key not in _OF_ONE_MODEL} | new
     if isinstance(name := data.get("name"), str):
-        data["name"] = _name_for(str(new["source"]), name)
+        data["name"] = _name_for(str(new["source"]), str(kept.get("source")), name)
 
 
-def _name_for(source: str, name: str) -> str:
-    """Return a recipe's name for another model: `my-reranker-int8` for `sample-int8` and ./my-reranker."""
+def _name_for(source: str, old: str, name: str) -> str:
+    """Return a recipe's name for another model: `my-reranker-int8` for `sample-int8` and ./my-reranker.
+
+    Args:
+        source: the model.
+        old: the one that it replaces; what the name has of it goes.
+        name: the recipe's.
+    """
+    plain, parts, theirs = _plain_name(source), name.split("-"), _plain_name(old).split("-")
+    n_same = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(parts, theirs, strict=False)))
+    rest = "-".join(parts[n_same:])
+    if not rest:
+        return plain[:_MAX_NAME]
+    return f"{plain[: max(_MAX_NAME - len(rest) - 1, 1)].rstrip('-._')}-{rest}"[:_MAX_NAME]
+
+
+def _plain_name(source: str) -> str:
+    """Return what a model is called by itself, as a recipe may be named."""
     own = Path(source)
     if _COMMIT.fullmatch(own.name) and own.parent.name == "snapshots":  # of the Hub's cache
         own = Path(own.parent.parent.name.rpartition("--")[2])
-    plain = _NO_NAME.sub("-", own.name.lower()).strip("-._") or "model"
-    rest = name.removeprefix("sample-")
-    return f"{plain[: max(_MAX_NAME - len(rest) - 1, 1)].rstrip('-._')}-{rest}"[:_MAX_NAME]
+    return _NO_NAME.sub("-", own.name.lower()).strip("-._") or "model"
 
 
 def _set(data: dict[str, Yaml], change: str, path: Path) -> None:

@@ -131,7 +131,7 @@ def compare_reports(old: Report, new: Report, effects: Mapping[str, float] = MIN
 
     found: list[Finding] = []
     for kind in both:
-        found.append(_verdict(before[kind], after[kind]))
+        found.append(_verdict(old, before[kind], new, after[kind]))
         found += [_judged(kind, metric, effects[metric.key], _LEVEL / max(1, n)) for metric in metrics[kind]]
     found += _in_one_only(old, new)
     outcome, why = _outcome(old, new, both, found)
@@ -151,7 +151,7 @@ def _outcome(old: Report, new: Report, both: Sequence[str], found: Sequence[Find
     return "no worse", ""
 
 
-def _verdict(before: VariantReport, after: VariantReport) -> Finding:
+def _verdict(old: Report, before: VariantReport, new: Report, after: VariantReport) -> Finding:
     """Return how a verdict changed; to or from invalid is no change for better or worse."""
     detail = f"{before.verdict} → {after.verdict}"
     change: Change = "same"
@@ -159,6 +159,8 @@ def _verdict(before: VariantReport, after: VariantReport) -> Finding:
         change = {"fail": "worse", "pass": "better"}.get(after.verdict, "unknown")  # type: ignore[assignment] # of literals
         if before.verdict not in ("pass", "fail"):
             change = "unknown"
+        elif why := _other_pairs(old, new) or _other_machine(old, new) or _other_bars(before, after):
+            change, detail = "unknown", f"{detail}, {why}"
     return Finding(after.kind, "verdict", None, None, change, detail)
 
 
@@ -199,6 +201,11 @@ def _speeds(old: Report, before: VariantReport, new: Report, after: VariantRepor
     rss = _Metric("rss", statistics.median(peaks[0]), statistics.median(peaks[1]))
     if why := _other_pairs(old, new) or _other_machine(old, new):
         return [replace(metric, why_not=why) for metric in (speed, rss)]
+    for name, row in (("old", before), ("new", after)):
+        # Noise also chooses another plan, and with it how much memory is used.
+        if problems := noise_problems(row.speedup_tuned):
+            why = f"{name} is invalid: {'; '.join(problems)}"
+            return [replace(metric, why_not=why) for metric in (speed, rss)]
     logs = [[math.log(peak) for peak in of_side] for of_side in peaks]
 
     def gain_of_rss(level: float) -> tuple[float, float, float]:
@@ -206,9 +213,8 @@ def _speeds(old: Report, before: VariantReport, new: Report, after: VariantRepor
         return value, high, low  # more memory is a loss, so the ends change places
 
     rss = replace(rss, gain=gain_of_rss)
-    for name, row in (("old", before), ("new", after)):
-        if problems := noise_problems(row.speedup_tuned):
-            return [replace(speed, why_not=f"{name} is invalid: {'; '.join(problems)}"), rss]
+    if why := _other_reference(old, new):
+        return [replace(speed, why_not=why), rss]
     ratios = [
         log_ratios(row.throughput.runs, report.reference.tuned.runs)
         for report, row in ((old, before), (new, after))
@@ -280,6 +286,23 @@ def _other_machine(old: Report, new: Report) -> str:
     return f"measured on another machine ({', '.join(names)})" if names else ""
 
 
+def _other_reference(old: Report, new: Report) -> str:
+    """Return why two speed-ups are of other kinds: over PyTorch elsewhere, or a model of another size."""
+    a, b = old.reference, new.reference
+    if a.device != b.device:
+        return f"over PyTorch on another device ({a.device}, {b.device})"
+    if a.weights_bytes != b.weights_bytes:
+        return (
+            f"over a model of another size ({a.weights_bytes / 1e6:.1f} MB, {b.weights_bytes / 1e6:.1f} MB)"
+        )
+    return ""
+
+
+def _other_bars(before: VariantReport, after: VariantReport) -> str:
+    bars = [{(check.name, check.bar) for check in row.checks} for row in (before, after)]
+    return "" if bars[0] == bars[1] else "held against other bars"
+
+
 def compare_with(old: Path, new: Path, effects: Mapping[str, float] = MIN_EFFECTS) -> Comparison:
     """Compare two artifacts' reports, or two report files.
 
@@ -287,6 +310,9 @@ def compare_with(old: Path, new: Path, effects: Mapping[str, float] = MIN_EFFECT
         RecipeError: an artifact has no report, or a file is not there.
         IntegrityError: a report was changed since it was written, or is about other files.
     """
+    # Whether an interval is needed depends on the reports; whether the command works here does not.
+    import scipy.stats  # noqa: F401
+
     return compare_reports(_report_of(old), _report_of(new), effects)
 
 

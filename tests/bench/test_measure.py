@@ -41,6 +41,8 @@ def words(pairs: list[Pair]) -> list[int]:
 def test_whole_queries_by_hand() -> None:
     """Of four queries, by letters b (4), a (6), d (19) and c (26), two are picked, the upper of each half."""
     assert whole_queries(a_pair_set((3, 1, 4, 2)), 2) == [0, 1, 2, 4, 5, 6, 7]
+    assert whole_queries(a_pair_set((1, 1, 2, 1, 1)), 3) == [2, 3]  # single passages rank nothing
+    assert whole_queries(a_pair_set((1, 1, 1)), 1) == [1]
 
 
 def test_whole_queries_keeps_a_query_together() -> None:

@@ -206,6 +206,13 @@ def test_padding_on_the_left(bert: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(scores(source.folder), scores(decoder), atol=1e-5)
 
 
+def test_scores_that_depend_on_padding_are_noted(bert: Path, tmp_path: Path) -> None:
+    """Where padding moves a score in PyTorch too, as in a model with convolutions, a line says so."""
+    (note,) = found(write_family(tmp_path / "convbert", "convbert", model_max_length=64)).notes
+    assert note.startswith("the model's score of a pair depends on its batch, in PyTorch too: ")
+    assert found(bert).notes == ()
+
+
 # --- every weight from the file ---
 
 

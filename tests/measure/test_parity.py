@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.measure.parity import compare
+from exporter.measure.parity import compare, tells_apart
 from exporter.measure.quality import quality
 from tests.factories import a_pair_set
 
@@ -211,6 +211,8 @@ def test_reference_must_be_finite(bad: float) -> None:
 
 def test_reference_must_rank() -> None:
     """A reference that ties all passages gives no ranking to keep."""
+    assert not tells_apart(scores(1, 1, 1, 2, 2), a_pair_set((3, 2)))
+    assert tells_apart(scores(1, 1, 1, 2, 3), a_pair_set((3, 2)))
     with pytest.raises(ValueError, match="no ranking to compare"):
         compare(scores(1, 1, 1, 2, 2), scores(3, 2, 1, 2, 1), a_pair_set((3, 2)))
 

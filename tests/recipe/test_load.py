@@ -177,6 +177,24 @@ def test_the_same_model_is_no_override() -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "recipe", "name"),
+    [
+        ("org/ms-marco-MiniLM-L6-v2", "ms-marco-minilm-l6", "mine"),
+        ("org/ms-marco-MiniLM-L6-v2", "ms-marco-minilm-l6-int8", "mine-int8"),
+        ("./my-reranker", "my-reranker", "mine"),
+        ("./my-reranker", "my-pairs", "mine-pairs"),
+        ("./model", "int8", "mine-int8"),
+        ("./sample", "sampled", "mine-sampled"),
+    ],
+)
+def test_model_override_drops_the_old_ones_name(tmp_path: Path, old: str, recipe: str, name: str) -> None:
+    """What a recipe's name has of the model that is replaced is not said of the new one."""
+    text = MINIMAL.read_text(encoding="utf-8").replace("name: minimal", f"name: {recipe}")
+    (tmp_path / "recipe.yaml").write_text(text.replace("source: sample", f"source: {old}"), encoding="utf-8")
+    assert load_recipe(tmp_path / "recipe.yaml", model="./mine").name == name
+
+
+@pytest.mark.parametrize(
     ("model", "recipe", "name"),
     [
         ("./mine", "sample-int8", "mine-int8"),

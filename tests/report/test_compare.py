@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from exporter.errors import RecipeError
+from exporter.gate import Check
 from exporter.report.compare import MIN_EFFECTS, Comparison, compare_reports, min_effects
 from tests.factories import (
     a_fidelity,
@@ -172,7 +173,31 @@ def test_speed_measured_invalidly_is_not_compared() -> None:
     disturbed = fast(0.5) | {"speedup_tuned": a_ratio(value=1.0, cpu_contention=0.28)}
     old, new = one(**fast(1.0)), built_again(**disturbed)
     assert changes(old, new)[SPEED] == "unknown"
-    assert "new is invalid: others had 28.0% of the cores" in detail(compare_reports(old, new), SPEED)
+    for what in (SPEED, RSS):
+        assert "new is invalid: others had 28.0% of the cores" in detail(compare_reports(old, new), what)
+
+
+def test_speed_over_another_reference_is_not_compared() -> None:
+    """A speed-up over PyTorch on a GPU, or over a larger model, is another quantity; memory is not."""
+    new = built_again(**fast(0.5))
+    for changed in ({"device": "cuda"}, {"weights_bytes": 800}):
+        found = changes(one(**fast(1.0)), replace(new, reference=replace(new.reference, **changed)))
+        assert (found[SPEED], found[RSS]) == ("unknown", "same")
+
+
+def test_verdicts_on_other_grounds_are_not_compared() -> None:
+    """A fail on other pairs, on another machine or against other bars is not what the pass was about."""
+    failed = built_again(verdict="fail")
+    stricter = (Check("min_kendall_tau", 0.97, "≥ 0.99", "fail"),)
+    for new, why in (
+        (replace(failed, pairs=replace(failed.pairs, digest="9" * 64)), "measured on other pairs"),
+        (replace(failed, machine=a_machine(isa="avx512")), "measured on another machine (isa)"),
+        (built_again(verdict="fail", checks=stricter), "held against other bars"),
+    ):
+        found = compare_reports(one(), new)
+        assert detail(found, "verdict") == f"pass → fail, {why}"
+        assert changes(one(), new)["verdict"] == "unknown"
+        assert found.outcome != "worse"
 
 
 def kinds(found: Comparison) -> list[tuple[str, str, str]]:
