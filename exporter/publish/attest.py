@@ -251,13 +251,14 @@ def write_statements(
 def read_statements(folder: Path) -> tuple[Statement, ...]:
     """Read a folder's statements, and check them against its files, hashed anew, and its report.
 
-    Lines of other types are passed over, as in-toto asks.
+    What they say of recipe, model, pairs, packages and machine has to be what manifest and report say. Lines
+    of other types are passed over, as in-toto asks.
     Source: https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md#data-structure
 
     Raises:
         RecipeError: the folder is no artifact, was not verified, or has no statements.
         IntegrityError: a line is no statement, one of the two types is missing or stands twice, or a
-            statement does not fit the files or the report.
+            statement does not fit the files, the manifest or the report.
     """
     manifest = read_manifest(folder)
     report = read_report(folder, manifest)
@@ -270,8 +271,9 @@ def read_statements(folder: Path) -> tuple[Statement, ...]:
     on_disk = {name: _hash(folder, name) for name in (MANIFEST, *(file.path for file in manifest.files))}
     for statement in found:
         _check_subjects(path, statement, on_disk)
-    result = next(s.predicate for s in found if s.predicate_type == TEST_RESULT)
-    _check_result(path, result, report, _hash(folder, REPORT))
+    said = {statement.predicate_type: statement.predicate for statement in found}
+    _check_result(path, said[TEST_RESULT], result_of(manifest, report, _hash(folder, REPORT)))
+    _check_provenance(path, said[PROVENANCE], manifest)
     return tuple(found)
 
 
@@ -316,13 +318,40 @@ def _check_subjects(path: Path, statement: Statement, on_disk: dict[str, str]) -
         )
 
 
-def _check_result(path: Path, said: _Object, report: Report, report_sha256: str) -> None:
-    """Raise unless a test result has the report's verdict and checks."""
-    wanted = _verdict(report, report_sha256)
-    if wrong := [key for key, value in wanted.items() if said.get(key) != value]:
+def _check_result(path: Path, said: _Object, wanted: _Object) -> None:
+    """Raise unless a test result has the report's verdict, checks and machine, and the manifest's recipe."""
+    if wrong := _differing(said, wanted):
         raise IntegrityError(
             f"{path}: {', '.join(wrong)} of the test result is not what {REPORT} comes to; publish it again"
         )
+
+
+def _check_provenance(path: Path, said: _Object, manifest: Manifest) -> None:
+    """Raise unless a provenance says of recipe, model, pairs and packages what the manifest says.
+
+    Who built it is for the publisher to say, and for a signature to vouch for.
+    """
+    builder = TypeAdapter(_Provenance).validate_python(said)["runDetails"]["builder"]["id"]
+    try:
+        wanted = provenance_of(manifest, builder)
+    except RecipeError as error:
+        raise IntegrityError(f"{path}: {error}") from None
+    if wrong := _differing(said, wanted):
+        raise IntegrityError(
+            f"{path}: {', '.join(wrong)} of the provenance is not what {MANIFEST} says; publish it again"
+        )
+
+
+def _differing(said: _Object, wanted: _Object) -> list[str]:
+    """Return the keys, those of objects in them too, under which two objects differ."""
+    found = []
+    for key in (*wanted, *(said.keys() - wanted.keys())):
+        one, other = said.get(key), wanted.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += [f"{key}.{inner}" for inner in _differing(one, other)]
+        elif one != other or (key in said) != (key in wanted):
+            found.append(key)
+    return found
 
 
 def _hash(folder: Path, name: str) -> str:

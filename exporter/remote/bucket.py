@@ -13,14 +13,14 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from exporter.artifact.files import FileEntry, from_python, read_sealed
+from exporter.artifact.files import MAX_FILES, FileEntry, from_python, read_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.packages import missing
-from exporter.remote.source import RemoteFile, write_chunks
+from exporter.remote.source import RemoteFile, check_size, write_chunks
 from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Pointer:
     name: str
     root: str  # of the artifact's manifest, for people
     version: str
-    files: tuple[FileEntry, ...]
+    files: Annotated[tuple[FileEntry, ...], Field(max_length=MAX_FILES)]
 
 
 def version_of(files: tuple[FileEntry, ...]) -> str:
@@ -77,10 +77,12 @@ class BucketSource:
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
         """Write a file of the place to the new local file `to`."""
-        write_chunks(self._chunks(version_key(self.prefix, self.version, path)), to, limit_bytes)
+        write_chunks(self._chunks(path, limit_bytes), to, limit_bytes)
 
-    def _chunks(self, key: str) -> Iterator[bytes]:
+    def _chunks(self, path: str, limit_bytes: int) -> Iterator[bytes]:
+        key = version_key(self.prefix, self.version, path)
         with bucket_errors(self.place), self.bucket.open(key, "rb", block_size=_CHUNK_BYTES) as there:
+            check_size(path, there.size, limit_bytes)  # opening asked for it
             while chunk := there.read(_CHUNK_BYTES):
                 yield chunk
 
@@ -120,7 +122,7 @@ def bucket_source(place: Place) -> BucketSource | None:
             return None
         if size > _MAX_POINTER_BYTES:
             raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
-        raw = bucket.cat_file(f"{prefix}/{POINTER}")
+        raw = bucket.cat_file(f"{prefix}/{POINTER}", start=0, end=_MAX_POINTER_BYTES)
 
     with Scratch("remote") as scratch:
         (scratch / POINTER).write_bytes(raw)
