@@ -336,20 +336,20 @@ def _check_provenance(path: Path, said: _Object, manifest: Manifest) -> None:
         wanted = provenance_of(manifest, builder)
     except RecipeError as error:
         raise IntegrityError(f"{path}: {error}") from None
-    if wrong := _differing(said, wanted):
+    if wrong := _differing(said, wanted, levels=2):
         raise IntegrityError(
             f"{path}: {', '.join(wrong)} of the provenance is not what {MANIFEST} says; publish it again"
         )
 
 
-def _differing(said: _Object, wanted: _Object) -> list[str]:
-    """Return the keys, those of objects in them too, under which two objects differ."""
+def _differing(said: _Object, wanted: _Object, levels: int = 1) -> list[str]:
+    """Return the keys under which two objects differ, those of objects in them too, so many levels deep."""
     found = []
-    for key in (*wanted, *(said.keys() - wanted.keys())):
+    for key in (*wanted, *sorted(said.keys() - wanted.keys())):
         one, other = said.get(key), wanted.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += [f"{key}.{inner}" for inner in _differing(one, other)]
-        elif one != other or (key in said) != (key in wanted):
+        if levels > 1 and isinstance(one, dict) and isinstance(other, dict):
+            found += [f"{key}.{inner}" for inner in _differing(one, other, levels - 1)]
+        elif one != other:
             found.append(key)
     return found
 

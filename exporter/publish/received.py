@@ -7,6 +7,7 @@ opens, is held by nothing. So it is made anew from report.json, or left out.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import ATTESTATION, REPORT, SIGNATURE, write_together
@@ -70,19 +71,28 @@ def keep_vouched(folder: Path) -> str:
     made: dict[str, bytes] = {}
     if (folder / REPORT).exists():
         report = read_report(folder, manifest)
-        if (folder / ATTESTATION).exists():
-            read_statements(folder)
-        try:
+        # What holds statements and draws reports is no part of the base install.
+        with suppress(BackendMissing):
             made = {name: content for name, content in report_files(report).items() if name in brought}
-        except BackendMissing:  # what draws a report is no part of the base install
-            made = {}
-    if made == brought:
-        return ""
+    lines = [_unstated(folder)]
+    if made != brought:
+        for name in brought:
+            (folder / name).unlink()
+        write_together(folder, made)
+        lines.append(f"{', '.join(brought)}: {f'made anew from {REPORT}' if made else 'left out'}")
 
-    for name in brought:
-        (folder / name).unlink()
-    write_together(folder, made)
-    names = ", ".join(brought)
+    changed = "; ".join(filter(None, lines))
     signed = "; --key, --root or --identity keeps what is signed" if (folder / SIGNATURE).exists() else ""
-    done = f"made anew from {REPORT}" if made else "left out"
-    return f"{names}: {done}, since nobody vouches for what was published{signed}"
+    return f"{changed}, since nobody vouches for what was published{signed}" if changed else ""
+
+
+def _unstated(folder: Path) -> str:
+    """Hold a copy's statements against its files; remove them, and say so, where that cannot be done here."""
+    if not (folder / ATTESTATION).exists():
+        return ""
+    if (folder / REPORT).exists():
+        with suppress(BackendMissing):
+            read_statements(folder)
+            return ""
+    (folder / ATTESTATION).unlink()
+    return f"{ATTESTATION}: left out"

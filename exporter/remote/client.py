@@ -37,7 +37,6 @@ OVERLOADED = (429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
 _N_RETRIES = 2
-_BACKOFF_S = 2  # before the second retry twice that; urllib3 does not wait before the first
 _MAX_RETRY_AFTER_S = 60  # a registry that asks for a longer pause is reported as failed after this one
 _CHUNK_BYTES = 1 << 20
 # Read of an answer nobody wants, so that its connection can be used again; what is longer is cut off.
@@ -49,12 +48,14 @@ _PORTS = {"http": 80, "https": 443}
 class Patience:
     """How long a registry is waited for.
 
-    `connect_s`: seconds for a connection. `silent_s`: seconds between two bytes. `small_s`: seconds for a
+    `connect_s`: seconds for a connection. `backoff_s`: before the second repetition twice that; urllib3
+    does not wait before the first. `silent_s`: seconds between two bytes. `small_s`: seconds for a
     whole exchange, repetitions counted; one that carries a file has longer, as if it came at
     `bytes_per_s`. `hashed_per_s`: bytes a second that a registry hashes before it answers an upload.
     """
 
     connect_s: float = 10
+    backoff_s: float = 2
     silent_s: float = 60
     small_s: float = 180
     bytes_per_s: int = 10_000
@@ -123,7 +124,7 @@ class Client:
             _N_RETRIES,
             status_forcelist=OVERLOADED,
             allowed_methods=None,
-            backoff_factor=_BACKOFF_S,
+            backoff_factor=patience.backoff_s,
             retry_after_max=_MAX_RETRY_AFTER_S,
             raise_on_status=False,
         )
