@@ -1,6 +1,6 @@
 """A server that does what no honest one does: it notes what it is sent, and answers as it is told to.
 
-With TLS it has a certificate for every name under `.test`, which `names` leads to this machine.
+With TLS it has a certificate for `registry.test`; `names` leads all names under `.test` to this machine.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+
+TLS_NAME = "registry.test"
 
 
 @dataclass
@@ -148,7 +151,7 @@ def a_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("*.test")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(TLS_NAME)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import ATTESTATION, REPORT, SIGNATURE, write_together
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendMissing
-from exporter.publish.attest import read_statements
 from exporter.publish.signature import Verifier, check_signature
+from exporter.publish.statements import read_statements
 from exporter.remote import fetch_artifact
 from exporter.remote.source import FORMS
 from exporter.report.report import read_report

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 from exporter.artifact.files import SIGNATURE, beside, plain_file, sha256_file, shown, version_control
 from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
 from exporter.packages import missing
-from exporter.publish.attest import read_statements
 from exporter.publish.certificates import (
     chain_of,
     check_certificate,
@@ -40,6 +39,7 @@ from exporter.publish.keys import (
     read_private_key,
     read_public_key,
 )
+from exporter.publish.statements import read_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

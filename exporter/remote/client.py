@@ -177,12 +177,14 @@ class Client:
                         allow_redirects=False,
                     )
                     with response:
+                        self._watch.check()  # what was cut off may look like a whole answer
                         where = response.headers.get("Location")
                         if data is not None or response.status_code not in _REDIRECTS or not where:
                             yield response
-                            drain(response)
+                            self._watch.check()
+                            _drain(response)
                             return
-                        drain(response)
+                        _drain(response)
                     url = urljoin(url, where)
         except (RequestException, HTTPError, _OverError, OSError, ValueError) as error:
             # ValueError: a header that urllib3 cannot read, such as a Retry-After of 5,000 digits.
@@ -232,7 +234,7 @@ def body_of(response: Response, limit_bytes: int, what: str) -> bytes:
     return body
 
 
-def drain(response: Response) -> None:
+def _drain(response: Response) -> None:
     """Read what is left of a short answer, so that its connection can be used again."""
     with suppress(HTTPError, OSError):
         if len(response.raw.read(_MAX_IGNORED_BYTES, decode_content=False)) == _MAX_IGNORED_BYTES:
@@ -265,6 +267,15 @@ class _Watch:
             with self._lock:
                 for connection in [one for one in self._open if one.sock is None]:
                     self._open.pop(connection).close()
+
+    def check(self) -> None:
+        """Raise where the time is over.
+
+        Raises:
+            _OverError: it is.
+        """
+        if self.is_over:
+            raise _OverError
 
     def add(self, connection: HTTPConnection, its_socket: socket.socket) -> None:
         """Have a connection ended with the others.

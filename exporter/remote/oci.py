@@ -147,7 +147,7 @@ class Repository:
         n_bytes: int = 0,
     ) -> Iterator[Response]:
         """Send a request and yield the answer, after logging in where the registry wants that."""
-        from exporter.remote.client import OVERLOADED, drain, origin_of
+        from exporter.remote.client import OVERLOADED, origin_of
         from exporter.remote.login import log_in
 
         for is_first in (True, False):
@@ -173,7 +173,6 @@ class Repository:
                     yield response
                     return
                 refusal = response
-                drain(response)
             found = log_in(self._client, refusal, self.place.text) if is_first else None
             if found is None:
                 raise self._refused(refusal.status_code)

@@ -22,11 +22,11 @@ from exporter.publish.attest import (
     STATEMENT,
     TEST_RESULT,
     provenance_of,
-    read_statements,
     result_of,
     statements,
     write_statements,
 )
+from exporter.publish.statements import read_statements
 from exporter.report.report import Report
 from tests.factories import FILES, a_report, a_variant_report, an_artifact
 
