@@ -7,8 +7,8 @@ nobody can move what is others'. A group counts as nobody else if it has no othe
 every user a group of his own, and let it write.
 
 Owners by number can mean little in a container: there, and for users and groups who work together,
-`EXPORTER_TRUSTED_USERS` and `EXPORTER_TRUSTED_GROUPS` name whom else to trust. Systems without such owners
-have nothing to check. Access control lists show in a mode's bits for the group, and are no more looked at.
+`EXPORTER_TRUSTED_USERS` and `EXPORTER_TRUSTED_GROUPS` name whom else to trust; `*` is everybody, for a disk
+that knows no modes, or a CI job that runs alone. Systems without such owners have nothing to check. Access control lists show in a mode's bits for the group, and are no more looked at.
 Source: https://git-scm.com/docs/git-config#Documentation/git-config.txt-safedirectory
 """
 
@@ -36,7 +36,7 @@ def folder_problem(folder: Path) -> str:
     Args:
         folder: need not exist; those above it that do are looked at.
     """
-    if sys.platform == "win32":
+    if _trusts_everybody():
         return ""
     here = folder.absolute()
     real = Path(os.path.realpath(here))
@@ -51,7 +51,7 @@ def file_problem(path: Path) -> str:
         path: in a folder that `folder_problem` was asked about, and that is not asked about again; where it
             is a link, the folder that it leads to is.
     """
-    if sys.platform == "win32":
+    if _trusts_everybody():
         return ""
     try:
         found, is_link = path.stat(), path.is_symlink()
@@ -79,7 +79,10 @@ def _entry(path: Path, found: os.stat_result, *, is_above: bool = False) -> str:
         return ""
     named = shlex.quote(str(path))
     if found.st_mode & stat.S_IWOTH:
-        return f"{path} can be written by everybody; `chmod o-w {named}`"
+        return (
+            f"{path} can be written by everybody; `chmod o-w {named}`, "
+            f"or set {USERS}='*' where no other user is"
+        )
     if found.st_mode & stat.S_IWGRP and not _is_alone(found.st_gid):
         return (
             f"{path} can be written by group {found.st_gid}; `chmod g-w {named}`, "
@@ -126,6 +129,10 @@ def _is_alone(gid: int) -> bool:
         members = set(group.gr_mem)
     members |= {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid}
     return members <= ours
+
+
+def _trusts_everybody() -> bool:
+    return sys.platform == "win32" or "*" in _named(USERS)
 
 
 def _named(variable: str) -> frozenset[str]:
