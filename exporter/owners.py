@@ -8,7 +8,8 @@ every user a group of his own, and let it write.
 
 Owners by number can mean little in a container: there, and for users and groups who work together,
 `EXPORTER_TRUSTED_USERS` and `EXPORTER_TRUSTED_GROUPS` name whom else to trust; `*` is everybody, for a disk
-that knows no modes, or a CI job that runs alone. Systems without such owners have nothing to check. Access control lists show in a mode's bits for the group, and are no more looked at.
+that knows no modes, or a CI job that runs alone. Systems without such owners have nothing to check. Access
+control lists show in a mode's bits for the group, and are no more looked at.
 Source: https://git-scm.com/docs/git-config#Documentation/git-config.txt-safedirectory
 """
 
