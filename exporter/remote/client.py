@@ -226,12 +226,12 @@ def body_of(response: Response, limit_bytes: int, what: str) -> bytes:
     Raises:
         IntegrityError: it has more than `limit_bytes`.
     """
-    body = b""
+    body = bytearray()  # which grows in place: it may come byte by byte
     for chunk in chunks(response):
         body += chunk
         if len(body) > limit_bytes:
             raise IntegrityError(f"{what} has more than {limit_bytes} bytes")
-    return body
+    return bytes(body)
 
 
 def _drain(response: Response) -> None:

@@ -42,7 +42,8 @@ _MAX_TOKEN_BYTES = 1 << 20
 _HELPER = re.compile(r"[A-Za-z0-9._-]+")
 # A credential helper may ask a person to unlock a key ring.
 _HELPER_S = 120
-_CHALLENGE = re.compile(r'([A-Za-z]+)="([^"]*)"')
+# A key of bounded length: a header of 64 kB of letters would be searched anew from each of them.
+_CHALLENGE = re.compile(r'([A-Za-z]{1,32})="([^"]*)"')
 
 
 def log_in(client: Client, refusal: Response, place: str) -> Login | None:

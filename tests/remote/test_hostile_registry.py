@@ -8,6 +8,7 @@ what was promised.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -432,7 +433,12 @@ def _endless(status: int, **headers: str) -> Answers:
 
 
 def _packed(request: Request) -> None:
-    request.answer(body=__import__("gzip").compress(b"[" + b" " * (50 << 20)), Content_Encoding="gzip")
+    request.answer(body=gzip.compress(b"[" + b" " * (50 << 20), 1), Content_Encoding="gzip")
+
+
+def _bytewise(request: Request) -> None:
+    request.head(200, Transfer_Encoding="chunked")
+    request.write(b"1\r\n[\r\n" * 100_000 + b"0\r\n\r\n")
 
 
 MANIFEST_OF = "org.cncf.model.filepath"
@@ -446,6 +452,12 @@ MANIFEST_OF = "org.cncf.model.filepath"
         (_endless(500), BackendError, "the registry"),
         (_endless(401, Www_Authenticate="Basic"), RecipeError, "the registry refuses (401)"),
         (_packed, IntegrityError, "not a manifest as OCI has it"),
+        (
+            lambda r: r.answer(401, Www_Authenticate="Bearer " + "a" * 60_000),
+            RecipeError,
+            "the registry refuses",
+        ),
+        (_bytewise, IntegrityError, "not a manifest as OCI has it"),
         (lambda r: r.answer(302, Location=r.path), BackendError, "more than 5 redirects"),
         (lambda r: r.answer(503, Retry_After="9" * 5000), BackendError, "out of reach or failed"),
         (lambda r: r.answer(200, **{f"X_{i}": "y" * 1000 for i in range(200)}), BackendError, "out of reach"),
@@ -467,6 +479,8 @@ MANIFEST_OF = "org.cncf.model.filepath"
         "endless failure",
         "endless refusal",
         "packed manifest",
+        "challenge of 60 kB",
+        "manifest byte by byte",
         "redirects in a circle",
         "Retry-After of 5000 digits",
         "200 headers",

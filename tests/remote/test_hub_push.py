@@ -271,12 +271,15 @@ def test_found_again_without_a_network(
     hub: Hub, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A branch that was fetched once loads from the cache alone; with a network only the listing is asked."""
+    from huggingface_hub.utils import reset_sessions
+
     send(a_published(tmp_path / "a"), ADDRESS)
     folder = cached_artifact(ADDRESS, "onnx-int8")
     proxy.forget()
     assert cached_artifact(ADDRESS, "onnx-int8") == folder
     assert asked_for(proxy) == []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    reset_sessions()
     assert cached_artifact(ADDRESS, "onnx-int8") == folder
     with pytest.raises(BackendError, match="org/other is not in the local cache and the Hub cannot be"):
         cached_artifact("hf://org/other")
