@@ -185,8 +185,8 @@ def test_cache_of_root_that_may_only_be_read() -> None:
         for path in (Path(root), entry.parent, *entry.parent.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         code = (
-            f"import os; os.setuid({SOMEBODY})\n"
-            "from pathlib import Path; from exporter.cache import Cache\n"
+            "import os; from pathlib import Path; from exporter.cache import Cache\n"
+            f"os.setuid({SOMEBODY})\n"
             f"print(Cache(Path({str(entry.parent)!r})).get('step', {{}}, None)[1])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

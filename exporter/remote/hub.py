@@ -266,7 +266,7 @@ def _snapshot_folder(repo_id: str, commit: str, revision: str | None) -> Path:
     from huggingface_hub.file_download import repo_folder_name
 
     repository = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
-    folder = repository / "snapshots" / commit
+    folder: Path = repository / "snapshots" / commit
     with suppress(OSError):  # a cache that may only be read; whoever needs a file finds that it is not there
         folder.mkdir(parents=True, exist_ok=True)
         if revision != commit:

@@ -417,7 +417,14 @@ def test_file_has_time_for_its_size(registry: HostileServer, tmp_path: Path) -> 
     registry.answers = slowly
     source.copy("a", tmp_path / "a", 10)
     assert (tmp_path / "a").read_bytes() == b"x" * 10
-    registry.answers = _drip_body
+
+    def too_slowly(request: Request) -> None:
+        request.head(200, Content_Length="10")
+        for _ in range(10):
+            request.write(b"x")
+            time.sleep(0.4)
+
+    registry.answers = too_slowly
     refused(lambda: source.copy("a", tmp_path / "b", 10), BackendError, "took longer than 2 seconds")
 
 
@@ -499,7 +506,7 @@ def test_what_is_too_much(
     """An answer without end, or that grows when it is unpacked, is cut off."""
     monkeypatch.setenv("ORAS_HOST", registry.address)
     registry.answers = answers
-    patience = Patience(connect_s=2, backoff_s=0, silent_s=2, small_s=5)
+    patience = Patience(connect_s=2, backoff_s=0, silent_s=2, small_s=3)
     if error is None:
         assert ask(registry, patience) is None
     else:
