@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from exporter.artifact.files import MAX_FILES, FileEntry, from_python, read_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.packages import missing
+from exporter.remote.patience import Patience
 from exporter.remote.source import RemoteFile, check_size, write_chunks
 from exporter.scratch import Scratch
 
@@ -64,6 +65,7 @@ class BucketSource:
     pointer: Pointer
     files: dict[str, RemoteFile]
     place: Place
+    patience: Patience
 
     @property
     def version(self) -> str:
@@ -80,11 +82,13 @@ class BucketSource:
         write_chunks(self._chunks(path, limit_bytes), to, limit_bytes)
 
     def _chunks(self, path: str, limit_bytes: int) -> Iterator[bytes]:
-        key = version_key(self.prefix, self.version, path)
-        with bucket_errors(self.place), self.bucket.open(key, "rb", block_size=_CHUNK_BYTES) as there:
-            check_size(path, there.size, limit_bytes)  # opening asked for it
-            while chunk := there.read(_CHUNK_BYTES):
-                yield chunk
+        key, wait = version_key(self.prefix, self.version, path), self.patience.wait_for
+        with bucket_errors(self.place):
+            opened = wait(lambda: self.bucket.open(key, "rb", block_size=_CHUNK_BYTES), self.place.text)
+            with opened as there:
+                check_size(path, there.size, limit_bytes)  # opening asked for it
+                while chunk := wait(lambda: there.read(_CHUNK_BYTES), self.place.text, _CHUNK_BYTES):
+                    yield chunk
 
 
 def version_key(prefix: str, version: str, path: str) -> str:
@@ -105,8 +109,12 @@ def open_bucket(place: Place) -> tuple[S3FileSystem, str]:
     return S3FileSystem(use_listings_cache=False, skip_instance_cache=True), place.where
 
 
-def bucket_source(place: Place) -> BucketSource | None:
+def bucket_source(place: Place, patience: Patience | None = None) -> BucketSource | None:
     """Return the current version at a prefix as a source; None if the prefix has no pointer.
+
+    Args:
+        place: of the kind `s3`.
+        patience: how long the store is waited for.
 
     Raises:
         RecipeError: the bucket does not exist, or the credentials found may not read it.
@@ -115,14 +123,11 @@ def bucket_source(place: Place) -> BucketSource | None:
         IntegrityError: the pointer is damaged.
     """
     bucket, prefix = open_bucket(place)
+    patience = patience or Patience()
     with bucket_errors(place):
-        try:
-            size = bucket.info(f"{prefix}/{POINTER}")["size"]
-        except FileNotFoundError:
-            return None
-        if size > _MAX_POINTER_BYTES:
-            raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
-        raw = bucket.cat_file(f"{prefix}/{POINTER}", start=0, end=_MAX_POINTER_BYTES)
+        raw = patience.wait_for(lambda: _pointer(bucket, prefix, place), place.text, _MAX_POINTER_BYTES)
+    if raw is None:
+        return None
 
     with Scratch("remote") as scratch:
         (scratch / POINTER).write_bytes(raw)
@@ -138,7 +143,18 @@ def bucket_source(place: Place) -> BucketSource | None:
             f"{place.text}/{POINTER}: schema {pointer.schema}, this exporter reads {POINTER_SCHEMA}"
         )
     files = {file.path: RemoteFile(file.size_bytes, file.sha256) for file in pointer.files}
-    return BucketSource(bucket, prefix, pointer, files, place)
+    return BucketSource(bucket, prefix, pointer, files, place, patience)
+
+
+def _pointer(bucket: S3FileSystem, prefix: str, place: Place) -> bytes | None:
+    """Return the bytes of the pointer at a prefix; None if there is none."""
+    try:
+        size = bucket.info(f"{prefix}/{POINTER}")["size"]
+    except FileNotFoundError:
+        return None
+    if size > _MAX_POINTER_BYTES:
+        raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
+    return bytes(bucket.cat_file(f"{prefix}/{POINTER}", start=0, end=_MAX_POINTER_BYTES))
 
 
 @contextmanager

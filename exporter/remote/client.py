@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
     from requests import PreparedRequest, Response
 
+    from exporter.remote.patience import Patience
+
 
 OVERLOADED = (429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -42,24 +43,6 @@ _CHUNK_BYTES = 1 << 20
 # Read of an answer nobody wants, so that its connection can be used again; what is longer is cut off.
 _MAX_IGNORED_BYTES = 64 << 10
 _PORTS = {"http": 80, "https": 443}
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a registry is waited for.
-
-    `connect_s`: seconds for a connection. `backoff_s`: before the second repetition twice that; urllib3
-    does not wait before the first. `silent_s`: seconds between two bytes. `small_s`: seconds for a
-    whole exchange, repetitions counted; one that carries a file has longer, as if it came at
-    `bytes_per_s`. `hashed_per_s`: bytes a second that a registry hashes before it answers an upload.
-    """
-
-    connect_s: float = 10
-    backoff_s: float = 2
-    silent_s: float = 60
-    small_s: float = 180
-    bytes_per_s: int = 10_000
-    hashed_per_s: int = 10_000_000
 
 
 class Origin(NamedTuple):
@@ -158,7 +141,7 @@ class Client:
             RecipeError: it names an address that nobody may be sent to.
         """
         patience = self._patience
-        total_s = patience.small_s + n_bytes / patience.bytes_per_s
+        total_s = patience.total_s(n_bytes)
         silent_s = patience.silent_s + (n_bytes / patience.hashed_per_s if data is not None else 0)
         try:
             with self._watch.during(total_s):

@@ -15,6 +15,7 @@ from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, BackendMissing, RecipeError
 from exporter.packages import missing
 from exporter.remote.address import is_loopback
+from exporter.remote.patience import Patience
 from exporter.remote.source import RemoteFile, check_size, copy_file, needed
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT_BRANCH = "main"
-# How long the Hub is waited for when it is asked what a repository holds; without this, for ever.
-_LISTING_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,11 @@ class HubSource:
             from huggingface_hub import hf_hub_download
 
             # The size was listed, and huggingface_hub holds the download against it.
-            fetched = Path(hf_hub_download(self.place.where, path, revision=self.commit))
+            fetched = Patience().wait_for(
+                lambda: Path(hf_hub_download(self.place.where, path, revision=self.commit)),
+                self.place.text,
+                limit_bytes,
+            )
         copy_file(fetched, to, limit_bytes)
 
 
@@ -78,7 +81,7 @@ def hub_source(place: Place) -> HubSource | None:
         from huggingface_hub.errors import RevisionNotFoundError
 
         try:
-            info = _info(place.where, place.version or DEFAULT_BRANCH)
+            info = _info(place.where, place.version or DEFAULT_BRANCH, Patience())
         except RevisionNotFoundError:
             return None
     # What has no size in the listing cannot be held against one, so it is not there.
@@ -87,7 +90,7 @@ def hub_source(place: Place) -> HubSource | None:
     return HubSource(place, info.sha, files, {s.rfilename: s.blob_id or "" for s in siblings})
 
 
-def _info(repo_id: str, revision: str | None) -> ModelInfo:
+def _info(repo_id: str, revision: str | None, patience: Patience) -> ModelInfo:
     """Return what the Hub says of a repository, the size of each file included.
 
     Raises:
@@ -101,7 +104,12 @@ def _info(repo_id: str, revision: str | None) -> ModelInfo:
             f"{constants.ENDPOINT} has no TLS, and would be sent your token of the Hub; "
             "set HF_ENDPOINT to an https address, or HF_HUB_DISABLE_IMPLICIT_TOKEN=1"
         )
-    return HfApi().model_info(repo_id, revision=revision, files_metadata=True, timeout=_LISTING_S)
+    return patience.wait_for(
+        lambda: HfApi().model_info(
+            repo_id, revision=revision, files_metadata=True, timeout=patience.silent_s
+        ),
+        f"hf://{repo_id}",
+    )
 
 
 def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, instead: str) -> Path:
@@ -196,6 +204,7 @@ def fetch_snapshot(
     instead: str,
     limits: Mapping[str, int] | None = None,
     most_bytes: int = MAX_BYTES,
+    patience: Patience | None = None,
 ) -> tuple[Path, str]:
     """Fetch files of a repository at one commit, and return the folder that holds them, and the commit.
 
@@ -208,6 +217,7 @@ def fetch_snapshot(
         instead: what to use where the Hub cannot be reached, for the error.
         limits: how many bytes a file may have, by its name.
         most_bytes: how many bytes all of them may have.
+        patience: how long the Hub is waited for.
 
     Raises:
         RecipeError: `repo_id` is no Hub id, the Hub has no such repository or revision, or its files are too
@@ -217,15 +227,16 @@ def fetch_snapshot(
             accepted.
         BackendMissing: huggingface_hub is not installed.
     """
+    patience = patience or Patience()
     with _snapshot_errors(repo_id, revision, instead):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
         try:
-            info = _info(repo_id, revision)
+            info = _info(repo_id, revision, patience)
         except RevisionNotFoundError:
             raise
-        except _unanswered() as error:  # what was fetched before is found without a network
+        except (*_unanswered(), BackendError) as error:  # what was fetched before is found without a network
             try:
                 folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
             except LocalEntryNotFoundError:
@@ -238,7 +249,11 @@ def fetch_snapshot(
         folder = _snapshot_folder(repo_id, info.sha, revision)
         if not all((folder / path).is_file() for path in wanted):
             names = [glob.escape(path) for path in wanted]
-            snapshot_download(repo_id, revision=info.sha, allow_patterns=names)
+            patience.wait_for(
+                lambda: snapshot_download(repo_id, revision=info.sha, allow_patterns=names),
+                f"hf://{repo_id}",
+                sum(size or 0 for size in wanted.values()),
+            )
     return folder, str(info.sha)
 
 

@@ -22,6 +22,7 @@ from exporter.artifact.files import Bytes, from_json
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.packages import missing
 from exporter.remote.address import is_loopback
+from exporter.remote.patience import Patience
 from exporter.remote.source import RemoteFile, write_chunks
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from exporter.artifact.files import FileEntry
     from exporter.remote.address import Place
-    from exporter.remote.client import Client, Login, Patience
+    from exporter.remote.client import Client, Login
 
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -250,7 +251,7 @@ def open_repository(place: Place, patience: Patience | None = None) -> Repositor
         RecipeError: the address names no host.
     """
     try:
-        from exporter.remote.client import Client, Patience, origin_of
+        from exporter.remote.client import Client, origin_of
     except ImportError as error:
         raise missing(error, what=place.text) from error
     host = place.where.partition("/")[0]

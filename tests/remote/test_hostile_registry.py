@@ -18,9 +18,11 @@ import pytest
 
 from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
 from exporter.remote.address import parse_place
-from exporter.remote.client import Patience
 from exporter.remote.oci import digest_of, oci_source, open_repository
+from exporter.remote.patience import Patience
 from tests.hostile_server import Answers, HostileServer, Request, a_certificate, hostile, names
+from tests.hub_stand_in import hub_settings
+from tests.s3_server import s3_environment
 
 USER, PASSWORD = "somebody", "planted-password"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -554,3 +556,35 @@ def test_blob_that_is_longer(registry: HostileServer, tmp_path: Path) -> None:
     assert set(source.files) == {"a"}  # what is no digest is no address either
     registry.answers = _endless(200)
     refused(lambda: source.copy("a", tmp_path / "a", 10), IntegrityError, "a: longer than the 10 bytes")
+
+
+# --- the Hub and buckets, whose servers the user names ---
+
+
+def test_hub_that_drips(registry: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Hub, or a mirror of it, that answers by the byte is given up too."""
+    from huggingface_hub.utils import reset_sessions
+
+    from exporter.remote.hub import fetch_snapshot
+
+    for name, value in hub_settings(f"http://{registry.address}", str(tmp_path / "hub")).items():
+        monkeypatch.setattr(name, value)
+    reset_sessions()
+    registry.answers = _drip_body
+    refused(
+        lambda: fetch_snapshot("org/tiny", None, ["*"], instead="", patience=SOON),
+        BackendError,
+        "hf://org/tiny: took longer than 1 seconds",
+    )
+    reset_sessions()
+
+
+def test_bucket_that_drips(registry: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is a store."""
+    from exporter.remote.bucket import bucket_source
+
+    for name, value in s3_environment(f"http://{registry.address}").items():
+        monkeypatch.setenv(name, value)
+    registry.answers = _drip_body
+    place, patience = parse_place("s3://models/a"), Patience(small_s=1, bytes_per_s=1 << 30)
+    refused(lambda: bucket_source(place, patience), BackendError, "s3://models/a: took longer than 1 seconds")
