@@ -28,6 +28,7 @@ from exporter.packages import missing
 from exporter.publish.certificates import (
     chain_of,
     check_certificate,
+    printable,
     read_certificates,
     signer_problem,
     subject_of,
@@ -290,7 +291,7 @@ def _signed_by(verifier: Verifier, material: Mapping[str, object], path: Path) -
             ours = fingerprint(read_public_key(verifier.key))
             if (theirs := _object(material, "publicKey").get("hint")) != ours:
                 raise IntegrityError(
-                    f"{path} was made with another key: {str(theirs)[:16]!a}, {verifier.key} is {ours[:16]}"
+                    f"{path} was made with another key: {printable(str(theirs)[:16])}, {verifier.key} is {ours[:16]}"
                 )
             return f"key {ours[:16]}"
         case CertificateVerifier():

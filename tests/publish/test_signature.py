@@ -527,7 +527,7 @@ def signed_by_library(folder: Path, party: Party, *between: Party) -> None:
     [
         ({"uses": [SERVER]}, f"{NOT_FOR_CODE} serverAuth"),
         ({"uses": [SERVER, CLIENT]}, f"{NOT_FOR_CODE} serverAuth, clientAuth"),
-        ({"uses": [ANY]}, f"{NOT_FOR_CODE} anyExtendedKeyUsage"),
+        ({"uses": [ANY]}, rf"{NOT_FOR_CODE} 2\.5\.29\.37\.0"),
         ({"uses": [x509.ObjectIdentifier("1.2.3.4")]}, rf"{NOT_FOR_CODE} 1\.2\.3\.4"),
         ({"uses": []}, f"{NOT_FOR_CODE} no use that it names"),
         ({"signs": False}, "the key in the certificate of CN=Plain is not for signing"),
