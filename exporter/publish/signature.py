@@ -290,8 +290,9 @@ def _signed_by(verifier: Verifier, material: Mapping[str, object], path: Path) -
         case KeyVerifier():
             ours = fingerprint(read_public_key(verifier.key))
             if (theirs := _object(material, "publicKey").get("hint")) != ours:
+                found = printable(str(theirs)[:16])
                 raise IntegrityError(
-                    f"{path} was made with another key: {printable(str(theirs)[:16])}, {verifier.key} is {ours[:16]}"
+                    f"{path} was made with another key: {found}, {verifier.key} is {ours[:16]}"
                 )
             return f"key {ours[:16]}"
         case CertificateVerifier():
