@@ -19,6 +19,7 @@ from exporter.artifact.files import list_files, read_sealed, write_sealed
 from exporter.artifact.place import check_place
 from exporter.artifact.staging import reserved
 from exporter.errors import BackendError, ExporterError, IntegrityError
+from exporter.owners import folder_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ class Cache:
         """Return the folder, after checking that steps can be kept there.
 
         Raises:
-            BackendError: there is no place for one, or it cannot be written.
+            BackendError: there is no place for one, it cannot be written, or others could write there.
         """
         if self.root is None:
             raise BackendError("no home folder to keep the cache in; set EXPORTER_CACHE to a folder")
@@ -67,6 +68,7 @@ class Cache:
             check_place(self.root / "step")
         except ExporterError as error:
             raise BackendError(f"the cache: {error}; set EXPORTER_CACHE to a folder") from error
+        _check_owner(self.root)
         return self.root
 
     def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
@@ -81,14 +83,15 @@ class Cache:
             The folder, to be read and not written, and whether it was reused.
 
         Raises:
-            BackendError: the disk is full or refuses. Whatever `make` raises.
+            BackendError: the disk is full or refuses, or others could write there. Whatever `make` raises.
         """
         digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
         final = (self.root or self.check()) / f"{step}-{digest}"
+        _check_owner(final)  # also where it is not there yet: of all folders on the way
         if _is_whole(final):
             return final, True
 
-        self.check()
+        _make_private(self.check())
         with reserved(final, self.tell, way_on=_WAY_ON) as place:
             if _is_whole(final):  # another process was making it
                 return final, True
@@ -105,6 +108,20 @@ class Cache:
                     f"{final.parent}: the cache cannot be written: {error.strerror}{_WAY_ON}"
                 ) from error
         return final, False
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise where another user could have written what is in a folder."""
+    if problem := folder_problem(folder):
+        raise BackendError(f"the cache: {problem}; or set EXPORTER_CACHE to a folder of your own")
+
+
+def _make_private(root: Path) -> None:
+    """Make a cache's folder, which nobody else may read: what is fetched with a login lies there too."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(f"{root}: the cache cannot be written: {error.strerror}{_WAY_ON}") from error
 
 
 def _is_whole(folder: Path) -> bool:

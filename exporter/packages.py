@@ -58,9 +58,8 @@ _ROWS = (
     Library("optimum.exporters.onnx", "optimum-onnx", "build"),
     Library("onnx_ir", "onnx-ir", "build"),
     Library("nncf", "nncf", "build"),
-    Library("oras", "oras", "oci"),
     Library("urllib3", "urllib3", "oci"),
-    Library("requests", "requests", "oci"),  # oras brings it
+    Library("requests", "requests", "oci"),
     Library("s3fs", "s3fs", "s3"),
     Library("botocore", "botocore", "s3"),  # s3fs brings it
     Library("pyarrow", "pyarrow", "parquet"),

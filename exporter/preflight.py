@@ -18,13 +18,14 @@ import numpy as np
 
 from exporter.artifact.files import MANIFEST
 from exporter.artifact.place import check_place
-from exporter.errors import BackendError, BackendMissing, ExporterError, RecipeError
+from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError, RecipeError
 from exporter.export.build import is_current, pair_entries
 from exporter.export.source import find_source
 from exporter.failures import planned
 from exporter.machine import this_machine
 from exporter.measure.estimate import queries_to_show, shown_at_most
 from exporter.measure.reference import device_for
+from exporter.owners import folder_problem
 from exporter.packages import SAMPLE_PACKAGE, install, lacking
 from exporter.pairs import load_pair_sets, load_pairs
 from exporter.recipe.kinds import KINDS, fits, runs_on, saturates
@@ -244,6 +245,8 @@ def _place(recipe: Recipe, out: Path, found: Found, *, replace_old: bool) -> Non
     final = out / recipe.name
     with found.keeping():
         parent = check_place(final)
+        if problem := folder_problem(final):
+            raise IntegrityError(problem)
         if final.exists() and replace_old and not (final / MANIFEST).is_file():
             raise RecipeError(f"{final} exists and is no artifact; it is left alone, choose another place")
         if final.exists() and not replace_old:
@@ -259,7 +262,8 @@ def _scratch(found: Found, context: Context) -> None:
     with found.keeping():
         context.cache.check()
     try:
-        tempfile.gettempdir()
+        if problem := folder_problem(Path(tempfile.gettempdir())):
+            found.errors.append(BackendError(f"temporary files: {problem}; TMPDIR says where they go"))
     except OSError as error:
         found.errors.append(BackendError(f"{error.strerror}; set TMPDIR to a folder that can be written"))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from exporter import locks
 from exporter.errors import BackendError
+from exporter.owners import folder_problem
 
 # Eight characters of `tempfile`, and an ending that keeps people's own `exporter-...` folders apart.
 _ENDING = ".tmp"
@@ -28,11 +29,14 @@ class Scratch:
         """Make a folder `exporter-WHAT-....tmp`; `what` consists of small letters.
 
         Raises:
-            BackendError: the disk refuses, or the path of $TMPDIR is not UTF-8.
+            BackendError: the disk refuses, the path of $TMPDIR is not UTF-8, or others could put another
+                folder in its place.
         """
         try:
             parent = Path(tempfile.gettempdir())
             str(parent).encode()  # libraries open what lies there by its name, as text
+            if problem := folder_problem(parent):
+                raise BackendError(f"temporary files: {problem}; TMPDIR says where they go")
             clear_leftovers(parent)
             held, fd = _locked_folder(f"exporter-{what}-", parent)
             # One below what is locked: the folder may hold an artifact, whose readers lock it too.

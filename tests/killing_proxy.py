@@ -31,7 +31,7 @@ When = Literal["before", "after"]
 # Its processes have the clients' libraries loaded, so that each starts in milliseconds.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["pytest", "tests.killing_proxy", "oras.provider", "s3fs", "huggingface_hub.file_download"]
+    ["pytest", "tests.killing_proxy", "exporter.remote.login", "s3fs", "huggingface_hub.file_download"]
 )
 
 

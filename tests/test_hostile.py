@@ -329,6 +329,26 @@ FILES = [
     attack(
         "report is a pipe", replaced("report.html", os.mkfifo), "report.html: a link or special file", CHECK
     ),
+    attack(
+        "a file that everybody may write",
+        lambda f: (f / "onnx/model.onnx").chmod(0o666),
+        "onnx/model.onnx can be written by everybody; `chmod o-w",
+    ),
+    attack(
+        "a manifest that everybody may write",
+        lambda f: (f / MANIFEST).chmod(0o666),
+        "manifest.json can be written by everybody; `chmod o-w",
+    ),
+    attack(
+        "a folder that everybody may write",
+        lambda f: (f / "onnx").chmod(0o777),
+        "onnx can be written by everybody; `chmod o-w",
+    ),
+    attack(
+        "an artifact in a folder that everybody may write",
+        lambda f: f.parent.chmod(0o777),
+        "can be written by everybody; `chmod o-w",
+    ),
     attack("a terabyte", sparse("onnx/model.onnx", 1 << 40), "onnx/model.onnx"),
     attack("a terabyte, honestly", sparse("onnx/model.onnx", 1 << 40, listed=True), "files.1.size_bytes"),
     attack(

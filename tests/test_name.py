@@ -53,7 +53,7 @@ def test_no_text_sends_people_to_an_index(path: Path) -> None:
     [
         "pip install exporter",
         "pip install -U exporter==0.3.0",
-        "needs oras; pip install 'exporter[oci]'",
+        "needs requests; pip install 'exporter[oci]'",
         "pip install reranker-exporter",
         "pipx install 'reranker_exporter[sign]>=0.3'",
         "uv add numpy reranker-exporter",

@@ -1,8 +1,8 @@
 """The files of an artifact: their names, sizes and hashes, and the JSON written into them.
 
 Knows names, sizes and bytes; does not know what a model is. A folder may be untrusted input: names, numbers
-and sizes are checked before a file is opened. A file swapped between its check and its use is not noticed:
-who can write to the folder then could as well have written another manifest.
+and sizes are checked before a file is opened. A file swapped between its check and its use is not noticed: so
+nobody else may be able to write it, see `exporter.owners`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pydantic import Field, TypeAdapter
 
 from exporter.artifact.lfs import IS_POINTER, says_pointer
 from exporter.errors import BackendError, IntegrityError
+from exporter.owners import file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -88,7 +89,7 @@ UNWANTED = re.compile(
 MAX_FILES = 10_000
 MAX_BYTES = 64 << 30
 MAX_TEXT_BYTES = 64 << 20
-_MAX_MANIFEST_BYTES = 8 << 20
+MAX_MANIFEST_BYTES = 8 << 20
 TEXT = frozenset((".json", ".xml", ".txt", ".md"))
 # Keys of config.json and tokenizer_config.json by which a model brings code of its own, or files of other
 # folders: a `vocab_file` that lies elsewhere would be copied into the artifact.
@@ -176,6 +177,16 @@ def plain_file(folder: Path, name: str) -> Path:
             f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only"
         )
     return path
+
+
+def check_owner(path: Path) -> None:
+    """Raise where another user could write a file between its check and its use.
+
+    Raises:
+        IntegrityError: one could.
+    """
+    if problem := file_problem(path):
+        raise IntegrityError(problem)
 
 
 def version_control(folder: Path) -> tuple[str, ...]:
@@ -272,7 +283,7 @@ def foreign_key(config: Mapping[str, object]) -> str | None:
 
 
 def _bounded(path: Path) -> bytes:
-    most = _MAX_MANIFEST_BYTES if path.name == MANIFEST else MAX_TEXT_BYTES
+    most = MAX_MANIFEST_BYTES if path.name == MANIFEST else MAX_TEXT_BYTES
     try:
         if (size := path.stat().st_size) > most:
             raise IntegrityError(f"{path}: {size} bytes, and no such file has more than {most}")
@@ -360,9 +371,11 @@ def read_sealed(path: Path) -> dict[str, object]:
     """Read JSON written by `write_sealed`.
 
     Raises:
-        IntegrityError: the file is missing, no JSON, or any byte of it differs from what was written.
+        IntegrityError: the file is missing, no JSON, any byte of it differs from what was written, or another
+            user could change it.
     """
-    raw = _bounded(plain_file(path.parent, path.name))
+    check_owner(plain_file(path.parent, path.name))
+    raw = _bounded(path)
     found = _json_object(raw, path)
     try:
         as_written = _canonical(found) == raw

@@ -1,8 +1,8 @@
 """The manifest of an artifact: what it holds, what it was built from, and whether its files are intact.
 
 Knows files and hashes; does not know what a model is. The folder may be untrusted input: names, numbers and
-sizes are checked before a file is opened. A file swapped between its check and its use is not noticed: who
-can write to the folder then could as well have written another manifest.
+sizes are checked before a file is opened. A file swapped between its check and its use is not noticed: so
+nobody else may be able to write it, see `exporter.owners`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from exporter.artifact.files import (
     Sha256,
     Tokens,
     beside,
+    check_owner,
     foreign_key,
     from_python,
     is_name,
@@ -49,6 +50,7 @@ from exporter.artifact.files import (
 from exporter.artifact.lfs import IS_POINTER, is_pointer
 from exporter.artifact.place import check_text
 from exporter.errors import IntegrityError, RecipeError
+from exporter.owners import folder_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -260,6 +262,9 @@ def check_needed(manifest: Manifest, folder: Path, names: Iterable[str]) -> None
 def _is_same(entry: FileEntry, folder: Path) -> bool:
     """Compare sizes first: a terabyte of zeros is not hashed for hours."""
     path = plain_file(folder, entry.path)
+    check_owner(path)
+    for above in Path(entry.path).parents[:-1]:
+        check_owner(folder / above)
     try:
         return path.stat().st_size == entry.size_bytes and sha256_file(path) == entry.sha256
     except OSError as error:
@@ -284,12 +289,15 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check manifest.json of a folder; its files are not hashed here, see `check_files`.
 
     Raises:
-        RecipeError: the folder is missing, or no artifact; or its path is not UTF-8.
-        IntegrityError: the manifest was changed, is of another schema, or says what no build of ours says.
+        RecipeError: the folder is missing, or no artifact.
+        IntegrityError: the manifest was changed, is of another schema, or says what no build of ours says; or
+            another user could change the folder meanwhile.
     """
     check_text(folder)
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
         raise RecipeError(f"{folder}: no such artifact folder; build it with `exporter export RECIPE`")
+    if problem := folder_problem(folder):
+        raise IntegrityError(problem)
     if not os.path.lexists(folder / MANIFEST):
         raise RecipeError(f"{folder}: no artifact, it has no {MANIFEST}")
 

@@ -15,6 +15,7 @@ from exporter.cli.options import (
     Out,
     Overwrite,
     Roots,
+    Subject,
     Target,
     VerifyKey,
     ask_password,
@@ -112,16 +113,15 @@ def pull(
     replace: Overwrite = False,
     key: VerifyKey = None,
     root: Roots = None,
+    subject: Subject = None,
     identity: Identity = None,
     issuer: Issuer = None,
 ) -> None:
     """Fetch a published artifact; check every file, and its signature if told whose, before it appears."""
-    verifier = verifier_of(key, root or [], identity, issuer)
-    from exporter.publish.signature import check_signature
-    from exporter.remote import fetch_artifact
+    verifier = verifier_of(key, root or [], identity, issuer, subject=subject)
+    from exporter.publish.received import receive
 
-    check = None if verifier is None else (lambda fetched: check_signature(fetched, verifier))
-    fetched, version = fetch_artifact(source, folder, replace=replace, check=check)
+    fetched, version = receive(source, folder, verifier, say, replace=replace)
     typer.echo(f"{fetched} ({version})")
 
 
@@ -130,11 +130,12 @@ def verify_signature(
     *,
     key: VerifyKey = None,
     root: Roots = None,
+    subject: Subject = None,
     identity: Identity = None,
     issuer: Issuer = None,
 ) -> None:
     """Check who signed a published folder, and that no file changed, came or went since."""
-    verifier = verifier_of(key, root or [], identity, issuer)
+    verifier = verifier_of(key, root or [], identity, issuer, subject=subject)
     if verifier is None:
         raise RecipeError(
             "whose signature? pass --key FILE, --root FILE, or --identity NAME with --issuer URL"

@@ -167,6 +167,7 @@ def _fit(row: Kind, machine: Machine) -> Fit:
 
 def _doctor_text(machine: Machine, cache: Path | None, kinds: Sequence[Fit]) -> str:
     from exporter.machine import allowance
+    from exporter.owners import folder_problem
     from exporter.recipe.kinds import saturates
 
     vnni = "no VNNI: int8 weights must keep to 7 bits" if saturates(machine.isa) else "int8 sums in int32"
@@ -178,6 +179,8 @@ def _doctor_text(machine: Machine, cache: Path | None, kinds: Sequence[Fit]) -> 
         ", ".join(f"{name} {version}" for name, version in machine.packages),
         f"cache {cache or 'nowhere, there is no home folder: set EXPORTER_CACHE to a folder'}",
     ]
+    if cache and (problem := folder_problem(cache)):
+        lines.append(f"the cache is not used: {problem}")
     for fit in kinds:
         said = [f"cannot be built, {', '.join(fit.missing)} missing" if fit.missing else "can be built"]
         if fit.isa is not None:

@@ -41,6 +41,9 @@ Roots = Annotated[
     list[Path] | None,
     typer.Option(help="A certificate that must have issued the signer's, PEM; may be given again."),
 ]
+Subject = Annotated[
+    str | None, typer.Option(help="Whom that certificate must be for: its common name or whole subject.")
+]
 Identity = Annotated[str | None, typer.Option(help="Who must have signed it with sigstore.")]
 Issuer = Annotated[str | None, typer.Option(help="Who vouches for that identity, a URL.")]
 ARTIFACTS = Path("artifacts")
@@ -113,7 +116,12 @@ def signer_of(
 
 
 def verifier_of(
-    key: Path | None, roots: Sequence[Path], identity: str | None, issuer: str | None
+    key: Path | None,
+    roots: Sequence[Path],
+    identity: str | None,
+    issuer: str | None,
+    *,
+    subject: str | None = None,
 ) -> Verifier | None:
     """Return what to verify a signature with, or None where no option asks for it.
 
@@ -128,10 +136,12 @@ def verifier_of(
         raise RecipeError(
             "--identity and --issuer belong together; --issuer is who vouches for the identity, a URL"
         )
+    if subject is not None and not roots:
+        raise RecipeError("--subject is whom a certificate must be for; it belongs to a --root FILE")
     if key:
         return KeyVerifier(key)
     if roots:
-        return CertificateVerifier(tuple(roots))
+        return CertificateVerifier(tuple(roots), subject)
     return SigstoreVerifier(identity, issuer) if identity and issuer else None
 
 

@@ -110,6 +110,23 @@ def find_source(model: Model, cache: Cache) -> Source:
     return _checked(model, folder, revision, cache)
 
 
+def model_digest(folder: Path) -> str:
+    """Return the digest that stands for a model's folder, as a manifest records it; no library opens it.
+
+    Raises:
+        RecipeError: the folder holds no model that `find_source` would take.
+    """
+    where = str(folder)
+    if not (folder / "config.json").is_file():
+        raise RecipeError(f"{where}: no model, it has no config.json")
+    settings = read_settings(where, folder)
+    return _digest(_files(where, folder, (*_SOURCE_FILES, *settings.files), weight_files(where, folder)))
+
+
+def _digest(files: Sequence[FileEntry]) -> str:
+    return hashlib.sha256("".join(f"{f.path}\0{f.sha256}\n" for f in files).encode()).hexdigest()
+
+
 def _sample_folder(cache: Cache) -> Path:
     from exporter.sample.model import backbone_dir, sample_digest
 
@@ -254,12 +271,11 @@ def _described(
     facts = inspect_weights(where, folder, files, cache)
     own, notes = own_length(said, settings, facts.n_positions)
     length, more = chosen_length(where, model.max_length, own, facts.n_positions)
-    digest = hashlib.sha256("".join(f"{f.path}\0{f.sha256}\n" for f in files).encode()).hexdigest()
     return Source(
         name=model.source,
         folder=folder,
         revision=None,
-        digest=digest,
+        digest=_digest(files),
         weights=tuple(
             file.path for file in files if file.path == INDEX or file.path.endswith(".safetensors")
         ),

@@ -1,7 +1,8 @@
 """The in-toto statements of a published folder: what the artifact was made from, and how it was judged.
 
 Two statements about the same files: a test result (the report's checks) and SLSA provenance (the manifest's
-recipe, model, pairs and packages). Everything but `write_statements` and `read_statements` is pure.
+recipe, model, pairs and packages). Everything but `write_statements` is pure; they are read in the module
+`statements`.
 
 Who vouches for the statements is not known here. Each line of `attestation.intoto.jsonl` is a bare statement,
 not an envelope with a signature of its own: `signature` signs the file together with all files it is about,
@@ -12,8 +13,6 @@ manifest.json. Two digests have names of their own: `exporter_model` is the mani
 the names and hashes of weights, config and tokenizer files), `exporter_pairs` a pair set's (over texts,
 labels and grouping, wherever the file lies).
 
-The statements are plain JSON with typed shapes, not in-toto's protobuf classes: those have no required
-fields, so that a statement without a builder would be read, and they turn the recipe's integers into floats.
 Source: https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 Source: https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md
 """
@@ -23,20 +22,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NotRequired, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import JsonValue
 
 from exporter.artifact.canonical import canonical_json
-from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, plain_file, sha256_file
-from exporter.artifact.manifest import read_manifest
-from exporter.errors import BackendError, IntegrityError, RecipeError
-from exporter.report.report import read_report
+from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, sha256_file
+from exporter.errors import BackendError, RecipeError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,57 +50,10 @@ PROVENANCE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:exporter:build:v1"
 # A machine of which nothing is known: no more than SLSA build level 1.
 LOCAL_BUILDER = "urn:exporter:builder:local"
-# Two statements name each file once; a thousand files are far below this.
-_MAX_BYTES = 4 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:[\x21-\x7e]+")
 
-_Object: TypeAlias = dict[str, JsonValue]
-
-
-class _Subject(TypedDict):
-    name: str
-    digest: dict[str, str]
-
-
-class _Line(TypedDict):
-    _type: Literal["https://in-toto.io/Statement/v1"]
-    subject: list[_Subject]
-    predicateType: str
-    predicate: _Object
-
-
-class _TestResult(TypedDict):
-    result: Literal["PASSED", "WARNED", "FAILED"]
-    configuration: list[_Object]
-    passedTests: NotRequired[list[str]]
-    warnedTests: NotRequired[list[str]]
-    failedTests: NotRequired[list[str]]
-
-
-class _BuildDefinition(TypedDict):
-    buildType: str
-    externalParameters: _Object
-    resolvedDependencies: NotRequired[list[_Object]]
-
-
-class _Builder(TypedDict):
-    id: str
-
-
-class _RunDetails(TypedDict):
-    builder: _Builder
-
-
-class _Provenance(TypedDict):
-    buildDefinition: _BuildDefinition
-    runDetails: _RunDetails
-
-
-_PREDICATES: dict[str, TypeAdapter[_TestResult] | TypeAdapter[_Provenance]] = {
-    TEST_RESULT: TypeAdapter(_TestResult),
-    PROVENANCE: TypeAdapter(_Provenance),
-}
+Object: TypeAlias = dict[str, JsonValue]
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -122,7 +70,7 @@ class Statement:
 
     subjects: tuple[Subject, ...]
     predicate_type: str
-    predicate: _Object
+    predicate: Object
 
     def to_json(self) -> bytes:
         """Return the statement as one line of canonical JSON, without a line break.
@@ -133,7 +81,7 @@ class Statement:
         about: list[JsonValue] = [
             {"name": one.name, "digest": {"sha256": one.sha256}} for one in self.subjects
         ]
-        content: _Object = {"_type": STATEMENT, "subject": about, "predicateType": self.predicate_type}
+        content: Object = {"_type": STATEMENT, "subject": about, "predicateType": self.predicate_type}
         return canonical_json(content | {"predicate": self.predicate})
 
 
@@ -143,7 +91,7 @@ def subjects(manifest: Manifest, manifest_sha256: str) -> tuple[Subject, ...]:
     return tuple(sorted((*files, Subject(MANIFEST, manifest_sha256))))
 
 
-def result_of(manifest: Manifest, report: Report, report_sha256: str) -> _Object:
+def result_of(manifest: Manifest, report: Report, report_sha256: str) -> Object:
     """Return a report's verdict and checks as a test-result predicate.
 
     A check without a verdict (`invalid`) is under `failedTests`. The type has three lists, and a policy takes
@@ -167,7 +115,7 @@ def result_of(manifest: Manifest, report: Report, report_sha256: str) -> _Object
     }
 
 
-def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> _Object:
+def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> Object:
     """Return what an artifact was built from as a SLSA provenance predicate.
 
     Neither time nor invocation is named: a manifest knows neither, so that two builds can have equal
@@ -248,91 +196,7 @@ def write_statements(
     return path
 
 
-def read_statements(folder: Path) -> tuple[Statement, ...]:
-    """Read a folder's statements, and check them against its files, hashed anew, and its report.
-
-    Lines of other types are passed over, as in-toto asks.
-    Source: https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md#data-structure
-
-    Raises:
-        RecipeError: the folder is no artifact, was not verified, or has no statements.
-        IntegrityError: a line is no statement, one of the two types is missing or stands twice, or a
-            statement does not fit the files or the report.
-    """
-    manifest = read_manifest(folder)
-    report = read_report(folder, manifest)
-    path = folder / ATTESTATION
-    found = [statement for statement in _read(path) if statement.predicate_type in _PREDICATES]
-    if sorted(statement.predicate_type for statement in found) != sorted(_PREDICATES):
-        held = ", ".join(statement.predicate_type for statement in found) or "neither"
-        raise IntegrityError(f"{path}: wanted one test result and one provenance, found {held}")
-
-    on_disk = {name: _hash(folder, name) for name in (MANIFEST, *(file.path for file in manifest.files))}
-    for statement in found:
-        _check_subjects(path, statement, on_disk)
-    result = next(s.predicate for s in found if s.predicate_type == TEST_RESULT)
-    _check_result(path, result, report, _hash(folder, REPORT))
-    return tuple(found)
-
-
-def _read(path: Path) -> list[Statement]:
-    if not os.path.lexists(path):
-        raise RecipeError(f"{path.parent} has no {ATTESTATION}; publish it again with `exporter publish`")
-    plain_file(path.parent, path.name)
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise IntegrityError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, which no attestation is")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path}: cannot be read as text: {error}") from None
-    return [_parsed(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _parsed(where: str, line: str) -> Statement:
-    try:
-        content = TypeAdapter(_Line).validate_json(line, strict=True)
-        if adapter := _PREDICATES.get(content["predicateType"]):
-            adapter.validate_python(content["predicate"], strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        loc = ".".join(str(step) for step in problem["loc"]) or "line"
-        raise IntegrityError(f"{where}: no in-toto statement: {loc}: {problem['msg']}") from None
-    about = (Subject(subject["name"], subject["digest"].get("sha256", "")) for subject in content["subject"])
-    return Statement(tuple(about), content["predicateType"], content["predicate"])
-
-
-def _check_subjects(path: Path, statement: Statement, on_disk: dict[str, str]) -> None:
-    """Raise unless a statement's subjects are exactly the files in `on_disk`, by name and hash."""
-    said = {subject.name: subject.sha256 for subject in statement.subjects}
-    parts = {
-        "not in the folder": said.keys() - on_disk.keys(),
-        "not in the statement": on_disk.keys() - said.keys(),
-        "other bytes": {name for name in said.keys() & on_disk.keys() if said[name] != on_disk[name]},
-    }
-    if any(parts.values()) or len(said) != len(statement.subjects):
-        text = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in parts.items() if names)
-        raise IntegrityError(
-            f"{path}: {statement.predicate_type} is about other files: {text or 'a name stands twice'}"
-        )
-
-
-def _check_result(path: Path, said: _Object, report: Report, report_sha256: str) -> None:
-    """Raise unless a test result has the report's verdict and checks."""
-    wanted = _verdict(report, report_sha256)
-    if wrong := [key for key, value in wanted.items() if said.get(key) != value]:
-        raise IntegrityError(
-            f"{path}: {', '.join(wrong)} of the test result is not what {REPORT} comes to; publish it again"
-        )
-
-
-def _hash(folder: Path, name: str) -> str:
-    try:
-        return sha256_file(plain_file(folder, name))
-    except OSError as error:
-        raise IntegrityError(f"{folder / name}: cannot be read: {error.strerror}") from None
-
-
-def _verdict(report: Report, report_sha256: str) -> _Object:
+def _verdict(report: Report, report_sha256: str) -> Object:
     """Return what a test result takes from the report."""
     return {
         "result": "PASSED" if report.verdict == "pass" else "FAILED",
@@ -352,21 +216,21 @@ def _tests(report: Report, outcome: str) -> list[JsonValue]:
     ]
 
 
-def _recipe(manifest: Manifest) -> _Object:
+def _recipe(manifest: Manifest) -> Object:
     return _file("recipe", hashlib.sha256(manifest.recipe.encode()).hexdigest())
 
 
-def _file(name: str, sha256: str) -> _Object:
+def _file(name: str, sha256: str) -> Object:
     return {"name": name, "digest": {"sha256": sha256}, "mediaType": "application/json"}
 
 
-def _pairs(role: str, digest: str) -> _Object:
+def _pairs(role: str, digest: str) -> Object:
     return {"name": f"pairs.{role}", "digest": {"exporter_pairs": digest}}
 
 
-def _machine(machine: Machine) -> _Object:
+def _machine(machine: Machine) -> Object:
     """Return the machine of the measurement in short: a policy needs its instruction set."""
-    found: _Object = {name: getattr(machine, name) for name in ("cpu", "isa", "n_cores", "system", "python")}
+    found: Object = {name: getattr(machine, name) for name in ("cpu", "isa", "n_cores", "system", "python")}
     return {
         "name": "machine",
         "content": base64.b64encode(canonical_json(found)).decode(),
@@ -374,10 +238,10 @@ def _machine(machine: Machine) -> _Object:
     }
 
 
-def _model(manifest: Manifest) -> _Object:
+def _model(manifest: Manifest) -> Object:
     source = manifest.source
-    digest: _Object = {"exporter_model": source.digest}
-    model: _Object = {"name": "model", "digest": digest}
+    digest: Object = {"exporter_model": source.digest}
+    model: Object = {"name": "model", "digest": digest}
     if source.revision:
         model["uri"] = _purl("huggingface", source.source, source.revision)
         if _COMMIT.fullmatch(source.revision):
@@ -385,7 +249,7 @@ def _model(manifest: Manifest) -> _Object:
     return model
 
 
-def _package(name: str, version: str) -> _Object:
+def _package(name: str, version: str) -> Object:
     return {"uri": _purl("pypi", name, version)}
 
 

@@ -1,4 +1,4 @@
-"""Private keys, public keys and certificates, read from PEM files; a key is never copied to a disk."""
+"""Private and public keys, read from PEM files; a private key is never copied to a disk."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-    from cryptography.x509 import Certificate
 
 
 PASSWORD_VARIABLE = "EXPORTER_KEY_PASSWORD"  # noqa: S105 # the name of a variable, not what is in it
@@ -51,7 +49,7 @@ def read_private_key(path: Path, ask: Callable[[str], str] | None) -> tuple[Elli
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    raw = _read_pem(path, "a private key")
+    raw = read_pem(path, "a private key")
     encrypted = False
     try:
         try:
@@ -96,73 +94,6 @@ def key_path_for_library(path: Path, key: EllipticCurvePrivateKey, *, encrypted:
         yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
-def check_certificate(signer: CertificateSigner, key: EllipticCurvePrivateKey) -> None:
-    """Raise unless a certificate can sign today, with this key; the library would fail only on verifying.
-
-    Raises:
-        RecipeError: a certificate is not valid today, does not belong to the key, or is not for signing.
-    """
-    from cryptography import x509
-
-    for path in (signer.certificate, *signer.chain):
-        for certificate in read_certificates(path):
-            if problem := expiry_problem(certificate):
-                raise RecipeError(f"{path}: {problem}; ask who issued it for a new one")
-    certificate = read_certificates(signer.certificate)[0]
-    if certificate.public_key() != key.public_key():
-        raise RecipeError(f"{signer.certificate} is not the certificate of {signer.key}")
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        usage = None
-    if usage is None or not usage.digital_signature:
-        raise RecipeError(f"{signer.certificate} is not for signing; wanted keyUsage=digitalSignature in it")
-
-
-def read_certificates(path: Path) -> list[Certificate]:
-    """Return the certificates of a PEM file.
-
-    Raises:
-        RecipeError: the file cannot be read, or holds no certificate.
-    """
-    from cryptography import x509
-
-    try:
-        return x509.load_pem_x509_certificates(_read_pem(path, "a certificate"))
-    except ValueError:
-        raise RecipeError(f"{path} is no certificate in PEM") from None
-
-
-def expiry_problem(certificate: Certificate) -> str:
-    """Return why a certificate is not valid now; empty when it is valid."""
-    now, subject = datetime.now(UTC), subject_of(certificate)
-    if now > certificate.not_valid_after_utc:
-        return f"the certificate of {subject} expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-    if now < certificate.not_valid_before_utc:
-        return f"the certificate of {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
-    return ""
-
-
-def subject_of(certificate: Certificate) -> str:
-    """Return the name of whom a certificate is for, as RFC 4514 writes it."""
-    return certificate.subject.rfc4514_string()
-
-
-def trust_problem(chain: Sequence[Certificate], roots: Sequence[Certificate]) -> str:
-    """Return why certificates, the signing one first, do not lead to a root today; empty when they do."""
-    from OpenSSL import crypto
-
-    store = crypto.X509Store()
-    for root in roots:
-        store.add_cert(crypto.X509.from_cryptography(root))
-    leaf, *between = (crypto.X509.from_cryptography(certificate) for certificate in chain)
-    try:
-        crypto.X509StoreContext(store, leaf, between).verify_certificate()
-    except crypto.X509StoreContextError as error:
-        return f"the certificate of {subject_of(error.certificate.to_cryptography())} is not trusted: {error}"
-    return ""
-
-
 def read_public_key(path: Path) -> EllipticCurvePublicKey:
     """Return the elliptic-curve public key of a PEM file.
 
@@ -173,7 +104,7 @@ def read_public_key(path: Path) -> EllipticCurvePublicKey:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    raw = _read_pem(path, "a public key")
+    raw = read_pem(path, "a public key")
     try:
         key = load_pem_public_key(raw)
     except (ValueError, UnsupportedAlgorithm):
@@ -195,7 +126,16 @@ def _kind_of(key: object) -> str:
     )
 
 
-def _read_pem(path: Path, what: str) -> bytes:
+def read_pem(path: Path, what: str) -> bytes:
+    """Return the bytes of a PEM file.
+
+    Args:
+        path: the file.
+        what: wanted in it, for errors.
+
+    Raises:
+        RecipeError: the file cannot be read, or is too large.
+    """
     try:
         if path.stat().st_size > _MAX_KEY_BYTES:
             raise RecipeError(f"{path}: larger than {_MAX_KEY_BYTES >> 20} MiB, which {what} is not")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import CARD
 from exporter.artifact.manifest import LOCAL_MODEL
-from exporter.errors import RecipeError
+from exporter.errors import IntegrityError, RecipeError
+from exporter.export.source import model_digest
 from exporter.packages import missing
 from exporter.remote.hub import fetch_snapshot
 
@@ -21,6 +22,7 @@ _LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 _LICENCE_FILE = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)([-.].*)?", re.IGNORECASE)
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "license*")
 _MAX_LICENCE_BYTES = 1 << 20
+_MAX_FETCHED_BYTES = 16 << 20
 _MAX_LINK = 500
 
 
@@ -47,6 +49,7 @@ def licence_of(source: SourceEntry, artifact: Path) -> Licence:
 
     Raises:
         RecipeError: the folder or repository is gone.
+        IntegrityError: the folder is not the model that the artifact was built from.
         BackendError: the Hub cannot be reached.
         BackendMissing: the sample's backbone, or huggingface_hub, is not installed.
     """
@@ -57,14 +60,36 @@ def licence_of(source: SourceEntry, artifact: Path) -> Licence:
     if source.source == LOCAL_MODEL:
         return find_licence(artifact)
     if Path(source.source).is_absolute():
-        if not Path(source.source).is_dir():
-            raise RecipeError(
-                f"{source.source}: the model's folder is gone, and with it what it says about its licence"
-            )
-        return find_licence(Path(source.source))
+        return find_licence(_recorded_folder(source))
     instead = "publish where the model was fetched before"
-    folder, _ = fetch_snapshot(source.source, source.revision, [CARD, *_LICENCE_FILES], instead=instead)
+    folder, _ = fetch_snapshot(
+        source.source,
+        source.revision,
+        [CARD, *_LICENCE_FILES],
+        instead=instead,
+        most_bytes=_MAX_FETCHED_BYTES,
+    )
     return find_licence(folder)
+
+
+def _recorded_folder(source: SourceEntry) -> Path:
+    """Return the folder a manifest names as its model's, after checking that it holds that model.
+
+    Who wrote the manifest may have named any folder, and what stands in its licence files is published.
+    """
+    folder = Path(source.source)
+    if not folder.is_dir():
+        raise RecipeError(f"{folder}: the model's folder is gone, and with it what it says about its licence")
+    try:
+        found = model_digest(folder)
+    except RecipeError:
+        found = ""
+    if found != source.digest:
+        raise IntegrityError(
+            f"{folder}: not the model that the artifact was built from, so nothing of it is published; "
+            "build the artifact again with --replace"
+        )
+    return folder
 
 
 def find_licence(folder: Path) -> Licence:

@@ -22,28 +22,30 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from exporter.artifact.files import SIGNATURE, beside, plain_file, sha256_file, version_control
+from exporter.artifact.files import SIGNATURE, beside, plain_file, sha256_file, shown, version_control
 from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
 from exporter.packages import missing
-from exporter.publish.attest import read_statements
+from exporter.publish.certificates import (
+    chain_of,
+    check_certificate,
+    printable,
+    read_certificates,
+    signer_problem,
+    subject_of,
+)
 from exporter.publish.keys import (
     CertificateSigner,
-    check_certificate,
-    expiry_problem,
     fingerprint,
     key_path_for_library,
-    read_certificates,
     read_private_key,
     read_public_key,
-    subject_of,
-    trust_problem,
 )
+from exporter.publish.statements import read_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
-    from cryptography.x509 import Certificate
     from model_signing import hashing, signing
 
 # A line of a few hundred bytes a file; sigstore's proof of inclusion is of tens of kilobytes.
@@ -76,9 +78,14 @@ class KeyVerifier:
 
 @dataclass(frozen=True, slots=True)
 class CertificateVerifier:
-    """Expect a certificate that leads to one of these roots, PEM files."""
+    """Expect a certificate for signing code that leads to one of these roots, PEM files.
+
+    `subject` is who it has to be for: the whole subject as it is printed, or the common name in it. None is
+    anybody whom a root, or one of its authorities, issued such a certificate for.
+    """
 
     roots: tuple[Path, ...]
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,38 +290,20 @@ def _signed_by(verifier: Verifier, material: Mapping[str, object], path: Path) -
         case KeyVerifier():
             ours = fingerprint(read_public_key(verifier.key))
             if (theirs := _object(material, "publicKey").get("hint")) != ours:
+                found = printable(str(theirs)[:16])
                 raise IntegrityError(
-                    f"{path} was made with another key: {str(theirs)[:16]}, {verifier.key} is {ours[:16]}"
+                    f"{path} was made with another key: {found}, {verifier.key} is {ours[:16]}"
                 )
             return f"key {ours[:16]}"
         case CertificateVerifier():
             roots = [certificate for root in verifier.roots for certificate in read_certificates(root)]
-            chain = _chain(material, path)
-            if problem := next((found for found in map(expiry_problem, chain) if found), "") or trust_problem(
-                chain, roots
-            ):
-                raise IntegrityError(
-                    f"{path}: {problem}; trusted are {', '.join(map(subject_of, roots)) or 'none'}"
-                )
+            chain = chain_of(_object(material, "x509CertificateChain"), path)
+            if problem := signer_problem(chain, roots, verifier.subject):
+                raise IntegrityError(f"{path}: {problem}")
             return subject_of(chain[0])
         case SigstoreVerifier():
             return f"{verifier.identity} ({verifier.issuer})"
     assert_never(verifier)
-
-
-def _chain(material: Mapping[str, object], path: Path) -> list[Certificate]:
-    """Return the signing certificate, then those that came with it."""
-    from cryptography import x509
-
-    listed = _object(material, "x509CertificateChain").get("certificates")
-    try:
-        each_of = listed if isinstance(listed, list) else []
-        chain = [x509.load_der_x509_certificate(base64.b64decode(each["rawBytes"])) for each in each_of]
-    except (TypeError, KeyError, ValueError):
-        chain = []
-    if not chain:
-        raise IntegrityError(f"{path} holds no certificates that can be read")
-    return chain
 
 
 def _library_verifies(folder: Path, path: Path, verifier: Verifier, passed_over: Collection[str]) -> str:
@@ -367,7 +356,9 @@ def _difference(signed: Mapping[str, str], on_disk: Mapping[str, str]) -> str:
         "missing": signed.keys() - on_disk.keys(),
         "not signed": on_disk.keys() - signed.keys(),
     }
-    return "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in parts.items() if names)
+    return "; ".join(
+        f"{word}: {', '.join(map(shown, sorted(names)))}" for word, names in parts.items() if names
+    )
 
 
 @contextmanager

@@ -33,6 +33,7 @@ _OCI = re.compile(
 )
 _BUCKET = re.compile(r"(?P<where>[a-z0-9][a-z0-9.-]*(/(?!\.\.?(/|$))[\w.=+-]+)+)/?", re.ASCII)
 
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 # user:password@, which may have a slash in it; but for what stands at the end of an address.
 _CREDENTIALS = re.compile(r"://([^/]*|(?!.*@sha256:)[^@/]*:[^@]*)@")
 
@@ -56,6 +57,11 @@ class Place:
             return self.where
         mark = ":" if self.kind == "oci" and not (self.version or "").startswith("sha256:") else "@"
         return f"{self.kind}://{self.where}" + (f"{mark}{self.version}" if self.version else "")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name means this machine."""
+    return _LOOPBACK.fullmatch(host) is not None
 
 
 def is_remote(text: str) -> bool:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from exporter.artifact.files import FileEntry, from_python, read_sealed
+from exporter.artifact.files import MAX_FILES, FileEntry, from_python, read_sealed
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.packages import missing
-from exporter.remote.source import RemoteFile, write_chunks
+from exporter.remote.patience import Patience
+from exporter.remote.source import RemoteFile, check_size, write_chunks
 from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Pointer:
     name: str
     root: str  # of the artifact's manifest, for people
     version: str
-    files: tuple[FileEntry, ...]
+    files: Annotated[tuple[FileEntry, ...], Field(max_length=MAX_FILES)]
 
 
 def version_of(files: tuple[FileEntry, ...]) -> str:
@@ -64,6 +65,7 @@ class BucketSource:
     pointer: Pointer
     files: dict[str, RemoteFile]
     place: Place
+    patience: Patience
 
     @property
     def version(self) -> str:
@@ -77,12 +79,16 @@ class BucketSource:
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
         """Write a file of the place to the new local file `to`."""
-        write_chunks(self._chunks(version_key(self.prefix, self.version, path)), to, limit_bytes)
+        write_chunks(self._chunks(path, limit_bytes), to, limit_bytes)
 
-    def _chunks(self, key: str) -> Iterator[bytes]:
-        with bucket_errors(self.place), self.bucket.open(key, "rb", block_size=_CHUNK_BYTES) as there:
-            while chunk := there.read(_CHUNK_BYTES):
-                yield chunk
+    def _chunks(self, path: str, limit_bytes: int) -> Iterator[bytes]:
+        key, wait = version_key(self.prefix, self.version, path), self.patience.wait_for
+        with bucket_errors(self.place):
+            opened = wait(lambda: self.bucket.open(key, "rb", block_size=_CHUNK_BYTES), self.place.text)
+            with opened as there:
+                check_size(path, there.size, limit_bytes)  # opening asked for it
+                while chunk := wait(lambda: there.read(_CHUNK_BYTES), self.place.text, _CHUNK_BYTES):
+                    yield chunk
 
 
 def version_key(prefix: str, version: str, path: str) -> str:
@@ -103,8 +109,12 @@ def open_bucket(place: Place) -> tuple[S3FileSystem, str]:
     return S3FileSystem(use_listings_cache=False, skip_instance_cache=True), place.where
 
 
-def bucket_source(place: Place) -> BucketSource | None:
+def bucket_source(place: Place, patience: Patience | None = None) -> BucketSource | None:
     """Return the current version at a prefix as a source; None if the prefix has no pointer.
+
+    Args:
+        place: of the kind `s3`.
+        patience: how long the store is waited for.
 
     Raises:
         RecipeError: the bucket does not exist, or the credentials found may not read it.
@@ -113,14 +123,11 @@ def bucket_source(place: Place) -> BucketSource | None:
         IntegrityError: the pointer is damaged.
     """
     bucket, prefix = open_bucket(place)
+    patience = patience or Patience()
     with bucket_errors(place):
-        try:
-            size = bucket.info(f"{prefix}/{POINTER}")["size"]
-        except FileNotFoundError:
-            return None
-        if size > _MAX_POINTER_BYTES:
-            raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
-        raw = bucket.cat_file(f"{prefix}/{POINTER}")
+        raw = patience.wait_for(lambda: _pointer(bucket, prefix, place), place.text, _MAX_POINTER_BYTES)
+    if raw is None:
+        return None
 
     with Scratch("remote") as scratch:
         (scratch / POINTER).write_bytes(raw)
@@ -136,7 +143,18 @@ def bucket_source(place: Place) -> BucketSource | None:
             f"{place.text}/{POINTER}: schema {pointer.schema}, this exporter reads {POINTER_SCHEMA}"
         )
     files = {file.path: RemoteFile(file.size_bytes, file.sha256) for file in pointer.files}
-    return BucketSource(bucket, prefix, pointer, files, place)
+    return BucketSource(bucket, prefix, pointer, files, place, patience)
+
+
+def _pointer(bucket: S3FileSystem, prefix: str, place: Place) -> bytes | None:
+    """Return the bytes of the pointer at a prefix; None if there is none."""
+    try:
+        size = bucket.info(f"{prefix}/{POINTER}")["size"]
+    except FileNotFoundError:
+        return None
+    if size > _MAX_POINTER_BYTES:
+        raise IntegrityError(f"{place.text}/{POINTER}: {size} bytes, which no pointer has")
+    return bytes(bucket.cat_file(f"{prefix}/{POINTER}", start=0, end=_MAX_POINTER_BYTES))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, PLANS, sha256_file
+from exporter.artifact.files import MANIFEST, MAX_MANIFEST_BYTES, MAX_TEXT_BYTES, PLANS, sha256_file
 from exporter.artifact.manifest import check_files, read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.artifact.staging import staged
@@ -18,7 +18,7 @@ from exporter.cache import Cache
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.remote.address import parse_place
 from exporter.remote.open import open_source
-from exporter.remote.source import SIDECARS, needed
+from exporter.remote.source import SIDECARS, check_size, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.remote.address import Place
     from exporter.remote.source import ArtifactSource
-
-
-# The manifest of an artifact with every kind has 60 kB.
-MAX_MANIFEST_BYTES = 8 << 20
-# A report with the raw scores of 300 questions is 1 MB, its page with plots 2 MB.
-MAX_SIDECAR_BYTES = 256 << 20
 
 
 def fetch_artifact(
@@ -62,7 +56,7 @@ def fetch_artifact(
         _copy_files(source, manifest, tuple(file.path for file in manifest.files), scratch)
         for name in SIDECARS:
             if name in source.files and not (scratch / name).exists():
-                _copy(source, name, scratch, MAX_SIDECAR_BYTES)
+                _copy(source, name, scratch, MAX_TEXT_BYTES)
         check_files(manifest, scratch)
         read_plans(scratch, manifest)
         if check:
@@ -157,10 +151,7 @@ def _copy_files(source: ArtifactSource, manifest: Manifest, wanted: tuple[str, .
 def _copy(source: ArtifactSource, path: str, folder: Path, limit_bytes: int) -> None:
     """Copy one file of at most `limit_bytes` to a path that does not exist yet."""
     listed = source.files[path]
-    if listed.size_bytes > limit_bytes:
-        raise IntegrityError(
-            f"{path}: {listed.size_bytes} bytes, {limit_bytes} expected at most; it was not fetched"
-        )
+    check_size(path, listed.size_bytes, limit_bytes)
     try:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         source.copy(path, folder / path, listed.size_bytes)

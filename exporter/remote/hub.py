@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import glob
-import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from exporter.artifact.files import MANIFEST, PLANS
+from exporter.artifact.files import MANIFEST, MAX_BYTES, MAX_FILES, MAX_MANIFEST_BYTES, PLANS
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, BackendMissing, RecipeError
 from exporter.packages import missing
-from exporter.remote.source import RemoteFile, needed
+from exporter.remote.address import is_loopback
+from exporter.remote.patience import Patience
+from exporter.remote.source import RemoteFile, check_size, copy_file, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from huggingface_hub import ModelInfo
 
     from exporter.artifact.files import FileEntry
     from exporter.remote.address import Place
@@ -52,13 +57,16 @@ class HubSource:
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
         """Fetch a file to the Hub's cache, and write it to the new local file `to`."""
-        del limit_bytes  # the size was listed, and huggingface_hub holds the download against it
-        # `fetch_snapshot` takes patterns, and a name may look like one.
-        folder, _ = fetch_snapshot(self.place.where, self.commit, [glob.escape(path)], instead="try again")
-        if not (folder / path).is_file():
-            raise BackendError(f"{self.place.text}: {path} was not fetched; try again")
-        with (folder / path).open("rb") as there, to.open("xb") as here:
-            shutil.copyfileobj(there, here)
+        with hub_errors(self.place):
+            from huggingface_hub import hf_hub_download
+
+            # The size was listed, and huggingface_hub holds the download against it.
+            fetched = Patience().wait_for(
+                lambda: Path(hf_hub_download(self.place.where, path, revision=self.commit)),
+                self.place.text,
+                limit_bytes,
+            )
+        copy_file(fetched, to, limit_bytes)
 
 
 def hub_source(place: Place) -> HubSource | None:
@@ -70,18 +78,38 @@ def hub_source(place: Place) -> HubSource | None:
         BackendMissing: huggingface_hub is not installed.
     """
     with hub_errors(place):
-        from huggingface_hub import HfApi
         from huggingface_hub.errors import RevisionNotFoundError
 
         try:
-            info = HfApi().model_info(
-                place.where, revision=place.version or DEFAULT_BRANCH, files_metadata=True
-            )
+            info = _info(place.where, place.version or DEFAULT_BRANCH, Patience())
         except RevisionNotFoundError:
             return None
-    siblings = info.siblings or []
-    files = {s.rfilename: RemoteFile(s.size or 0, s.lfs.sha256 if s.lfs else None) for s in siblings}
+    # What has no size in the listing cannot be held against one, so it is not there.
+    siblings = [s for s in info.siblings or [] if s.size is not None]
+    files = {s.rfilename: RemoteFile(s.size, s.lfs.sha256 if s.lfs else None) for s in siblings}
     return HubSource(place, info.sha, files, {s.rfilename: s.blob_id or "" for s in siblings})
+
+
+def _info(repo_id: str, revision: str | None, patience: Patience) -> ModelInfo:
+    """Return what the Hub says of a repository, the size of each file included.
+
+    Raises:
+        RecipeError: a token would be sent without TLS. Whatever huggingface_hub raises.
+    """
+    from huggingface_hub import HfApi, constants, get_token
+
+    endpoint = urlsplit(constants.ENDPOINT)
+    if endpoint.scheme != "https" and not is_loopback(endpoint.hostname or "") and get_token():
+        raise RecipeError(
+            f"{constants.ENDPOINT} has no TLS, and would be sent your token of the Hub; "
+            "set HF_ENDPOINT to an https address, or HF_HUB_DISABLE_IMPLICIT_TOKEN=1"
+        )
+    return patience.wait_for(
+        lambda: HfApi().model_info(
+            repo_id, revision=revision, files_metadata=True, timeout=patience.silent_s
+        ),
+        f"hf://{repo_id}",
+    )
 
 
 def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, instead: str) -> Path:
@@ -95,11 +123,16 @@ def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, 
 
     Raises:
         RecipeError, BackendError, BackendMissing: see `fetch_snapshot`; or the artifact has no such variant.
-        IntegrityError: the manifest was changed.
+        IntegrityError: the manifest was changed, or a file is larger than it says; that one is not fetched.
     """
-    folder, commit = fetch_snapshot(repo_id, revision, [MANIFEST], instead=instead)
-    wanted = [glob.escape(path) for path in (*needed(read_manifest(folder), variant), PLANS)]
-    folder, _ = fetch_snapshot(repo_id, commit, wanted, instead=instead)
+    limits = {MANIFEST: MAX_MANIFEST_BYTES}
+    folder, commit = fetch_snapshot(repo_id, revision, [MANIFEST], instead=instead, limits=limits)
+    manifest = read_manifest(folder)
+    names = needed(manifest, variant)
+    limits = {file.path: file.size_bytes for file in manifest.files if file.path in names}
+    limits[PLANS] = MAX_MANIFEST_BYTES
+    wanted = [glob.escape(path) for path in (*names, PLANS)]
+    folder, _ = fetch_snapshot(repo_id, commit, wanted, instead=instead, limits=limits)
     return folder
 
 
@@ -164,24 +197,113 @@ def _http_error(place: Place, status: int, error: Exception) -> BackendError | R
 
 
 def fetch_snapshot(
-    repo_id: str, revision: str | None, files: Sequence[str], *, instead: str
+    repo_id: str,
+    revision: str | None,
+    files: Sequence[str],
+    *,
+    instead: str,
+    limits: Mapping[str, int] | None = None,
+    most_bytes: int = MAX_BYTES,
+    patience: Patience | None = None,
 ) -> tuple[Path, str]:
     """Fetch files of a repository at one commit, and return the folder that holds them, and the commit.
+
+    Their sizes are asked for first: what is too large is not fetched.
 
     Args:
         repo_id: `org/name`.
         revision: a branch, tag or commit; None is the default branch.
         files: names or shell patterns; nothing else is fetched.
         instead: what to use where the Hub cannot be reached, for the error.
+        limits: how many bytes a file may have, by its name.
+        most_bytes: how many bytes all of them may have.
+        patience: how long the Hub is waited for.
 
     Raises:
-        RecipeError: `repo_id` is no Hub id, or the Hub has no such repository or revision.
+        RecipeError: `repo_id` is no Hub id, the Hub has no such repository or revision, or its files are too
+            many or too large.
+        IntegrityError: a file is larger than its limit.
         BackendError: the Hub cannot be reached and its cache lacks the files, or the Hub wants a licence
             accepted.
         BackendMissing: huggingface_hub is not installed.
     """
-    try:
+    patience = patience or Patience()
+    with _snapshot_errors(repo_id, revision, instead):
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+
+        try:
+            info = _info(repo_id, revision, patience)
+        except RevisionNotFoundError:
+            raise
+        except (*_unanswered(), BackendError) as error:  # what was fetched before is found without a network
+            try:
+                folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
+            except LocalEntryNotFoundError:
+                raise error from None
+            return folder, folder.name  # huggingface_hub lays snapshots out as snapshots/COMMIT
+
+        listed = {s.rfilename: s.size for s in info.siblings or []}
+        wanted = {path: size for path, size in listed.items() if any(fnmatchcase(path, f) for f in files)}
+        _check_sizes(repo_id, wanted, limits or {}, most_bytes)
+        folder = _snapshot_folder(repo_id, info.sha, revision)
+        if not all((folder / path).is_file() for path in wanted):
+            names = [glob.escape(path) for path in wanted]
+            patience.wait_for(
+                lambda: snapshot_download(repo_id, revision=info.sha, allow_patterns=names),
+                f"hf://{repo_id}",
+                sum(size or 0 for size in wanted.values()),
+            )
+    return folder, str(info.sha)
+
+
+def _check_sizes(
+    repo_id: str, wanted: Mapping[str, int | None], limits: Mapping[str, int], most_bytes: int
+) -> None:
+    """Raise where files are too large or too many to be fetched; what has no size is too large."""
+    for path, size in wanted.items():
+        check_size(path, most_bytes + 1 if size is None else size, limits.get(path, most_bytes))
+    n_bytes = sum(size or 0 for size in wanted.values())
+    if len(wanted) > MAX_FILES or n_bytes > most_bytes:
+        raise RecipeError(
+            f"{repo_id}: {len(wanted)} files of {n_bytes} bytes are to be fetched, and no model has more "
+            f"than {MAX_FILES} of {most_bytes}; nothing was fetched"
+        )
+
+
+def _snapshot_folder(repo_id: str, commit: str, revision: str | None) -> Path:
+    """Return the folder of a commit in the Hub's cache, and note there which commit a branch stood for.
+
+    huggingface_hub notes that itself where it is told a branch, which may stand for other files by then.
+    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    repository = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
+    folder: Path = repository / "snapshots" / commit
+    with suppress(OSError):  # a cache that may only be read; whoever needs a file finds that it is not there
+        folder.mkdir(parents=True, exist_ok=True)
+        if revision != commit:
+            note = repository / "refs" / (revision or DEFAULT_BRANCH)
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(commit, encoding="utf-8")
+    return folder
+
+
+def _unanswered() -> tuple[type[Exception], ...]:
+    """Return what says that the Hub did not answer: requests' and huggingface_hub's errors are OSErrors."""
+    try:
+        from httpx import HTTPError  # what huggingface_hub 1 speaks with
+    except ImportError:
+        return (OSError,)
+    return OSError, HTTPError
+
+
+@contextmanager
+def _snapshot_errors(repo_id: str, revision: str | None, instead: str) -> Iterator[None]:
+    """Raise what keeps a snapshot from being fetched as ours, one line each."""
+    try:
         from huggingface_hub.errors import (
             GatedRepoError,
             HFValidationError,
@@ -192,7 +314,7 @@ def fetch_snapshot(
         raise BackendMissing(f"{missing(error, what=f'{repo_id} is on the Hub')}; or {instead}") from error
 
     try:
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
+        yield
     except HFValidationError:
         raise RecipeError(f"{repo_id!r} is no folder and no Hub id, which is org/name") from None
     except GatedRepoError:
@@ -203,12 +325,8 @@ def fetch_snapshot(
         raise RecipeError(f"{repo_id} has no revision {revision!r}") from None
     except RepositoryNotFoundError:
         raise RecipeError(f"the Hub has no {repo_id}, or not for you; check the name, or log in") from None
-    # requests' and huggingface_hub's errors are OSErrors: no route, time-out, nothing cached.
-    except OSError as error:
+    except _unanswered() as error:
         reason = type(error).__name__
         raise BackendError(
             f"{repo_id} is not in the local cache and the Hub cannot be reached ({reason}); {instead}"
         ) from error
-
-    # huggingface_hub lays snapshots out as snapshots/COMMIT.
-    return folder, folder.name

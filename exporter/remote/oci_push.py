@@ -62,7 +62,7 @@ def push(wanted: Delivery, place: Place, progress: Progress) -> Sent:
     Raises:
         RecipeError: the registry wants another login.
         BackendError: the registry cannot be reached or failed.
-        BackendMissing: oras or rfc8785 is not installed.
+        BackendMissing: requests or rfc8785 is not installed.
     """
     repository = open_repository(place)
     n_sent = 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, list_files, sha256_file
-from exporter.remote.source import SIDECARS, ArtifactSource, RemoteFile
+from exporter.artifact.files import MANIFEST, listed, plain_file, sha256_file
+from exporter.remote.source import SIDECARS, ArtifactSource, RemoteFile, copy_file
 
 if TYPE_CHECKING:
     from exporter.artifact.files import FileEntry
@@ -25,34 +25,38 @@ class FolderSource:
 
     @property
     def version(self) -> str:
-        """Return the hash over all files."""
-        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
+        """Return the hash over the files that seal or speak of all others."""
+        sealing = {
+            name: sha256_file(plain_file(self.folder, name))
+            for name in (MANIFEST, *SIDECARS)
+            if name in self.files
+        }
+        return hashlib.sha256(repr(sorted(sealing.items())).encode()).hexdigest()
 
     def same(self, entry: FileEntry, file: Path) -> bool:
         """Return whether the place holds the content of a local file at the path of its `entry`."""
         del file
-        return self.files.get(entry.path) == RemoteFile(entry.size_bytes, entry.sha256)
+        there = self.files.get(entry.path)
+        if there is None or there.size_bytes != entry.size_bytes:
+            return False
+        return sha256_file(plain_file(self.folder, entry.path)) == entry.sha256
 
     def copy(self, path: str, to: Path, limit_bytes: int) -> None:
         """Write a file of the place to the new local file `to`."""
-        del limit_bytes  # the size was read from the disk
-        with (self.folder / path).open("rb") as there, to.open("xb") as here:
-            shutil.copyfileobj(there, here)
+        copy_file(plain_file(self.folder, path), to, limit_bytes)
 
 
 def folder_source(folder: Path) -> FolderSource | None:
-    """Return a folder of this machine as a source; None if the folder does not exist.
+    """Return a folder of this machine as a source, none of its files read; None if it does not exist.
 
     Raises:
         IntegrityError: the folder holds a link or special file.
     """
     if not folder.is_dir():
         return None
-    listed = {file.path: RemoteFile(file.size_bytes, file.sha256) for file in list_files(folder)}
-    for name in (MANIFEST, *SIDECARS):
-        if (path := folder / name).is_file() and name not in listed:
-            listed[name] = RemoteFile(path.stat().st_size, sha256_file(path))
-    return FolderSource(folder, listed)
+    names = {*listed(folder), *(name for name in (MANIFEST, *SIDECARS) if os.path.lexists(folder / name))}
+    files = {name: RemoteFile(plain_file(folder, name).stat().st_size, None) for name in sorted(names)}
+    return FolderSource(folder, files)
 
 
 def open_source(place: Place) -> ArtifactSource | None:

@@ -9,11 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.artifact.files import ATTESTATION, PLANS, REPORT, REPORT_HTML, REPORT_MD, REPORT_XML, SIGNATURE
+from exporter.artifact.files import (
+    ATTESTATION,
+    PLANS,
+    REPORT,
+    REPORT_HTML,
+    REPORT_MD,
+    REPORT_XML,
+    SIGNATURE,
+    shown,
+)
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from exporter.artifact.files import FileEntry
@@ -21,7 +30,10 @@ if TYPE_CHECKING:
 
 
 TOKENIZER = "tokenizer.json"
+_CHUNK_BYTES = 1 << 20
 # What lies beside the manifest and not in it, because it is sealed itself or speaks of the manifest.
+# Three of them are a report as people read it: made of report.json, and of nothing else.
+FORMS = (REPORT_MD, REPORT_HTML, REPORT_XML)
 SIDECARS = (PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE)
 
 
@@ -75,6 +87,33 @@ def write_chunks(chunks: Iterable[bytes], to: Path, limit_bytes: int) -> None:
                     f"{to.name}: longer than the {limit_bytes} bytes it was said to have; nothing was kept"
                 )
             file.write(chunk)
+
+
+def copy_file(there: Path, to: Path, limit_bytes: int) -> None:
+    """Copy a file of this machine to a new one, and stop when it is longer than its place listed.
+
+    Raises:
+        IntegrityError: it has more than `limit_bytes`.
+    """
+
+    def read() -> Iterator[bytes]:
+        with there.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+    write_chunks(read(), to, limit_bytes)
+
+
+def check_size(path: str, n_bytes: int, limit_bytes: int) -> None:
+    """Raise where a file of a place is larger than it may be, before any of it is fetched.
+
+    Raises:
+        IntegrityError: it is.
+    """
+    if n_bytes > limit_bytes:
+        raise IntegrityError(
+            f"{shown(path)}: {n_bytes} bytes, {limit_bytes} expected at most; it was not fetched"
+        )
 
 
 def needed(manifest: Manifest, variant: str | None) -> tuple[str, ...]:

@@ -22,11 +22,11 @@ from exporter.publish.attest import (
     STATEMENT,
     TEST_RESULT,
     provenance_of,
-    read_statements,
     result_of,
     statements,
     write_statements,
 )
+from exporter.publish.statements import read_statements
 from exporter.report.report import Report
 from tests.factories import FILES, a_report, a_variant_report, an_artifact
 
@@ -266,6 +266,42 @@ def _two_results(content: list[dict[str, object]]) -> None:
     content.append(content[0])
 
 
+def _other_recipe(content: list[dict[str, object]]) -> None:
+    content[1]["predicate"]["buildDefinition"]["externalParameters"] = {"recipe": {"name": "other"}}
+
+
+def _other_model(content: list[dict[str, object]]) -> None:
+    content[1]["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"] = {"exporter_model": HASH}
+
+
+def _no_dependencies(content: list[dict[str, object]]) -> None:
+    del content[1]["predicate"]["buildDefinition"]["resolvedDependencies"]
+
+
+def _other_type(content: list[dict[str, object]]) -> None:
+    content[1]["predicate"]["buildDefinition"]["buildType"] = "https://slsa.dev/github"
+
+
+def _other_version(content: list[dict[str, object]]) -> None:
+    content[1]["predicate"]["runDetails"]["builder"]["version"] = {"exporter": "99"}
+
+
+def _more_details(content: list[dict[str, object]]) -> None:
+    content[1]["predicate"]["runDetails"]["metadata"] = {"invocationId": "https://ci.example.org/1"}
+
+
+def _no_uri(content: list[dict[str, object]]) -> None:
+    content[1]["predicate"]["runDetails"]["builder"]["id"] = "me"
+
+
+def _other_machine(content: list[dict[str, object]]) -> None:
+    content[0]["predicate"]["configuration"].pop()
+
+
+def _a_url(content: list[dict[str, object]]) -> None:
+    content[0]["predicate"]["url"] = "https://ci.example.org/1"
+
+
 def _maybe(content: list[dict[str, object]]) -> None:
     content[0]["predicate"]["result"] = "MAYBE"
 
@@ -284,6 +320,15 @@ def _maybe(content: list[dict[str, object]]) -> None:
             _half,
             "wanted one test result and one provenance, found https://in-toto.io/attestation/test-result/v0.1",
         ),
+        (_other_recipe, "buildDefinition.externalParameters of the provenance is not what manifest.json"),
+        (_other_model, "buildDefinition.resolvedDependencies of the provenance is not"),
+        (_no_dependencies, "buildDefinition.resolvedDependencies of the provenance is not"),
+        (_other_type, "buildDefinition.buildType of the provenance is not"),
+        (_other_version, "runDetails.builder of the provenance is not"),
+        (_more_details, "runDetails.metadata of the provenance is not"),
+        (_no_uri, "builder 'me' is no URI"),
+        (_other_machine, "configuration of the test result is not what report.json comes to"),
+        (_a_url, "url of the test result is not what report.json comes to"),
         (_two_results, "wanted one test result and one provenance"),
         (_maybe, ":1: no in-toto statement: result: Input should be 'PASSED', 'WARNED' or 'FAILED'"),
     ],

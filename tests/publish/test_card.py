@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from exporter.artifact.files import list_files
 from exporter.artifact.manifest import SourceEntry, read_manifest, write_manifest
 from exporter.consumers.probe import RULE
 from exporter.consumers.report import CONSUMERS_SCHEMA, ConsumerReport, ConsumerRow
-from exporter.errors import RecipeError
+from exporter.errors import IntegrityError, RecipeError
+from exporter.export.source import model_digest
 from exporter.publish.card import card, write_card
 from exporter.publish.layout import lay_out, place
 from exporter.publish.licence import Licence, find_licence, licence_of
@@ -260,6 +262,27 @@ def test_source_that_is_gone(tmp_path: Path) -> None:
     """A folder that is not there any more is an error, not a model without a licence."""
     with pytest.raises(RecipeError, match="is gone"):
         licence_of(SourceEntry(str(tmp_path / "gone"), None, "", 0), tmp_path)
+
+
+@pytest.mark.parametrize("what", ["a folder of keys", "another model", "a changed model", "a model"])
+def test_source_that_a_manifest_names(tiny: Path, tmp_path: Path, what: str) -> None:
+    """A manifest of a stranger may name any folder: only one that holds the recorded model is read."""
+    folder = tmp_path / "source"
+    if what == "a folder of keys":
+        folder.mkdir()
+    else:
+        shutil.copytree(tiny / "model", folder)
+    source = SourceEntry(str(folder), None, model_digest(tiny / "model"), 0)
+    if what == "another model":
+        source = dataclasses.replace(source, digest="0" * 64)
+    if what == "a changed model":
+        (folder / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")
+    (folder / "LICENSE").write_text("secret", encoding="utf-8")
+    if what == "a model":
+        assert licence_of(source, tmp_path).texts == (folder / "LICENSE",)
+    else:
+        with pytest.raises(IntegrityError, match=f"{folder}: not the model that the artifact was built from"):
+            licence_of(source, tmp_path)
 
 
 # --- the folder ---

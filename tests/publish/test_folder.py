@@ -11,9 +11,9 @@ from exporter.artifact.files import ATTESTATION, CARD, MANIFEST, PLANS, QUANTIZE
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
 from exporter.errors import ExporterError, GateRefused, NoVerdict, RecipeError
 from exporter.gate import Outcome, outcome
-from exporter.publish.attest import read_statements
 from exporter.publish.folder import Publication, make_publication, passed_kinds
 from exporter.publish.licence import Licence
+from exporter.publish.statements import read_statements
 from exporter.remote.send import send
 from exporter.report.report import read_report
 from exporter.report.write import write_report

@@ -21,10 +21,10 @@ from exporter.gate import Check
 from exporter.measure.lengths import PairScore
 from exporter.measure.quality import Quality
 from exporter.measure.workspace import open_artifact
-from exporter.publish.attest import read_statements
 from exporter.publish.folder import Publication, make_publication
 from exporter.publish.licence import Licence, licence_of
 from exporter.publish.reduced import MADE_ANEW, OF_THE_PAIRS, OPEN, PLACES, reduced_manifest, reduced_report
+from exporter.publish.statements import read_statements
 from exporter.recipe.schema import Recipe
 from exporter.report.compare import compare_with
 from exporter.report.report import PairSetInfo, Report, read_report, rejudge

@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from exporter.artifact.files import ATTESTATION, SIGNATURE
 from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
@@ -44,7 +45,7 @@ from exporter.report.write import write_report
 from tests.factories import FILES, a_report, an_artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from exporter.publish.signature import Signer, Verifier
 
@@ -81,10 +82,17 @@ def a_certificate(
     *,
     days: tuple[int, int],
     signs: bool = True,
+    uses: Sequence[x509.ObjectIdentifier] | None = None,
+    is_authority: bool | None = None,
+    key_cert_sign: bool | None = None,
 ) -> x509.Certificate:
-    """Issue a certificate that is valid between so many days from now; without an issuer it is a root."""
+    """Issue a certificate that is valid between so many days from now; without an issuer it is a root.
+
+    A name that ends with CA is an authority's; others' are for signing code, unless `uses` says otherwise.
+    """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    is_authority = name.endswith(" CA")
+    is_authority = name.endswith(" CA") if is_authority is None else is_authority
+    uses = ([] if is_authority else [ExtendedKeyUsageOID.CODE_SIGNING]) if uses is None else uses
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -93,8 +101,13 @@ def a_certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW + days[0] * DAY)
         .not_valid_after(NOW + days[1] * DAY)
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
     )
+    if key_cert_sign is None:
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=is_authority, path_length=None), critical=True
+        )
+    if uses:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
     if signs:
         usage = dict.fromkeys(
             (
@@ -107,7 +120,11 @@ def a_certificate(
             ),
             False,
         )
-        usage |= {"digital_signature": True, "key_cert_sign": is_authority, "crl_sign": is_authority}
+        usage |= {
+            "digital_signature": True,
+            "key_cert_sign": is_authority or bool(key_cert_sign),
+            "crl_sign": False,
+        }
         builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
     return builder.sign(issuer.private if issuer else key, hashes.SHA256())
 
@@ -118,12 +135,13 @@ def a_party(
     issuer: Party | None = None,
     *,
     days: tuple[int, int] = (-10, 10),
-    signs: bool = True,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    **more: object,
 ) -> Party:
-    """Make a key pair and a certificate, as files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = a_certificate(name, key, issuer, days=days, signs=signs)
-    stem = name.replace(" ", "-")
+    """Make a key pair and a certificate, as files; `more` is as in `a_certificate`."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    certificate = a_certificate(name, key, issuer, days=days, **more)
+    stem = re.sub(r"\W", "-", name)
     contents = {
         "key": private_pem(key),
         "pub": public_pem(key),
@@ -485,11 +503,119 @@ def test_root_out_of_its_time(folder: Path, keys: Path) -> None:
         verify_signature(folder, CertificateVerifier((old.pem,)))
 
 
-def test_certificate_not_for_signing(folder: Path, keys: Path, root: Party) -> None:
-    """It is said when signing, not when somebody verifies."""
-    plain = a_party(keys, "Plain", root, signs=False)
-    with pytest.raises(RecipeError, match="is not for signing; wanted keyUsage=digitalSignature"):
+SERVER, CLIENT, ANY = (
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.CLIENT_AUTH,
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+)
+NOT_FOR_CODE = "is not for signing code, but for"
+
+
+def signed_by_library(folder: Path, party: Party, *between: Party) -> None:
+    """Sign as somebody does who does not look at what a certificate is for."""
+    from model_signing import hashing, signing
+
+    config = hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=False)
+    chain = [one.pem for one in between] or [party.pem]
+    signing.Config().set_hashing_config(config).use_certificate_signer(
+        private_key=party.key, signing_certificate=party.pem, certificate_chain=chain
+    ).sign(folder, folder / SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"uses": [SERVER]}, f"{NOT_FOR_CODE} serverAuth"),
+        ({"uses": [SERVER, CLIENT]}, f"{NOT_FOR_CODE} serverAuth, clientAuth"),
+        ({"uses": [ANY]}, rf"{NOT_FOR_CODE} 2\.5\.29\.37\.0"),
+        ({"uses": [x509.ObjectIdentifier("1.2.3.4")]}, rf"{NOT_FOR_CODE} 1\.2\.3\.4"),
+        ({"uses": []}, f"{NOT_FOR_CODE} no use that it names"),
+        ({"signs": False}, "the key in the certificate of CN=Plain is not for signing"),
+        ({"is_authority": True, "uses": [ExtendedKeyUsageOID.CODE_SIGNING]}, "is an authority's"),
+    ],
+    ids=["web server", "web server and client", "anything", "another", "none", "key", "authority"],
+)
+def test_certificate_not_for_signing(
+    folder: Path, keys: Path, root: Party, changes: dict[str, object], said: str
+) -> None:
+    """A certificate for something else neither signs nor verifies, though the library would let it."""
+    plain = a_party(keys, "Plain", root, **changes)
+    with pytest.raises(RecipeError, match=rf"{said}.*; ask who issued it for one with extendedKeyUsage=code"):
         sign(folder, CertificateSigner(plain.key, plain.pem))
+    signed_by_library(folder, plain)
+    with pytest.raises(IntegrityError, match=rf"model.sig: .*{said}"):
+        verify_signature(folder, CertificateVerifier((root.pem,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"is_authority": False}, "invalid CA certificate"),
+        ({"key_cert_sign": True}, "invalid CA certificate|the certificate of CN=Middle CA is no authority"),
+        ({"uses": [SERVER]}, "the authority CN=Middle CA issues no certificates for signing code"),
+        ({"days": (-5, -1)}, "the certificate of CN=Middle CA expired on"),
+    ],
+    ids=["a signer's", "without basic constraints", "of web servers", "expired"],
+)
+def test_authority_that_is_none(
+    folder: Path, keys: Path, root: Party, changes: dict[str, object], said: str
+) -> None:
+    """Whoever has a certificate cannot issue others with it, unless it says so, for signing code."""
+    middle = a_party(keys, "Middle CA", root, **changes)
+    last = a_party(keys, "Last", middle)
+    signed_by_library(folder, last, middle)
+    with pytest.raises(IntegrityError, match=said):
+        verify_signature(folder, CertificateVerifier((root.pem,)))
+
+
+def test_authority_for_signing_code(folder: Path, keys: Path, root: Party) -> None:
+    """One that says it issues such, or anything, does."""
+    for use in (ExtendedKeyUsageOID.CODE_SIGNING, ANY):
+        middle = a_party(keys, "Middle CA", root, uses=[use])
+        last = a_party(keys, "Last", middle)
+        sign(folder, CertificateSigner(last.key, last.pem, (middle.pem,)))
+        assert verify_signature(folder, CertificateVerifier((root.pem,))).by == "CN=Last"
+
+
+def test_certificates_without_end(folder: Path, signer: Party, root: Party) -> None:
+    """A signature brings a handful of certificates."""
+    signed_by_library(folder, signer, *(signer,) * 10)
+    with pytest.raises(IntegrityError, match="model.sig holds 11 certificates, 10 expected at most"):
+        verify_signature(folder, CertificateVerifier((root.pem,)))
+
+
+def test_weak_signatures(folder: Path, keys: Path, root: Party) -> None:
+    """An authority between whose key can be had, or whose certificate can be forged, vouches for nobody."""
+    key = rsa.generate_private_key(65537, 1024)
+    weak = a_party(keys, "Weak CA", root, key=key)
+    last = a_party(keys, "Last", weak)
+    signed_by_library(folder, last, weak)
+    with pytest.raises(IntegrityError, match="the key of CN=Weak CA has 1024 bits, 2048 expected at least"):
+        verify_signature(folder, CertificateVerifier((root.pem,)))
+
+
+def test_who_is_expected(folder: Path, keys: Path, signer: Party, root: Party) -> None:
+    """With a subject, whole or its common name, others whom the same root vouches for are refused."""
+    sign(folder, CertificateSigner(signer.key, signer.pem))
+    for name in ("Signer", "CN=Signer"):
+        assert verify_signature(folder, CertificateVerifier((root.pem,), name)).by == "CN=Signer"
+    for name in ("signer", "Sign", "CN=Root CA", ""):
+        with pytest.raises(IntegrityError, match=f"signed by CN=Signer, not by {name}$"):
+            verify_signature(folder, CertificateVerifier((root.pem,), name))
+
+
+def test_name_that_moves_the_cursor(folder: Path, keys: Path, root: Party) -> None:
+    """A signer's name is printed with its escapes, and is expected as it is printed."""
+    name = "A\x1b[2J\u202e\n<b>"
+    party = a_party(keys, name, root)
+    sign(folder, CertificateSigner(party.key, party.pem))
+    by = verify_signature(folder, CertificateVerifier((root.pem,))).by
+    assert by.isprintable()
+    assert r"\x1b[2J\u202e" in by
+    assert verify_signature(folder, CertificateVerifier((root.pem,), by)).by == by
+    with pytest.raises(IntegrityError) as caught:
+        verify_signature(folder, CertificateVerifier((root.pem,), "B"))
+    assert str(caught.value).isprintable()
 
 
 def test_certificate_of_another_key(folder: Path, signer: Party, stranger: Party) -> None:

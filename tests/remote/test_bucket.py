@@ -9,6 +9,8 @@ import pytest
 
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.remote import cached_artifact, fetch_artifact
+from exporter.remote.address import parse_place
+from exporter.remote.bucket import open_bucket
 from exporter.remote.send import send
 from tests.killing_proxy import Proxy, proxy_of
 from tests.published import a_published, contents
@@ -72,7 +74,6 @@ def test_what_is_there_is_not_sent_again(proxy: Proxy, tmp_path: Path) -> None:
 
 def test_a_reader_of_the_old_version(proxy: Proxy, tmp_path: Path) -> None:
     """Who began to read before something else was published reads on, and gets one artifact."""
-    from exporter.remote.address import parse_place
     from exporter.remote.open import open_source
 
     old, new = a_published(tmp_path / "a", "x"), a_published(tmp_path / "b", "z")
@@ -101,6 +102,20 @@ def test_damaged_object(proxy: Proxy, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="what came is not what was sent"):
         fetch_artifact("s3://models/damaged", tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+def test_object_that_is_larger(proxy: Proxy, tmp_path: Path) -> None:
+    """An object that is larger than its pointer says is not fetched."""
+    send(a_published(tmp_path / "a"), "s3://models/larger")
+    bucket, prefix = open_bucket(parse_place("s3://models/larger"))
+    (key,) = [found for found in bucket.find(prefix) if found.endswith("onnx/model.onnx")]
+    bucket.pipe_file(key, bytes(100_000))
+    proxy.forget()
+    with pytest.raises(
+        IntegrityError, match="onnx/model.onnx: 100000 bytes, 100 expected at most; it was not fetched"
+    ):
+        fetch_artifact("s3://models/larger", tmp_path / "back")
+    assert [method for method, path in proxy.asked if path.endswith("onnx/model.onnx")] == ["HEAD"]
 
 
 def test_errors(

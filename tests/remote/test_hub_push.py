@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import BackendError, RecipeError
+from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.remote import cached_artifact, fetch_artifact
 from exporter.remote.send import send
 from tests.hub_stand_in import READ_TOKEN, TOKEN, Hub, hub_settings, serve
@@ -220,3 +220,76 @@ def test_tokens(
     ):
         assert TOKEN not in text
         assert READ_TOKEN not in text
+
+
+# --- what is larger than it may be ---
+
+
+def larger(hub: Hub, path: str, n_bytes: int = 10_000) -> None:
+    """Let a file of the current commit be larger than its manifest says."""
+    files = hub.repository.files()
+    files[path] = files[path] + bytes(n_bytes)
+
+
+def asked_for(proxy: Proxy) -> list[str]:
+    """Return the files that were asked for."""
+    return [
+        path.partition("/resolve/")[2].partition("/")[2] for _, path in proxy.asked if "/resolve/" in path
+    ]
+
+
+@pytest.mark.parametrize("way", ["load", "pull"])
+@pytest.mark.parametrize("path", ["onnx/model_qint8_avx2.onnx", "tokenizer.json", "manifest.json"])
+def test_size_is_asked_for_first(hub: Hub, proxy: Proxy, tmp_path: Path, way: str, path: str) -> None:
+    """What is larger than its manifest says, or than a manifest is, is not fetched, not even a byte of it."""
+    send(a_published(tmp_path / "a"), ADDRESS)
+    larger(hub, path, 9 << 20)
+    proxy.forget()
+    fetch = {
+        "load": lambda: cached_artifact(ADDRESS, "onnx-int8"),
+        "pull": lambda: fetch_artifact(ADDRESS, tmp_path / "back"),
+    }[way]
+    with pytest.raises(IntegrityError, match=rf"{path}: \d+ bytes, \d+ expected at most; it was not fetched"):
+        fetch()
+    assert path not in asked_for(proxy)
+
+
+def test_repository_that_is_too_large(hub: Hub, proxy: Proxy, tmp_path: Path) -> None:
+    """Files that nothing names a size for are bounded in all, before the first one is fetched."""
+    from exporter.remote.hub import fetch_snapshot
+
+    send(a_published(tmp_path / "a"), ADDRESS)
+    proxy.forget()
+    largest = max(len(content) for content in hub.repository.files().values())
+    with pytest.raises(RecipeError, match=r"org/tiny: \d+ files of \d+ bytes .*; nothing was fetched"):
+        fetch_snapshot("org/tiny", None, ["*"], instead="", most_bytes=largest)
+    with pytest.raises(IntegrityError, match="expected at most; it was not fetched"):
+        fetch_snapshot("org/tiny", None, ["*"], instead="", most_bytes=10)
+    assert asked_for(proxy) == []
+
+
+def test_found_again_without_a_network(
+    hub: Hub, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A branch that was fetched once loads from the cache alone; with a network only the listing is asked."""
+    from huggingface_hub.utils import reset_sessions
+
+    send(a_published(tmp_path / "a"), ADDRESS)
+    folder = cached_artifact(ADDRESS, "onnx-int8")
+    proxy.forget()
+    assert cached_artifact(ADDRESS, "onnx-int8") == folder
+    assert asked_for(proxy) == []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    reset_sessions()
+    assert cached_artifact(ADDRESS, "onnx-int8") == folder
+    with pytest.raises(BackendError, match="org/other is not in the local cache and the Hub cannot be"):
+        cached_artifact("hf://org/other")
+
+
+def test_token_without_tls(hub: Hub, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token is not sent to a Hub that is asked without TLS, but on this machine."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://hub.example.org")
+    with pytest.raises(RecipeError, match="http://hub.example.org has no TLS, and would be sent your token"):
+        cached_artifact(ADDRESS)
+    assert hub.commit
+    assert proxy.asked == []
