@@ -30,7 +30,7 @@ _ANYWHERE = re.compile(r"#(?=#(?:\[|vso\[|teamcity\[))", re.IGNORECASE)
 _NOTHING = "&#8203;"
 _MARKDOWN = re.compile(
     r"""
-    (?P<slash> [\\`*\[\]~$|] | (?<!\w)_ | _(?!\w) )
+    (?P<slash> [\\`*\[\]~$|] | (?<![^\W_])_ | _(?![^\W_]) )
     | (?P<entity> [<>&] )
     # A mention, an address, a commit of another repository; `nDCG@10` is none of these.
     | (?P<after> @ (?! (?<=\w@) \d{1,3} (?![\w-]|\.\w) ) | \# | \bGH(?=-\d) )

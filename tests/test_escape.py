@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from exporter.cli.screen import show
 from exporter.escape import code, markdown, no_command, one_line, terminal, terminal_json
 from exporter.gate import Check
 from exporter.publish.card import card
@@ -130,6 +131,14 @@ def test_json_on_a_terminal(text: str) -> None:
     assert all(c.isprintable() or c == "\n" for c in shown)
     assert json.loads(shown) == {"a": text}
     assert not re.search(r"##(\[|vso\[|teamcity\[)|^\s*::", shown, re.IGNORECASE | re.MULTILINE)
+
+
+def test_json_of_a_path_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder's name may be any bytes; JSON has it as Python has."""
+    show({"artifact": "x\udc80\x1b"}, "", as_json=True)
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert json.loads(out) == {"artifact": "x\udc80\x1b"}
 
 
 @examples

@@ -6,14 +6,16 @@ others, and are escaped here, see `exporter.escape`.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import typer
+from pydantic_core import PydanticSerializationError
 
-from exporter.artifact.files import to_json
+from exporter.artifact.files import to_json, to_python
 from exporter.cache import Cache
 from exporter.context import Context
 from exporter.errors import BackendError, GateRefused, NoVerdict
@@ -55,9 +57,16 @@ def show(value: object, *texts: str, as_json: bool) -> None:
         as_json: what the user asked for.
     """
     if as_json:
-        typer.echo(terminal_json(to_json(value, indent=1).decode()))
+        typer.echo(terminal_json(_json(value)))
     else:
         tell(Rendered("\n".join(map(_safe, texts))))
+
+
+def _json(value: object) -> str:
+    try:
+        return to_json(value, indent=1).decode()
+    except PydanticSerializationError:  # a path whose bytes are no UTF-8
+        return json.dumps(to_python(value), indent=1)
 
 
 def tell(text: str) -> None:
