@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.artifact.files import PLANS, list_files, write_sealed
 from exporter.artifact.manifest import read_manifest, write_manifest
+from exporter.artifact.plans import plans_sha256
 from exporter.recipe.kinds import KINDS
 from exporter.report.write import write_report
 from tests.factories import a_manifest, a_plan, a_report
@@ -39,7 +40,7 @@ def write_artifact(folder: Path) -> Path:
     plan = dataclasses.asdict(a_plan())
     plans = {"onnx": [plan], "openvino": [plan]}
     write_sealed(folder / PLANS, {"schema": 1, "manifest_root": manifest.root, "plans": plans})
-    write_report(a_report(manifest_root=manifest.root), folder)
+    write_report(a_report(manifest_root=manifest.root, plans_sha256=plans_sha256(folder)), folder)
     return folder
 
 
@@ -66,14 +67,15 @@ def relist(folder: Path, **changes: object) -> None:
 def endless() -> onnx.ModelProto:
     """Return a graph that is right, and adds nothing to its scores four billion billion times."""
     ends = ("i", TensorProto.INT64), ("go", TensorProto.BOOL), ("x", TensorProto.FLOAT)
-    ports = [helper.make_tensor_value_info(name, kind, None) for name, kind in ends]
+    shapes = {"i": [], "go": [], "x": [None, None]}
+    ports = [helper.make_tensor_value_info(name, kind, shapes[name]) for name, kind in ends]
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["going"]), helper.make_node("Add", ["x", "none"], ["more"])],
         "body",
         ports,
         [
-            helper.make_tensor_value_info("going", TensorProto.BOOL, None),
-            helper.make_tensor_value_info("more", TensorProto.FLOAT, None),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("more", TensorProto.FLOAT, [None, None]),
         ],
         [numpy_helper.from_array(np.zeros(1, np.float32), "none")],
     )

@@ -15,7 +15,7 @@ from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
 from exporter.consumers.probe import LONG
 from exporter.consumers.report import table as consumer_table
 from exporter.errors import BackendError
-from exporter.escape import code, markdown
+from exporter.escape import code, markdown, one_line
 from exporter.gate import noise_problems
 from exporter.measure.lengths import TRUNCATED
 from exporter.packages import missing
@@ -194,8 +194,9 @@ def _front_matter_of(manifest: Manifest, licence: Licence) -> str:
         library_name="sentence-transformers",
         pipeline_tag="text-ranking",
         license=licence.id,
-        license_name=licence.name,
-        license_link=licence.link,
+        # A line that begins with --- would end the front matter.
+        license_name=licence.name and one_line(licence.name),
+        license_link=licence.link and one_line(licence.link),
         base_model=base,
         tags=tags,
         **({"base_model_relation": "quantized"} if base else {}),

@@ -86,15 +86,20 @@ def draw_figures(report: Report) -> list[tuple[str, str, str]]:
             (6, 2.2 * -(-n // 2)),
         ),
     ]
-    return [
+    figures = [
         (title, _svg(draw, size), caption)
         for title, caption, draw, size in drawn
         if report.reference.scores or title not in _OF_SCORES
     ]
+    return [(title, svg, caption) for title, svg, caption in figures if svg]
 
 
 def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
-    """Return a figure as SVG: as wide as its place, text as text, the same bytes for the same numbers."""
+    """Return a figure as SVG: as wide as its place, text as text, the same bytes for the same numbers.
+
+    Empty where matplotlib cannot draw the numbers, as of a candidate whose scores are off by 10^30; tables
+    and report.json hold them.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -108,9 +113,12 @@ def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
         }
     ):
         figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
         out = io.StringIO()
-        figure.savefig(out, format="svg", dpi=110, metadata={"Date": None})
+        try:
+            draw(figure)
+            figure.savefig(out, format="svg", dpi=110, metadata={"Date": None})
+        except (ArithmeticError, ValueError, IndexError, MemoryError):
+            return ""
     svg = out.getvalue()
     return re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", svg[svg.index("<svg ") :], count=1)
 
