@@ -24,7 +24,7 @@ _POSITIVE = frozenset(
 # All others that count or measure are not below zero; these may be.
 _SIGNED = frozenset(
     (
-        *("lowest", "highest", "observed", "low", "high", "value", "drift", "label", "labels", "scores"),
+        *("lowest", "highest", "observed", "low", "high", "value", "drift", "steal", "label", "labels", "scores"),
         *("reference", "candidate", "pearson", "worst_query_tau", "query_taus", "kendall_tau"),
     )
 )
@@ -38,7 +38,7 @@ def implausible(report: Report) -> str | None:
 
 
 def _findings(report: Report) -> Iterator[str]:
-    for where, name, number in _numbers(report, ""):
+    for where, name, number in _numbers(report, "report", ""):
         is_positive = number > 0 or (name not in _POSITIVE and number == 0) or name in _SIGNED
         if not is_positive or not -_MOST <= number <= _MOST:
             yield f"{where} is {number:g}, which no measurement gives"
@@ -58,17 +58,13 @@ def _findings(report: Report) -> Iterator[str]:
         yield "a kind is there twice"
 
 
-def _numbers(value: object, where: str) -> Iterator[tuple[str, str, float]]:
+def _numbers(value: object, where: str, name: str) -> Iterator[tuple[str, str, float]]:
     """Yield every number of a dataclass and its parts: where it stands, its field's name, and itself."""
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    if isinstance(value, int | float):
+        yield where, name, value
     elif isinstance(value, tuple):
-        parts = [(str(i), one) for i, one in enumerate(value)]
-    else:
-        return
-    for step, part in parts:
-        at = f"{where}.{step}" if where else step
-        if isinstance(part, int | float) and not isinstance(part, bool):
-            yield at, next(name for name in reversed(at.split(".")) if not name.isdecimal()), float(part)
-        else:
-            yield from _numbers(part, at)
+        for i, part in enumerate(value):
+            yield from _numbers(part, f"{where}.{i}", name)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from _numbers(getattr(value, field.name), f"{where}.{field.name}", field.name)
