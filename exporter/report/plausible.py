@@ -24,7 +24,7 @@ _POSITIVE = frozenset(
 # All others that count or measure are not below zero; these may be.
 _SIGNED = frozenset(
     (
-        *("lowest", "highest", "observed", "low", "high", "value", "drift", "steal", "label", "labels", "scores"),
+        *("lowest", "highest", "observed", "low", "high", "value", "drift", "steal", "labels", "scores"),
         *("reference", "candidate", "pearson", "worst_query_tau", "query_taus", "kendall_tau"),
     )
 )
