@@ -50,6 +50,10 @@ gpu-check *FLAGS:
 stress *FLAGS: _setup
     @.venv/bin/python -m tests.stress {{ FLAGS }}
 
+# Feed the readers of manifests, models, tokenizers, pairs, recipes changed inputs: --minutes 10, --seed 1
+fuzz *FLAGS: _setup
+    @.venv/bin/python -m tests.fuzz {{ FLAGS }}
+
 # Run the tests
 test *FLAGS: _setup
     @.venv/bin/python -m pytest {{ FLAGS }}

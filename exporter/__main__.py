@@ -14,12 +14,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 # a package of the base install that is missing, or broken
+        from exporter.escape import terminal
         from exporter.failures import planned, trace_of
 
         found = planned(error)
         if sys.stderr is not None:
             trace = f"{trace_of(error)}\n" if "--debug" in sys.argv else ""
-            sys.stderr.write(f"{trace}error: {found}\n")
+            sys.stderr.write(terminal(f"{trace}error: {found}\n"))
         sys.exit(found.exit_code)
     app()
 

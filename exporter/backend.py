@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from exporter.errors import BackendError, BackendMissing, ExporterError
+from exporter.escape import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,5 +66,4 @@ def error_line(error: BaseException) -> str:
     text = causes[0] if causes else "no reason given"
     if isinstance(error, MemoryError):
         text = "out of memory" if not causes else f"out of memory, {text}"
-    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"{type(error).__name__}: {text}")
-    return printable[:_MAX_CAUSE]
+    return one_line(f"{type(error).__name__}: {text}")[:_MAX_CAUSE]

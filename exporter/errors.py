@@ -8,6 +8,7 @@
   x BackendError     3   torch, onnxruntime, openvino, the hub or the disk failed
     + BackendMissing     the package that would do it is not installed
   x IntegrityError   4   the files on disk are not the files the manifest names
+    + LimitReached       what they made a process do took more memory or time than it was given
   x NoVerdict        5   the measurement cannot be trusted; measure again
   x Unplanned       70   nobody planned for it: a fault of exporter, whatever Python raised
 
@@ -65,6 +66,10 @@ class IntegrityError(ExporterError):
     """The files on disk are not the files the manifest names."""
 
     exit_code = 4
+
+
+class LimitReached(IntegrityError):
+    """What untrusted files made a process do took more memory or time than it was given."""
 
 
 class NoVerdict(ExporterError):

@@ -70,8 +70,8 @@ def shortage(
     """
     limit, whose = limit_bytes()
     used = peak_bytes(addresses=whose == ULIMIT) if used_bytes is None else used_bytes
-    had = f"{who} had used up to {_size(used)}" if used else who
-    allowed = f"of {_size(limit)} that {whose} allows" if limit else "and there was no more"
+    had = f"{who} had used up to {size_text(used)}" if used else who
+    allowed = f"of {size_text(limit)} that {whose} allows" if limit else "and there was no more"
     return BackendError(
         f"{'' if certain else 'perhaps '}not enough memory: {said}; {had} {allowed}; "
         "free some, raise the limit, or use a smaller model"
@@ -149,5 +149,6 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:_MAX_TEXT]
 
 
-def _size(n_bytes: int) -> str:
+def size_text(n_bytes: int) -> str:
+    """Return a size for people."""
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

@@ -1112,6 +1112,21 @@ def test_our_own_kinds_run_only_the_operators_allowed(built: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "gate"])
+@pytest.mark.parametrize("text", ["::set-output name=x::y", "##[group]x", "##vso[task.x]y", "a\n::error::x"])
+def test_report_gives_a_ci_system_no_command(folder: Path, command: str, text: str) -> None:
+    """No line that is printed of a stranger's report is a command to the system that keeps the log."""
+    check = Check(text, 0.5, "≥ 0.5", "pass", text)
+    rows = (a_variant_report(), a_variant_report(text, checks=(check,)))
+    write_report(a_report(manifest_root=read_manifest(folder).root, variants=rows, name=text), folder)
+    for options in ((), ("--json",)):
+        done = CliRunner().invoke(app, [command, str(folder), *options], env={"COLUMNS": "200"})
+        for line in done.output.splitlines():
+            assert not line.lstrip().startswith("::"), line
+            assert "##[" not in line
+            assert "##vso[" not in line
+
+
+@pytest.mark.parametrize("command", ["show", "gate"])
 def test_report_does_not_move_the_cursor(folder: Path, command: str) -> None:
     """Names and checks of a report are printed with their escapes, and not as markup."""
     check = Check(f"[red]{ESC}", 0.5, "≥ 0.5", "pass", ESC)

@@ -57,7 +57,15 @@ PUBLIC = {
         "choose_plan",
         "default_plan",
     ],
-    "exporter.worker": ["SweepWorker", "TimedWorker", "score", "score_each", "time"],
+    "exporter.worker": [
+        "CountWorker",
+        "SweepWorker",
+        "TimedWorker",
+        "limited",
+        "score",
+        "score_each",
+        "time",
+    ],
 }
 
 

@@ -42,6 +42,7 @@ REPORT_XML = "report.xml"
 # Source: https://github.com/sigstore/model-transparency/blob/main/README.md#model-signing-cli
 ATTESTATION = "attestation.intoto.jsonl"
 SIGNATURE = "model.sig"
+TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 PLOTS = "plots"
 # What transformers.js opens for its dtype q8, and infinity on a CPU.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from exporter import worker
 from exporter.artifact.files import to_json, write_together
 from exporter.errors import BackendError
+from exporter.escape import markdown as escaped
 from exporter.export.source import find_source
 from exporter.machine import Machine, this_machine
 from exporter.measure.parity import Parity, compare
@@ -171,13 +172,15 @@ def markdown(report: GpuReport) -> str:
     swept = [(row.dtype, *(f"{batch.pairs_per_s:.0f}" for batch in row.batches)) for row in report.rows]
     titles = ("type", "max diff", "tau-b", "top-1", "nDCG kept", "pairs/s", "batch")
     lines = [
-        f"# PyTorch on {report.device}",
+        f"# PyTorch on {escaped(report.device)}",
         "",
-        f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against "
-        "float32 on the CPU, in logits; TF32 off.",
+        escaped(
+            f"Measured {report.started_at}, {machine.cpu}, {machine.n_cores} cores; {report.pairs}. Against "
+            "float32 on the CPU, in logits; TF32 off."
+        ),
         "",
         *(
-            [f"- {problem}" for problem in report.problems]
+            [f"- {escaped(problem)}" for problem in report.problems]
             or ["float32 on the GPU gives the reference's scores."]
         ),
         "",
@@ -187,7 +190,7 @@ def markdown(report: GpuReport) -> str:
         "",
         *md_table(("type", *sizes), swept),
         "",
-        ", ".join(f"{name} {version}" for name, version in machine.packages) + ".",
+        escaped(", ".join(f"{name} {version}" for name, version in machine.packages) + "."),
         "",
     ]
     return "\n".join(lines)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import to_json
 from exporter.bench.measure import AS_DOCUMENTED, AT_BEST, OURS, TUNED, Bench
 from exporter.errors import BackendError
+from exporter.escape import markdown as escaped
 from exporter.packages import missing
+from exporter.report.plots import TEXT_ONLY, label
 from exporter.report.table import md_table
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def write_bench(bench: Bench, folder: Path) -> None:
         BackendError: the disk refuses.
     """
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise missing(error, what="charts") from error
@@ -38,13 +41,14 @@ def write_bench(bench: Bench, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_bytes(to_json(bench, indent=1))
         (folder / "bench.md").write_text(markdown(bench), encoding="utf-8")
-        figure = Figure(figsize=(9, 0.32 * len(bench.rows) + 1.4), layout="constrained")
-        _draw_speeds(figure.subplots(), bench)
-        _save(figure, folder, "bench")
-        if bench.scaling:
-            figure = Figure(figsize=(11, 3.6), layout="constrained")
-            _draw_scaling(list(figure.subplots(1, 3)), bench.scaling)
-            _save(figure, folder, "scaling")
+        with rc_context(TEXT_ONLY):
+            figure = Figure(figsize=(9, 0.32 * len(bench.rows) + 1.4), layout="constrained")
+            _draw_speeds(figure.subplots(), bench)
+            _save(figure, folder, "bench")
+            if bench.scaling:
+                figure = Figure(figsize=(11, 3.6), layout="constrained")
+                _draw_scaling(list(figure.subplots(1, 3)), bench.scaling)
+                _save(figure, folder, "scaling")
     except OSError as error:
         raise BackendError(f"{folder}: cannot be written: {error.strerror}") from error
 
@@ -54,11 +58,14 @@ def markdown(bench: Bench) -> str:
     machine = bench.machine
     rows = sorted(bench.rows, key=lambda row: -row.throughput.pairs_per_s)
     lines = [
-        f"# {bench.name}: side by side",
+        f"# {escaped(bench.name)}: side by side",
         "",
-        f"Measured {bench.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores, "
-        f"`exporter bench`, exporter {dict(machine.packages)['exporter']}. {bench.pairs}.",
-        f"`x` is how many times faster {bench.ours} is, the median of paired rounds, with its 95 % interval.",
+        escaped(
+            f"Measured {bench.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores, "
+            f"exporter bench, exporter {dict(machine.packages)['exporter']}. {bench.pairs}."
+        ),
+        f"`x` is how many times faster {escaped(bench.ours)} is, the median of paired rounds, with its 95 % "
+        "interval.",
         "",
         *md_table(
             (
@@ -99,12 +106,14 @@ def markdown(bench: Bench) -> str:
         f"Latency: one query with its {rows[0].latency.n_documents} candidates, {rows[0].latency.n_calls} "
         "calls. RSS is the process's peak. nDCG@10 kept and Pearson's r are over PyTorch's scores.",
         "",
-        *(f"- {name}: not measured, {why}" for name, why in bench.skipped),
+        *(f"- {escaped(name)}: not measured, {escaped(why)}" for name, why in bench.skipped),
         *(["", *_lengths(bench)] if bench.mixes else ()),
         *(["", *_scaling(bench)] if bench.scaling else ()),
         "",
-        f"Versions: {', '.join(sorted({row.package for row in rows}))}; "
-        f"{', '.join(f'{name} {version}' for name, version in machine.packages)}.",
+        escaped(
+            f"Versions: {', '.join(sorted({row.package for row in rows}))}; "
+            f"{', '.join(f'{name} {version}' for name, version in machine.packages)}."
+        ),
         "",
     ]
     return "\n".join(lines)
@@ -122,7 +131,8 @@ def _lengths(bench: Bench) -> list[str]:
     return [
         "## By length",
         "",
-        f"Pairs/s, and how many times faster {bench.ours} is; medians of {bench.mixes[0].n_rounds} rounds.",
+        f"Pairs/s, and how many times faster {escaped(bench.ours)} is; medians of "
+        f"{bench.mixes[0].n_rounds} rounds.",
         "",
         *md_table(titles, table),
     ]
@@ -166,7 +176,7 @@ def _scaling(bench: Bench) -> list[str]:
 
 def _draw_speeds(axes: Axes, bench: Bench) -> None:
     rows = sorted(bench.rows, key=lambda row: row.throughput.pairs_per_s)
-    names = [row.side if row.setting == OURS else f"{row.side}, {row.setting}" for row in rows]
+    names = [label(row.side if row.setting == OURS else f"{row.side}, {row.setting}") for row in rows]
     speeds = [row.throughput.pairs_per_s for row in rows]
     errors = [
         [s - row.low for s, row in zip(speeds, rows, strict=True)],
@@ -178,13 +188,14 @@ def _draw_speeds(axes: Axes, bench: Bench) -> None:
     axes.bar_label(bars, fmt="%.0f", padding=6, fontsize=8)
     axes.margins(x=0.08, y=0.01)
     axes.set_xlabel("pairs per second, more is better")
-    axes.set_title(f"{bench.machine.cpu}, {bench.machine.isa}, {bench.machine.n_cores} cores", fontsize=10)
+    machine = bench.machine
+    axes.set_title(label(f"{machine.cpu}, {machine.isa}, {machine.n_cores} cores"), fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
 def _draw_scaling(panels: list[Axes], rows: tuple[ScalingRow, ...]) -> None:
-    for axes, what, label in zip(
+    for axes, what, title in zip(
         panels, ("tokens", "cores", "pairs"), ("tokens a pair", "cores", "pairs, 32 tokens each"), strict=True
     ):
         for kind in dict.fromkeys(row.kind for row in rows if row.what == what):
@@ -192,10 +203,10 @@ def _draw_scaling(panels: list[Axes], rows: tuple[ScalingRow, ...]) -> None:
             at = [
                 {"tokens": row.n_tokens, "cores": row.n_cores, "pairs": row.n_pairs}[what] for row in of_kind
             ]
-            axes.plot(at, [row.us_per_token for row in of_kind], marker="o", label=kind)
+            axes.plot(at, [row.us_per_token for row in of_kind], marker="o", label=label(kind))
         axes.set_xscale("log", base=10 if what == "pairs" else 2)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel(label)
+        axes.set_xlabel(title)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("µs per token and core")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.options import ARTIFACTS, AsJson, Changes, ModelName, Out, RecipePath, Replace, recipe_of
-from exporter.cli.screen import show, show_verdict, watched
+from exporter.cli.screen import show, show_verdict, tell, watched
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -151,4 +151,4 @@ def reference(
 
     with watched() as context:
         write_reference_model(loaded.model, folder, context)
-    typer.echo(folder)
+    tell(str(folder))

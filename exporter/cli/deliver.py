@@ -12,6 +12,8 @@ from exporter.cli.options import (
     AsJson,
     Identity,
     Issuer,
+    MaxMemory,
+    MaxSeconds,
     Out,
     Overwrite,
     Roots,
@@ -22,10 +24,11 @@ from exporter.cli.options import (
     extent_of,
     folder_of,
     layout_of,
+    limits_of,
     signer_of,
     verifier_of,
 )
-from exporter.cli.screen import say, show, watched, write_text
+from exporter.cli.screen import say, show, tell, watched, write_text
 from exporter.errors import GateRefused, RecipeError
 
 
@@ -92,7 +95,7 @@ def publish(
     )
     with watched() as context:
         done = pipeline.publish(folder, to, context, options)
-    typer.echo(done.sent.reference)
+    tell(done.sent.reference)
     say(str(done.sent))
     if done.left_out:
         say(f"not published: {', '.join(done.left_out)}; --report full publishes them")
@@ -116,13 +119,42 @@ def pull(
     subject: Subject = None,
     identity: Identity = None,
     issuer: Issuer = None,
+    tried: Annotated[
+        bool,
+        typer.Option(
+            "--try",
+            help="Score a few pairs with each variant too, in processes that have half of the memory and "
+            "five minutes unless you set other limits.",
+        ),
+    ] = False,
+    max_memory: MaxMemory = None,
+    max_seconds: MaxSeconds = None,
 ) -> None:
     """Fetch a published artifact; check every file, and its signature if told whose, before it appears."""
     verifier = verifier_of(key, root or [], identity, issuer, subject=subject)
+    n_bytes, seconds = limits_of(max_memory, max_seconds)
+    if not tried and (n_bytes or seconds):
+        raise RecipeError("--max-memory and --max-seconds are for --try: nothing is run without it")
     from exporter.publish.received import receive
 
-    fetched, version = receive(source, folder, verifier, say, replace=replace)
-    typer.echo(f"{fetched} ({version})")
+    def run_it(fetched: Path) -> None:
+        if tried:
+            _try(fetched, n_bytes, seconds)
+
+    fetched, version = receive(source, folder, verifier, say, replace=replace, then=run_it)
+    tell(f"{fetched} ({version})")
+
+
+def _try(fetched: Path, max_bytes: int | None, max_s: float | None) -> None:
+    from exporter import worker
+    from exporter.consumers import trial
+
+    limits = max_bytes or trial.max_bytes(), max_s or trial.MAX_SECONDS
+    with watched() as context, worker.limited(*limits):
+        ran, not_run = trial.try_artifact(fetched, context.progress)
+    say(f"tried: {', '.join(ran) or 'nothing'}")
+    if not_run:
+        say(f"not tried, this CPU cannot run them: {', '.join(not_run)}")
 
 
 def verify_signature(
@@ -143,7 +175,7 @@ def verify_signature(
     from exporter.publish.signature import check_signature
 
     signed = check_signature(folder, verifier)
-    typer.echo(f"{folder}: signed by {signed.by}, {len(signed.files)} files")
+    tell(f"{folder}: signed by {signed.by}, {len(signed.files)} files")
     if signed.passed_over:
         say(f"not signed, since a working copy has them of its own: {', '.join(signed.passed_over)}")
 
@@ -155,16 +187,20 @@ def check_consumers(
         list[str] | None, typer.Option(help="Only this consumer; may be given again. By default all.")
     ] = None,
     to: Annotated[Path | None, typer.Option(help="A file for the table, Markdown.")] = None,
+    max_memory: MaxMemory = None,
+    max_seconds: MaxSeconds = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a folder in the libraries that are expected to load it, and compare their scores.
 
-    Exits 1 if one is wrong.
+    Exits 1 if one is wrong. Each library runs in a process of its own, without limits unless you set some.
     """
+    limits = limits_of(max_memory, max_seconds)
+    from exporter import worker
     from exporter.consumers.check import consumers
     from exporter.consumers.report import markdown
 
-    with watched() as context:
+    with watched() as context, worker.limited(*limits):
         found = consumers(folder, context, only=only or ())
     if to:
         write_text(to, markdown(found))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from exporter.cli.screen import printable
+from exporter.cli.screen import say, say_error
 from exporter.cli.signals import Stopped, stoppable
 from exporter.cli.streams import unfailing
 from exporter.errors import BackendError, RecipeError, Unplanned
@@ -53,11 +53,11 @@ class Program(TyperGroup):
             try:
                 code = self._run(given, prog_name or _own_name())
             except BaseException as error:  # noqa: BLE001 # raised while another was worded
-                _error(f"{type(error).__name__}: {error}")
+                say_error(f"{type(error).__name__}: {error}")
                 code = Unplanned.exit_code
             out.flush()
             if out.lost:
-                _error(f"stdout cannot be written: {out.lost}; what was done is kept")
+                say_error(f"stdout cannot be written: {out.lost}; what was done is kept")
                 code = code or BackendError.exit_code
         sys.exit(code)
 
@@ -78,18 +78,18 @@ class Program(TyperGroup):
     def _say(self, error: BaseException, given: Sequence[str]) -> int:
         """Print what an error means, with its trace where `--debug` asks for it; return the exit code."""
         if not given:  # no mistake, but no command either: typer's text is the help
-            typer.echo(getattr(error, "format_message", str)(), err=True)
+            typer.echo(getattr(error, "format_message", str)(), err=True)  # our own help
             return RecipeError.exit_code
         command = next((word for word in given if word in self.commands), "")
         if DEBUG in given:
-            typer.echo(printable(trace_of(error)), err=True)
+            say(trace_of(error))
         if isinstance(error, typer.Abort | KeyboardInterrupt | Stopped):
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
             by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-            _error(f"stopped{by}; what was finished is kept, nothing is half-written", prefix="")
+            say_error(f"stopped{by}; what was finished is kept, nothing is half-written", prefix="")
             return 128 + number  # as shells have it
         text, code = worded(error, command, self.extras.get(command), typed=given)
-        _error(text)
+        say_error(text)
         return code
 
 
@@ -138,10 +138,6 @@ def _leads_to(path: str, typed: str) -> bool:
 
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else "wrong usage."
-
-
-def _error(text: str, *, prefix: str = "error: ") -> None:
-    typer.secho(f"{prefix}{printable(text)}", err=True, fg="red")
 
 
 def _own_name() -> str:

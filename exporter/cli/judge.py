@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exporter.cli.options import ARTIFACTS, AsJson, Out, Target, folder_of
-from exporter.cli.screen import findings_text, report_text, say, show, show_verdict, watched
+from exporter.cli.options import ARTIFACTS, AsJson, MaxMemory, MaxSeconds, Out, Target, folder_of, limits_of
+from exporter.cli.screen import findings_text, report_text, say, show, show_verdict, watched, write_text
 from exporter.errors import GateRefused, NoVerdict
 
 if TYPE_CHECKING:
@@ -17,12 +17,22 @@ if TYPE_CHECKING:
     from exporter.report.report import Report
 
 
-def verify(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
-    """Measure an artifact against PyTorch again, judge it, and write its report."""
-    folder = folder_of(target, out)
-    from exporter import pipeline
+def verify(
+    target: Target,
+    *,
+    out: Out = ARTIFACTS,
+    max_memory: MaxMemory = None,
+    max_seconds: MaxSeconds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an artifact against PyTorch again, judge it, and write its report.
 
-    with watched() as context:
+    Models run in processes of their own, without limits unless you set some.
+    """
+    folder, limits = folder_of(target, out), limits_of(max_memory, max_seconds)
+    from exporter import pipeline, worker
+
+    with watched() as context, worker.limited(*limits):
         report = pipeline.verify(folder, context)
     show_verdict(report, folder, as_json=as_json)
 
@@ -63,7 +73,7 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
     manifest, plans, report = read_whole(folder, read)
     text = _artifact_text(folder, manifest, plans)
     verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
-    show({"manifest": manifest, "report": report}, f"{text}\n{verdict}", as_json=as_json)
+    show({"manifest": manifest, "report": report}, text, verdict, as_json=as_json)
     if report and not as_json:
         say(TERMS)
 
@@ -94,6 +104,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    to: Annotated[Path | None, typer.Option(help="A file for the table, Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what got better or worse from one report to another, beyond noise.
@@ -101,8 +112,11 @@ def compare(
     Exits 1 if anything got worse, 5 if nothing can be compared or a report is invalid.
     """
     from exporter.report.compare import compare_with, min_effects
+    from exporter.report.text import findings
 
     found = compare_with(old, new, min_effects(min_effect or ()))
+    if to:
+        write_text(to, findings(found))
     show(found, findings_text(found.findings), as_json=as_json)
     if found.outcome == "worse":
         raise GateRefused(found.why)

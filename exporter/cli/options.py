@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,29 @@ Subject = Annotated[
 ]
 Identity = Annotated[str | None, typer.Option(help="Who must have signed it with sigstore.")]
 Issuer = Annotated[str | None, typer.Option(help="Who vouches for that identity, a URL.")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Stop, and exit 4, where a process that runs it takes more memory, for example 8GB.",
+        show_default=False,
+    ),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--max-seconds",
+        metavar="SECONDS",
+        help="Stop, and exit 4, where running it takes longer altogether.",
+        show_default=False,
+    ),
+]
 ARTIFACTS = Path("artifacts")
+_SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_UNITS = {"k": 1, "m": 2, "g": 3, "t": 4}
+# Python itself and the libraries that every worker needs take half of it.
+_LEAST_BYTES = 128 << 20
 
 
 def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
@@ -143,6 +166,29 @@ def verifier_of(
     if roots:
         return CertificateVerifier(tuple(roots), subject)
     return SigstoreVerifier(identity, issuer) if identity and issuer else None
+
+
+def limits_of(max_memory: str | None, max_seconds: float | None) -> tuple[int | None, float | None]:
+    """Return the bytes and seconds that `--max-memory` and `--max-seconds` allow; None for no limit.
+
+    Raises:
+        RecipeError: one is no size, no time, or too little to run anything.
+    """
+    if max_seconds is not None and not 0 < max_seconds < float("inf"):
+        raise RecipeError(f"--max-seconds {max_seconds:g}: wanted a number of seconds above 0")
+    return None if max_memory is None else _bytes_of(max_memory), max_seconds
+
+
+def _bytes_of(text: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise RecipeError(f"--max-memory {text!r}: wanted a size, for example 8GB or 500MB")
+    number, unit = float(found[1]), (found[2] or "").lower()
+    base = 1024 if unit.endswith("i") else 1000
+    n_bytes = int(number * base ** _UNITS.get(unit[:1], 0))
+    if n_bytes < _LEAST_BYTES:
+        raise RecipeError(f"--max-memory {text}: a process needs {_LEAST_BYTES >> 20} MiB to start with")
+    return n_bytes
 
 
 def ask_password(prompt: str) -> str:

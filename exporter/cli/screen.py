@@ -1,18 +1,25 @@
-"""What a person sees: results as tables or JSON, progress, and errors as one line with an exit code."""
+"""What a person sees: results as tables or JSON, progress, and errors as one line with an exit code.
+
+Nothing else of this package writes to stdout or stderr: names, paths and what libraries raise come from
+others, and are escaped here, see `exporter.escape`.
+"""
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import typer
+from pydantic_core import PydanticSerializationError
 
-from exporter.artifact.files import to_json
+from exporter.artifact.files import to_json, to_python
 from exporter.cache import Cache
 from exporter.context import Context
 from exporter.errors import BackendError, GateRefused, NoVerdict
+from exporter.escape import no_command, one_line, terminal, terminal_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,20 +42,50 @@ _EXIT_CODES = {
 }
 
 
-def show(value: object, text: str, *, as_json: bool) -> None:
+class Rendered(str):
+    """Text whose parts were escaped before they were laid out and coloured."""
+
+    __slots__ = ()
+
+
+def show(value: object, *texts: str, as_json: bool) -> None:
     """Print a command's result on stdout: as text for people, or as JSON for machines.
 
     Args:
         value: dataclasses, or dicts and tuples of them.
-        text: the same for people.
+        texts: the same for people, one below the other.
         as_json: what the user asked for.
     """
-    typer.echo(to_json(value, indent=1).decode() if as_json else text)
+    if as_json:
+        typer.echo(terminal_json(_json(value)))
+    else:
+        tell(Rendered("\n".join(map(_safe, texts))))
+
+
+def _json(value: object) -> str:
+    try:
+        return to_json(value, indent=1).decode()
+    except PydanticSerializationError:  # a path whose bytes are no UTF-8
+        return json.dumps(to_python(value), indent=1)
+
+
+def tell(text: str) -> None:
+    """Print text on stdout."""
+    typer.echo(_safe(text))
 
 
 def say(text: str) -> None:
     """Print a line on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(_safe(text), err=True)
+
+
+def say_error(text: str, *, prefix: str = "error: ") -> None:
+    """Print on stderr what went wrong."""
+    typer.secho(f"{prefix}{_safe(text)}", err=True, fg="red")
+
+
+def _safe(text: str) -> str:
+    return text if isinstance(text, Rendered) else terminal(text)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -75,7 +112,7 @@ def show_verdict(report: Report, folder: Path, *, as_json: bool) -> None:
         raise typer.Exit(code)
 
 
-def report_text(report: Report) -> str:
+def report_text(report: Report) -> Rendered:
     """Return the summary as a table, and below it the checks of every variant."""
     from rich.box import SIMPLE
     from rich.markup import escape
@@ -88,26 +125,26 @@ def report_text(report: Report) -> str:
     titles, rows = table(report)
     machine = report.machine
     title = f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores"
-    summary = Table(title=escape(printable(title)), box=SIMPLE, pad_edge=False)
+    summary = Table(title=escape(one_line(title)), box=SIMPLE, pad_edge=False)
     for i, column in enumerate(titles):
         summary.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for cells in rows:
-        summary.add_row(*(escape(printable(cell)) for cell in cells), style=_VERDICTS.get(cells[-1]))
+        summary.add_row(*(escape(one_line(cell)) for cell in cells), style=_VERDICTS.get(cells[-1]))
 
-    lines = [Text(printable(line)) for line in reference_lines(report)]
+    lines = [Text(one_line(line)) for line in reference_lines(report)]
     for row in report.variants:
         for check in row.checks:
             word, why = check.outcome.upper(), f" ({reason(check)})" if reason(check) else ""
             found = f" {observed(check)}" if observed(check) else ""
             text = f"  {row.kind}: {word:7s} {check.name}{found}, bar {check.bar}{why}"
-            lines.append(Text(printable(text), style=_VERDICTS[word]))
+            lines.append(Text(one_line(text), style=_VERDICTS[word]))
     for skipped in report.not_judged:
         word = "NOT JUDGED"
-        lines.append(Text(printable(f"  {skipped.kind}: {word} {skipped.why}"), style=_VERDICTS[word]))
+        lines.append(Text(one_line(f"  {skipped.kind}: {word} {skipped.why}"), style=_VERDICTS[word]))
     return _rendered(summary, *lines)
 
 
-def findings_text(findings: Sequence[Finding]) -> str:
+def findings_text(findings: Sequence[Finding]) -> Rendered:
     """Return what a comparison of two reports found, as a table."""
     from rich.box import SIMPLE
     from rich.markup import escape
@@ -119,11 +156,11 @@ def findings_text(findings: Sequence[Finding]) -> str:
     for row in findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
         cells = (row.kind, row.what, old, new, row.change, row.detail)
-        table.add_row(*(escape(printable(cell)) for cell in cells), style=_CHANGES.get(row.change))
+        table.add_row(*(escape(one_line(cell)) for cell in cells), style=_CHANGES.get(row.change))
     return _rendered(table)
 
 
-def profile_text(profile: Profile) -> str:
+def profile_text(profile: Profile) -> Rendered:
     """Return where a variant's time goes, as a table."""
     from rich.box import SIMPLE
     from rich.markup import escape
@@ -132,18 +169,18 @@ def profile_text(profile: Profile) -> str:
     n_tokens, rate = profile.n_tokens / profile.n_pairs, profile.n_pairs / profile.wall_s
     what = f"{profile.kind}, {profile.plan}: {profile.n_pairs} pairs of {n_tokens:.0f} tokens"
     title = f"{what}, {rate:.1f} pairs/s"
-    table = Table(title=escape(printable(title)), box=SIMPLE, pad_edge=False)
+    table = Table(title=escape(one_line(title)), box=SIMPLE, pad_edge=False)
     table.add_column("operator")
     for name in ("runs", "ms", "share", "GFLOP/s"):
         table.add_column(name, justify="right")
     for row in profile.operators:
         speed = f"{row.flops / row.seconds / 1e9:.1f}" if row.flops else ""
-        op = escape(printable(row.op))
+        op = escape(one_line(row.op))
         table.add_row(op, str(row.n_runs), f"{row.seconds * 1e3:.1f}", f"{row.share:.1%}", speed)
     return _rendered(table)
 
 
-def _rendered(*parts: RenderableType) -> str:
+def _rendered(*parts: RenderableType) -> Rendered:
     """Return what rich makes of tables and lines; in colour where stdout is a terminal."""
     from rich.console import Console
     from rich.measure import Measurement
@@ -156,15 +193,7 @@ def _rendered(*parts: RenderableType) -> str:
     with console.capture() as capture:
         for part in parts:
             console.print(part)
-    return capture.get().rstrip("\n")
-
-
-def printable(text: str) -> str:
-    """Return text with what moves a terminal's cursor, or changes what it shows, as escapes.
-
-    Names and reports come from others.
-    """
-    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+    return Rendered(no_command(capture.get().rstrip("\n")))
 
 
 class Terminal:
@@ -184,7 +213,7 @@ class Terminal:
         self._console = Console(stderr=True)
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -203,7 +232,7 @@ class Terminal:
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show a stage while the block runs, and yield a function that is called with how much is done."""
         started = datetime.now(UTC)
-        task = self._bars.add_task(name, total=total)
+        task = self._bars.add_task(one_line(name), total=total)
         try:
             yield lambda done: self._bars.update(task, completed=done)
         finally:
@@ -214,7 +243,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(terminal(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager

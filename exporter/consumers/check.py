@@ -31,7 +31,7 @@ from exporter.consumers.ours import OurScores, copy_published
 from exporter.consumers.probe import LONG, RULE, pick_pairs
 from exporter.consumers.report import CONSUMERS_SCHEMA, ConsumerOutcome, ConsumerReport, ConsumerRow
 from exporter.consumers.tei import tei_problems
-from exporter.errors import ExporterError, RecipeError
+from exporter.errors import ExporterError, LimitReached, RecipeError
 from exporter.export.weights import WEIGHTS
 from exporter.libraries.consumers import CONSUMERS, Consumer
 from exporter.machine import this_machine
@@ -39,7 +39,6 @@ from exporter.measure.workspace import bars_of, recipe_of
 from exporter.pairs import load_pair_sets
 from exporter.recipe.schema import Recipe
 from exporter.report.report import Report, read_report
-from exporter.runtime import PairTokenizer
 from exporter.runtime.model_file import check_artifact
 from exporter.scratch import Scratch
 from exporter.worker.job import ConsumerSpec
@@ -86,6 +85,7 @@ def consumers(folder: Path, context: Context, *, only: Sequence[str] = ()) -> Co
         RecipeError: the folder is no artifact, its pairs are gone, or there is no such consumer.
         IntegrityError: its files are not what its manifest says.
         BackendError: our own runtime cannot score.
+        LimitReached: within `worker.limited`, and a library took more.
     """
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
@@ -135,8 +135,8 @@ def check_consumers(
     if unknown := [name for name in options.only if name not in options.known]:
         raise RecipeError(f"{unknown[0]!r} is no consumer; they are {', '.join(options.known)}")
     names = options.only or tuple(options.known)
-    count = PairTokenizer.load(folder, manifest).count_untruncated
-    probe = pick_pairs(pair_set, count, manifest.max_length)
+    with worker.CountWorker(folder, manifest) as tokens:
+        probe = pick_pairs(pair_set, tokens.count, manifest.max_length)
 
     rows: list[ConsumerRow] = []
     with (
@@ -202,6 +202,8 @@ def _scored(
 ) -> ConsumerRow:
     try:
         theirs = worker.score(spec, ours.probe.pairs)
+    except LimitReached:
+        raise
     except ExporterError as error:
         return _unscored(consumer, entry.kind, spec.file, "fails", _reason(error))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.consumers.probe import LONG
+from exporter.escape import markdown as escaped
 from exporter.machine import Machine
 from exporter.report.table import Table, md_table
 
@@ -103,17 +104,19 @@ def markdown(found: ConsumerReport) -> str:
     bounds = dict.fromkeys(f"{row.bound:.2g}: {row.bound_why}" for row in found.rows if row.bound is not None)
     return "\n".join(
         [
-            f"# {found.name} in the libraries that load it",
+            f"# {escaped(found.name)} in the libraries that load it",
             "",
-            f"{found.started_at}, {found.machine.cpu}, {found.machine.isa}. "
-            f"{found.n_pairs} pairs, {found.n_long} of them over {LONG} tokens and {found.n_truncated} "
-            "truncated, scored one by one; differences from our own scores of the same file, at the engine's "
-            "own defaults, are in logits.",
+            escaped(
+                f"{found.started_at}, {found.machine.cpu}, {found.machine.isa}. "
+                f"{found.n_pairs} pairs, {found.n_long} of them over {LONG} tokens and {found.n_truncated} "
+                "truncated, scored one by one; differences from our own scores of the same file, at the "
+                "engine's own defaults, are in logits."
+            ),
             "",
             *md_table(*table(found)),
             "",
-            f"Pairs: {found.rule}.",
+            escaped(f"Pairs: {found.rule}."),
             "",
-            *(f"Bound {bound}.  " for bound in bounds),
+            *(f"Bound {escaped(bound)}.  " for bound in bounds),
         ]
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.pairs import PairSet
-from exporter.runtime import PairTokenizer
+from exporter.worker import CountWorker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +60,16 @@ class LengthBucket:
 
 
 def token_counts(folder: Path, manifest: Manifest, pairs: Sequence[Pair]) -> NDArray[np.int64]:
-    """Return each pair's tokens, int64[n_pairs]; `max_length + 1` stands for a truncated pair."""
-    n_tokens = PairTokenizer.load(folder, manifest).count_untruncated(pairs)
+    """Return each pair's tokens, int64[n_pairs]; `max_length + 1` stands for a truncated pair.
+
+    Counted in a worker: the tokenizer may be a stranger's.
+
+    Raises:
+        IntegrityError: the tokenizer is not the one the manifest names, or is none.
+        BackendError: the worker failed.
+    """
+    with CountWorker(folder, manifest) as worker:
+        n_tokens = worker.count(pairs)
     return np.minimum(n_tokens, manifest.max_length + 1)
 
 

@@ -6,7 +6,6 @@ source states, if it states one. Whatever comes from outside (names, texts, a li
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
 from exporter.consumers.probe import LONG
 from exporter.consumers.report import table as consumer_table
 from exporter.errors import BackendError
+from exporter.escape import code, markdown, one_line
 from exporter.gate import noise_problems
 from exporter.measure.lengths import TRUNCATED
 from exporter.packages import missing
@@ -149,29 +149,18 @@ def card(
 
 # --- Markdown ---
 
-_SPECIAL = re.compile(r"://|www\.|[\\`*\[\]<>&~$#]|(?<!\w)_|_(?!\w)")
-_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "://": "&#58;//", "www.": "www&#46;"}
 
-
-def _escaped(value: object) -> object:
+def _escaped(value: object) -> str:
     """Return a value as plain text: no markup, no link, no line break."""
-    if isinstance(value, Markdown):
-        return value
-    line = "".join(c if c.isprintable() else " " for c in str(value))
-    return _SPECIAL.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), line)
+    return value if isinstance(value, Markdown) else markdown(str(value))
 
 
 def _md(rows: Table) -> Markdown:
-    escaped = Table(
-        [str(_escaped(title)) for title in rows.titles],
-        [[str(_escaped(c)) for c in row] for row in rows.rows],
-    )
-    return Markdown("\n".join(md_table(*escaped)))
+    return Markdown("\n".join(md_table(*rows)))
 
 
 def _code(text: str) -> Markdown:
-    """Return a text as a JSON string, which is one of Python and of JavaScript too."""
-    return Markdown(json.dumps(text))
+    return Markdown(code(text))
 
 
 def _folder(path: str) -> str:
@@ -205,8 +194,9 @@ def _front_matter_of(manifest: Manifest, licence: Licence) -> str:
         library_name="sentence-transformers",
         pipeline_tag="text-ranking",
         license=licence.id,
-        license_name=licence.name,
-        license_link=licence.link,
+        # A line that begins with --- would end the front matter.
+        license_name=licence.name and one_line(licence.name),
+        license_link=licence.link and one_line(licence.link),
         base_model=base,
         tags=tags,
         **({"base_model_relation": "quantized"} if base else {}),

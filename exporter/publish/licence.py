@@ -24,6 +24,8 @@ _LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "license*")
 _MAX_LICENCE_BYTES = 1 << 20
 _MAX_FETCHED_BYTES = 16 << 20
 _MAX_LINK = 500
+# What a page may link to: another page, or a file beside it; no script, and nobody's own machine.
+_LINK = re.compile(r"https?://[^\s<>\"'`\\]+|(?!\w+:)[\w.-][\w./-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,10 @@ def find_licence(folder: Path) -> Licence:
     said = _front_matter(folder / CARD) if _is_own(folder / CARD, folder) else {}
     stated = said.get("license")
     if isinstance(stated, str) and _LICENCE_ID.fullmatch(stated):
+        link = _plain(said.get("license_link"))
+        is_link = link is not None and _LINK.fullmatch(link)
         return Licence(
-            stated, _plain(said.get("license_name")), _plain(said.get("license_link")), texts, f"its {CARD}"
+            stated, _plain(said.get("license_name")), link if is_link else None, texts, f"its {CARD}"
         )
     if texts:
         return Licence("other", "license-of-the-source", texts[0].name, texts, f"its {texts[0].name}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from exporter.artifact.files import CARD, PLOTS
 from exporter.packages import missing
-from exporter.report.plots import COLOURS, GREY
+from exporter.report.plots import COLOURS, GREY, TEXT_ONLY, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,8 @@ def png(draw: Callable[[Axes, Report], None], report: Report) -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise missing(error, what=f"the plots of {CARD}") from error
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    with mpl.rc_context({**TEXT_ONLY, **style}):
         figure = Figure(figsize=(6, 3), layout="constrained")
         draw(figure.subplots(), report)
         out = io.BytesIO()
@@ -44,10 +45,11 @@ def png(draw: Callable[[Axes, Report], None], report: Report) -> bytes:
 def speed(axes: Axes, report: Report) -> None:
     """Draw the pairs per second of both references and of each variant as bars."""
     sides = [
-        (side.side, side.pairs_per_s, GREY) for side in (report.reference.default, report.reference.tuned)
+        (label(side.side), side.pairs_per_s, GREY)
+        for side in (report.reference.default, report.reference.tuned)
     ]
     sides += [
-        (row.kind, row.throughput.pairs_per_s, COLOURS[i % len(COLOURS)])
+        (label(row.kind), row.throughput.pairs_per_s, COLOURS[i % len(COLOURS)])
         for i, row in enumerate(report.variants)
     ]
     names, rates, colours = zip(*reversed(sides), strict=True)
@@ -66,7 +68,7 @@ def differences(axes: Axes, report: Report) -> None:
             np.arange(1, len(off) + 1) / max(len(off), 1) * 100,
             off,
             color=COLOURS[i % len(COLOURS)],
-            label=row.kind,
+            label=label(row.kind),
         )
     axes.set_xlabel("% of pairs")
     axes.set_ylabel("off by at most, logits")

@@ -32,6 +32,7 @@ def receive(
     tell: Callable[[str], object],
     *,
     replace: bool = False,
+    then: Callable[[Path], object] | None = None,
 ) -> tuple[Path, str]:
     """Fetch a published artifact to a folder, which appears once all of it was found right.
 
@@ -41,6 +42,7 @@ def receive(
         verifier: whose signature is expected; None leaves it unchecked.
         tell: told in one line what is not as it was published.
         replace: whether an artifact at `into` may be replaced.
+        then: called with the copy before it appears, once all else was found right; what it raises ends it.
 
     Returns:
         The folder, and the version of its content: a commit, a digest.
@@ -55,6 +57,8 @@ def receive(
             check_signature(folder, verifier)
         elif line := keep_vouched(folder):
             tell(line)
+        if then is not None:
+            then(folder)
 
     return fetch_artifact(address, into, replace=replace, check=check)
 

@@ -1,7 +1,7 @@
 """The report as one page that needs nothing else: verdict, checks, plots, tables, worst pairs.
 
 The words stand in `report.html.j2` and, as in Markdown, in `text.py`; the plots come from `plots.py`.
-Everything from outside (names, texts) is escaped by the template.
+Everything from outside (names, texts) is escaped as it is put into the template.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.escape import one_line
 from exporter.packages import missing
 from exporter.report.plots import draw_figures
 from exporter.report.sections import WORST, sections
@@ -46,7 +47,12 @@ def html(report: Report) -> str:
         figures = [(title, Markup(svg), caption) for title, svg, caption in draw_figures(report)]  # noqa: S704
     except ImportError as error:
         raise missing(error, what="report.html") from error
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+    def seen(value: object) -> object:
+        """Return a value without characters that cannot be seen; Jinja then escapes it for HTML."""
+        return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(autoescape=True, finalize=seen, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,
         legend=" ".join((LEGEND, *reference_lines(report))),

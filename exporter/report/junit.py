@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from exporter.escape import one_line
 from exporter.report.words import observed, reason
 
 if TYPE_CHECKING:
@@ -21,30 +22,29 @@ def junit(report: Report) -> str:
 
     Source: https://github.com/testmoapp/junitxml
     """
-    suites = ET.Element("testsuites", name=report.name)
+    suites = ET.Element("testsuites", name=one_line(report.name))
     for row in report.variants:
-        suite = ET.SubElement(
-            suites, "testsuite", name=f"{report.name} {row.kind}", timestamp=report.started_at
+        found = [check.outcome for check in row.checks]
+        suite = _below(
+            suites,
+            "testsuite",
+            name=f"{report.name} {row.kind}",
+            timestamp=report.started_at,
+            tests=str(len(found)),
+            failures=str(found.count("fail")),
+            errors=str(found.count("invalid")),
+            skipped=str(found.count("not judged")),
         )
         for check in row.checks:
-            case = ET.SubElement(
-                suite, "testcase", classname=f"{report.name}.{row.kind}", name=check.name, time="0"
-            )
+            case = _below(suite, "testcase", classname=f"{report.name}.{row.kind}", name=check.name, time="0")
             text = ", ".join(part for part in (observed(check), f"bar {check.bar}", reason(check)) if part)
             if check.outcome == "pass":
-                ET.SubElement(case, "system-out").text = _printable(text)
+                _below(case, "system-out").text = one_line(text)
             else:
-                ET.SubElement(case, _ELEMENTS[check.outcome], message=_printable(text))
-        found = [check.outcome for check in row.checks]
-        suite.attrib |= {
-            "tests": str(len(found)),
-            "failures": str(found.count("fail")),
-            "errors": str(found.count("invalid")),
-            "skipped": str(found.count("not judged")),
-        }
+                _below(case, _ELEMENTS[check.outcome], message=text)
 
     for skipped in report.not_judged:
-        suite = ET.SubElement(
+        suite = _below(
             suites,
             "testsuite",
             name=f"{report.name} {skipped.kind}",
@@ -54,14 +54,12 @@ def junit(report: Report) -> str:
             errors="0",
             skipped="1",
         )
-        case = ET.SubElement(
-            suite, "testcase", classname=f"{report.name}.{skipped.kind}", name="verdict", time="0"
-        )
-        ET.SubElement(case, "skipped", message=_printable(skipped.why))
+        case = _below(suite, "testcase", classname=f"{report.name}.{skipped.kind}", name="verdict", time="0")
+        _below(case, "skipped", message=skipped.why)
     ET.indent(suites)
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _printable(text: str) -> str:
-    # XML has no control characters, not even escaped.
-    return "".join(char if char.isprintable() else "?" for char in text)
+def _below(parent: ET.Element, tag: str, **attributes: str) -> ET.Element:
+    """Add an element; what XML cannot hold in its attributes is shown as an escape."""
+    return ET.SubElement(parent, tag, {name: one_line(text) for name, text in attributes.items()})

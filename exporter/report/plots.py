@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.escape import one_line
 from exporter.measure.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # Source: https://jfly.uni-koeln.de/color/
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 GREY = "#888888"
+# A label is text: no formulas in dollar signs, and no characters that XML cannot hold.
+# Source: https://matplotlib.org/stable/users/explain/customizing.html (text.parse_math)
+TEXT_ONLY = {"text.parse_math": False, "text.usetex": False}
 # What needs the score of each pair, which a published report of private pairs lacks.
 _OF_SCORES = ("Scores", "Differences")
 
@@ -82,25 +86,39 @@ def draw_figures(report: Report) -> list[tuple[str, str, str]]:
             (6, 2.2 * -(-n // 2)),
         ),
     ]
-    return [
+    figures = [
         (title, _svg(draw, size), caption)
         for title, caption, draw, size in drawn
         if report.reference.scores or title not in _OF_SCORES
     ]
+    return [(title, svg, caption) for title, svg, caption in figures if svg]
 
 
 def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
-    """Return a figure as SVG: as wide as its place, text as text, the same bytes for the same numbers."""
+    """Return a figure as SVG: as wide as its place, text as text, the same bytes for the same numbers.
+
+    Empty where matplotlib cannot draw the numbers, as of a candidate whose scores are off by 10^30; tables
+    and report.json hold them.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "exporter", "font.size": 11, "axes.spines.top": False}
+        {
+            **TEXT_ONLY,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "exporter",
+            "font.size": 11,
+            "axes.spines.top": False,
+        }
     ):
         figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
         out = io.StringIO()
-        figure.savefig(out, format="svg", dpi=110, metadata={"Date": None})
+        try:
+            draw(figure)
+            figure.savefig(out, format="svg", dpi=110, metadata={"Date": None})
+        except (ArithmeticError, ValueError, IndexError, MemoryError):
+            return ""
     svg = out.getvalue()
     return re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r"\1", svg[svg.index("<svg ") :], count=1)
 
@@ -113,7 +131,7 @@ def _each(figure: Figure, report: Report, draw: Callable[[Axes, Report, VariantR
         axes.set_visible(False)
     for axes, row, colour in zip(figure.axes, report.variants, COLOURS, strict=False):
         axes.set_visible(True)
-        axes.set_title(row.kind, fontsize=11)
+        axes.set_title(label(row.kind), fontsize=11)
         draw(axes, report, row, colour)
 
 
@@ -132,7 +150,7 @@ def _frontier(axes: Axes, report: Report) -> None:
             fmt="o",
             color=colour,
             capsize=2,
-            label=row.kind,
+            label=label(row.kind),
         )
     axes.set_xlim(left=0)
     axes.set_xlabel("times tuned PyTorch")
@@ -141,11 +159,11 @@ def _frontier(axes: Axes, report: Report) -> None:
 
 
 def _by_length(axes: Axes, report: Report) -> None:
-    names = list(dict.fromkeys(speed.name for row in report.variants for speed in row.length_speeds))
+    names = list(dict.fromkeys(label(speed.name) for row in report.variants for speed in row.length_speeds))
     for row, colour in zip(report.variants, COLOURS, strict=False):
-        rates = {speed.name: speed for speed in row.length_speeds}
+        rates = {label(speed.name): speed for speed in row.length_speeds}
         at = [name for name in names if name in rates]
-        axes.plot(at, [rates[name].pairs_per_s for name in at], "o-", color=colour, label=row.kind)
+        axes.plot(at, [rates[name].pairs_per_s for name in at], "o-", color=colour, label=label(row.kind))
         if row is report.variants[0]:
             tuned = [rates[name].pairs_per_s / rates[name].over_tuned for name in at]
             axes.plot(at, tuned, "s--", color=GREY, label="torch tuned")
@@ -158,7 +176,9 @@ def _by_length(axes: Axes, report: Report) -> None:
 
 def _latency(axes: Axes, report: Report) -> None:
     sides = [("torch tuned", report.reference.latency, GREY)]
-    sides += [(row.kind, row.latency, colour) for row, colour in zip(report.variants, COLOURS, strict=False)]
+    sides += [
+        (label(row.kind), row.latency, colour) for row, colour in zip(report.variants, COLOURS, strict=False)
+    ]
     for name, found, colour in sides:
         at = [x.n_documents for x in found]
         axes.plot(at, [x.p50_ms for x in found], "o-", color=colour, label=name)
@@ -170,6 +190,14 @@ def _latency(axes: Axes, report: Report) -> None:
     axes.set_xlabel("candidates of one query")
     axes.set_ylabel("ms")
     axes.legend(frameon=False)
+
+
+def label(text: str) -> str:
+    """Return text for a label; one that begins with an underscore would be left out of legends.
+
+    Source: https://matplotlib.org/stable/api/_as_gen/matplotlib.axes.Axes.legend.html
+    """
+    return re.sub(r"^_", "\u200b_", one_line(text))
 
 
 def _plain_numbers(axis: Axis) -> None:
@@ -188,7 +216,7 @@ def _taus(axes: Axes, report: Report) -> None:
             np.arange(1, len(taus) + 1) / len(taus) * 100,
             taus,
             color=colour,
-            label=row.kind,
+            label=label(row.kind),
             drawstyle="steps-post",
         )
     axes.set_xlabel("% of queries")

@@ -19,6 +19,7 @@ from exporter.measure.reference import Bf16Difference
 from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Utilization
 from exporter.pairs import whole_if_possible
 from exporter.recipe.schema import SpeedOver
+from exporter.report.plausible import implausible
 from exporter.worker.job import TorchDtype
 
 if TYPE_CHECKING:
@@ -280,7 +281,8 @@ def read_report_file(path: Path) -> Report:
 
     Raises:
         RecipeError: there is no such file.
-        IntegrityError: it was changed since it was written, or is of another schema.
+        IntegrityError: it was changed since it was written, is of another schema, or says what no measurement
+            gives.
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such report")
@@ -288,9 +290,12 @@ def read_report_file(path: Path) -> Report:
     if content.get("schema") != REPORT_SCHEMA:
         raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {REPORT_SCHEMA}")
     try:
-        return from_python(Report, content)
+        report = from_python(Report, content)
     except ValidationError as error:
         raise IntegrityError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    if (found := implausible(report)) is not None:
+        raise IntegrityError(f"{path}: {found}")
+    return report
 
 
 def pairs_info(pair_set: PairSet) -> PairSetInfo:

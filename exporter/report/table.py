@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.escape import markdown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,9 +18,6 @@ class Table(NamedTuple):
 
 
 def md_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table; bars and line breaks in cells are made harmless."""
-
-    def plain(cell: str) -> str:
-        return cell.replace("|", "\\|").replace("\n", " ")
-
-    return [f"| {' | '.join(map(plain, cells))} |" for cells in (titles, ("---",) * len(titles), *rows)]
+    """Return the lines of a Markdown table; titles and cells are text, whatever stands in them."""
+    head, *body = ([markdown(cell) for cell in cells] for cells in (titles, *rows))
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]

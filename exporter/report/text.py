@@ -1,14 +1,19 @@
-"""The report as text: the summary table, and Markdown for a pull request. Words what `report.py` holds."""
+"""The report as text: the summary table, and Markdown for a pull request. Words what `report.py` holds.
+
+A pull request's page is read by many and is no place for what strangers wrote: see `exporter.escape`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.escape import markdown as escaped
 from exporter.report.sections import sections
 from exporter.report.table import Table, md_table
 from exporter.report.words import LEGEND, TERMS, left_out, reference_lines, speedup_text
 
 if TYPE_CHECKING:
+    from exporter.report.compare import Comparison
     from exporter.report.report import Report
 
 
@@ -51,19 +56,34 @@ def table(report: Report) -> Table:
     return Table(titles, rows)
 
 
+def findings(comparison: Comparison) -> str:
+    """Return a comparison of two reports for a pull request: what came of it, and every finding."""
+    rows = []
+    for row in comparison.findings:
+        old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
+        rows.append((row.kind, row.what, old, new, row.change, row.detail))
+    titles = ("variant", "what", "old", "new", "change", "detail")
+    said = f"{comparison.outcome}: {comparison.why}" if comparison.why else comparison.outcome
+    return "\n".join([f"## Compared: {escaped(said)}", "", *md_table(titles, rows), ""])
+
+
 def markdown(report: Report) -> str:
     """Return the report for a pull request: verdict, table, checks, and every number behind them."""
     machine, reference, pairs = report.machine, report.reference, report.pairs
     revision = f" at {reference.revision}" if reference.revision else ""
     lines = [
-        f"# {report.name}: {report.verdict}",
+        f"# {escaped(report.name)}: {report.verdict}",
         "",
-        f"Measured {report.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores. The verdict "
-        "holds for this instruction set only.",
-        f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
-        f"Reference: {reference.source}{revision}, PyTorch float32 on {reference.device}.",
-        *left_out(report),
-        *(f"\n**Note on the model**: {note}." for note in reference.notes),
+        escaped(
+            f"Measured {report.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores. The "
+            "verdict holds for this instruction set only."
+        ),
+        escaped(
+            f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
+            f"Reference: {reference.source}{revision}, PyTorch float32 on {reference.device}."
+        ),
+        *map(escaped, left_out(report)),
+        *(f"\n**Note on the model**: {escaped(f'{note}.')}" for note in reference.notes),
         "",
         *md_table(*table(report)),
         "",
@@ -72,8 +92,8 @@ def markdown(report: Report) -> str:
     for title, parts in sections(report):
         lines += ["", f"## {title}"]
         for part in parts:
-            lines += ["", *(md_table(*part) if isinstance(part, Table) else [part])]
+            lines += ["", *(md_table(*part) if isinstance(part, Table) else [escaped(part)])]
 
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages)
-    lines += ["", f"Manifest root {report.manifest_root}. Packages: {packages}.", "", TERMS, ""]
+    lines += ["", escaped(f"Manifest root {report.manifest_root}. Packages: {packages}."), "", TERMS, ""]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import to_json, write_together
 from exporter.errors import BackendError
+from exporter.escape import markdown as escaped
 from exporter.report.table import md_table
 from exporter.selftest.rates import FALSE_GAIN, PRECISION, QUALITY_BAR, QUALITY_STEP, SPEED_BAR
 
@@ -50,12 +51,12 @@ def markdown(found: SelfTest) -> str:
         for rate in found.rates
     ]
     lines = [
-        f"# Self-test of the gate on {found.name}, {found.kind}",
+        f"# Self-test of the gate on {escaped(found.name)}, {escaped(found.kind)}",
         "",
-        f"Measured {found.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores.",
+        escaped(f"Measured {found.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores."),
         "",
         *(
-            [f"- {problem}" for problem in found.problems]
+            [f"- {escaped(problem)}" for problem in found.problems]
             or ["Every mutant was killed, and the error rates are within their limits."]
         ),
         "",

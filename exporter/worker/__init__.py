@@ -1,9 +1,10 @@
 """One measurement in a process of its own: `score` and `time` start a worker and sleep until it ends.
 
 `job` holds what a worker is asked and what it answers, `process` is the parent's side, `__main__` the
-child's; `scorers` and `timing` run in the child.
+child's; `scorers` and `timing` run in the child. `limits` and `watch` stop a worker that takes too much.
 """
 
-from exporter.worker.process import SweepWorker, TimedWorker, score, score_each, time
+from exporter.worker.limits import limited
+from exporter.worker.process import CountWorker, SweepWorker, TimedWorker, score, score_each, time
 
-__all__ = ["SweepWorker", "TimedWorker", "score", "score_each", "time"]
+__all__ = ["CountWorker", "SweepWorker", "TimedWorker", "limited", "score", "score_each", "time"]

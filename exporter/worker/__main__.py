@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from exporter.failures import planned, trace_of
 from exporter.worker.job import (
+    CountJob,
     PeerSpec,
     Run,
     ScoreJob,
@@ -60,6 +61,8 @@ def _work(job: Job, folder: Path) -> list[Run]:
             return [_take_turns(job)]
         case SweepJob():
             return _sweep(job)
+        case CountJob():
+            return _count(job)
 
 
 def _scored(scoring: Scoring, pairs: Sequence[Pair], models: Models) -> NDArray[np.float32]:
@@ -141,6 +144,18 @@ def _fewer(job: SweepJob, warmup_s: float) -> tuple[Pair, ...]:
     n_warmup = max(1, min(job.n_warmup, len(job.pairs)))
     n = min(len(job.pairs), max(_MIN_SWEPT, int(job.pass_s / warmup_s * n_warmup)))
     return tuple(job.pairs[i * len(job.pairs) // n] for i in range(n))
+
+
+def _count(job: CountJob) -> list[Run]:
+    """Count the tokens of the pairs on each line of stdin, until it ends; no run is kept."""
+    from exporter.runtime import PairTokenizer
+
+    tokenizer = PairTokenizer(Path(job.spec.file), job.spec.max_length, job.spec.pad_id)
+    print("loaded", flush=True)
+    while line := sys.stdin.readline():
+        pairs = [(query, passage) for query, passage in json.loads(line)]
+        print(f"counted {json.dumps(tokenizer.count_untruncated(pairs).tolist())}", flush=True)
+    return []
 
 
 def _imported(spec: Spec) -> float:

@@ -202,7 +202,34 @@ class SweepJob:
     task: Literal["sweep"] = "sweep"
 
 
-Job: TypeAlias = Annotated[ScoreJob | TimeJob | TurnsJob | SweepJob, Field(discriminator="task")]
+@dataclass(frozen=True, slots=True)
+class TokenizerSpec:
+    """A tokenizer.json that cuts pairs at `max_length` tokens; batches are padded with token `pad_id`."""
+
+    file: str
+    max_length: int
+    pad_id: int
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """Format as `tokenizer`."""
+        return "tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class CountJob:
+    """Count the tokens, before truncation, of the pairs that each line on the worker's stdin holds."""
+
+    spec: TokenizerSpec
+    task: Literal["count"] = "count"
+
+    @property
+    def specs(self) -> tuple[TokenizerSpec, ...]:
+        """What is loaded."""
+        return (self.spec,)
+
+
+Job: TypeAlias = Annotated[ScoreJob | TimeJob | TurnsJob | SweepJob | CountJob, Field(discriminator="task")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,30 +6,44 @@ Results go to files, because libraries print to stdout; the worker's stdout carr
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from pydantic import TypeAdapter
 
+from exporter.artifact.files import TOKENIZER
+from exporter.artifact.manifest import check_needed
 from exporter.errors import BackendError, ExporterError, Unplanned
 from exporter.memory import ULIMIT, limit_bytes, says_short, shortage
 from exporter.scratch import Scratch
-from exporter.worker.job import Job, Run, ScoreJob, Scoring, Spec, SweepJob, TimeJob, TurnsJob
+from exporter.worker.job import (
+    CountJob,
+    Job,
+    Run,
+    ScoreJob,
+    Scoring,
+    Spec,
+    SweepJob,
+    TimeJob,
+    TokenizerSpec,
+    TurnsJob,
+)
+from exporter.worker.limits import current_limits
+from exporter.worker.watch import Watch, kill, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from exporter.artifact.manifest import Manifest
     from exporter.pairs import Pair
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -120,7 +134,7 @@ def time(job: TimeJob, *, hung_s: float = _HUNG_S) -> tuple[Run, ...]:
 class _DrivenWorker:
     """A worker that does a thing for each line it is told; a context manager that ends it."""
 
-    def __init__(self, job: TurnsJob | SweepJob, hung_s: float) -> None:
+    def __init__(self, job: TurnsJob | SweepJob | CountJob, hung_s: float) -> None:
         self._scratch = Scratch("job")
         try:
             self._process = _Process(self._scratch.path, job, hung_s)
@@ -222,6 +236,41 @@ class SweepWorker(_DrivenWorker):
         return float(self._answer("took"))
 
 
+class CountWorker(_DrivenWorker):
+    """A worker that counts tokens: a tokenizer of a stranger's is opened in no other process."""
+
+    def __init__(self, folder: Path, manifest: Manifest, *, hung_s: float = _HUNG_S) -> None:
+        """Start the worker, and load the tokenizer.
+
+        Args:
+            folder: the artifact, or one staged to become it; the tokenizer's file is hashed first.
+            manifest: its manifest.
+            hung_s: see `score`.
+
+        Raises:
+            IntegrityError: the file is missing, is not the one the manifest names, or is another kind of
+                tokenizer.
+            BackendError: see `score`.
+        """
+        check_needed(manifest, folder, (TOKENIZER,))
+        spec = TokenizerSpec(str(folder / TOKENIZER), manifest.max_length, manifest.pad_id)
+        super().__init__(CountJob(spec), hung_s)
+        try:
+            self._answer("loaded")
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def count(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+        """Count the tokens of pairs before truncation, special tokens included: int64[n_pairs].
+
+        Raises:
+            BackendError: the worker failed, or hung.
+        """
+        self._process.write_line(json.dumps([list(pair) for pair in pairs]))
+        return np.array(json.loads(self._answer("counted")), np.int64)
+
+
 def job_from_json(raw: bytes) -> Job:
     """Read a job as the parent wrote it."""
     return _JOB.validate_json(raw)
@@ -231,7 +280,7 @@ class _Process:
     """A started worker: its lines and its result; watched while it is waited for, killed in the end."""
 
     def __init__(self, scratch: Path, job: Job, hung_s: float) -> None:
-        job_path, self._run_path, self._job = scratch / "job.json", scratch / "run.json", job
+        job_path, self._run_path = scratch / "job.json", scratch / "run.json"
         command = [
             sys.executable,
             "-m",
@@ -249,10 +298,13 @@ class _Process:
             "TOKENIZERS_PARALLELISM": "true",
             "PYTHONUNBUFFERED": "1",
         }
-        self._hung, self._hung_s = threading.Event(), hung_s
+        self._what = f"({job.task}, {job.specs[0]})"
+        self._limits = current_limits()
+        if self._limits.left_s == 0:
+            raise self._limits.out_of_time(self._what)
         try:
             job_path.write_bytes(_JOB.dump_json(job))
-            self._log = (scratch / "stderr").open("w+", encoding="utf-8")
+            self._log = (scratch / "stderr").open("w+", encoding="utf-8", errors="replace")
             self._worker = subprocess.Popen(
                 command,
                 env=environment,
@@ -260,6 +312,8 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
+                encoding="utf-8",
+                errors="replace",  # libraries print what they like
                 # A group of its own: what it starts ends with it, and a Ctrl-C is answered by one process.
                 process_group=None if sys.platform == "win32" else 0,
             )
@@ -267,12 +321,13 @@ class _Process:
             raise BackendError(
                 f"a worker cannot be run: {error}; its files go to {tempfile.gettempdir()}, or $TMPDIR"
             ) from error
+        self._watch = Watch(self._worker, hung_s, self._limits)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _kill(self._worker)
+        kill(self._worker)
         with suppress(BrokenPipeError):  # what was written to it and not read
             self._worker.__exit__(None, None, None)
         self._log.close()
@@ -287,96 +342,47 @@ class _Process:
     def read_line(self) -> str:
         """Wait for the worker's next line; empty when it has ended."""
         assert self._worker.stdout is not None
-        with _killed_when_hung(self._worker, self._hung, self._hung_s):
+        with self._watch.watching():
             return self._worker.stdout.readline()
 
     def result(self) -> tuple[Run, ...]:
         """Return the runs that the worker left when it ended, or raise what went wrong."""
-        used_bytes = _wait(self._worker)
-        job, ended = self._job, self._worker.returncode
-        self._log.seek(0)
-        tail = self._log.read()[-4000:]
-        what = f"({job.task}, {job.specs[0]})"
-        if self._hung.is_set():
-            raise BackendError(f"a worker hung and was stopped {what}; run the same command again:\n{tail}")
-        if not self._run_path.is_file():
-            if ended == -signal.SIGKILL:
-                killed = f"a worker {what} was killed, as the system does when memory runs out"
-                raise shortage(killed, used_bytes, who="the worker", certain=False)
-            said = says_short(tail)
-            if said is None and ended in _CRASHES and limit_bytes()[1] == ULIMIT:
-                said = f"a worker {what} crashed ({signal.Signals(-ended).name})"
-            if said:
-                raise shortage(said, used_bytes, who="the worker")
-            raise BackendError(f"a worker ended with {ended} {what}:\n{tail}")
+        with self._watch.watching():
+            used_bytes = wait(self._worker)
+        if self._watch.stopped or not self._run_path.is_file():
+            raise self._failure(used_bytes)
 
         result = json.loads(self._run_path.read_text(encoding="utf-8"))
         if "error" in result:
             kind = next(k for k in _error_classes() if k.__name__ == result["error"])
+            if issubclass(kind, BackendError | Unplanned) and self._limits.refused(result["message"], None):
+                raise self._limits.out_of_memory(self._what)
             if issubclass(kind, Unplanned):
                 raise kind(result["message"], result["trace"])
             raise kind(result["message"])
         return _RUNS.validate_python(result["runs"])
 
-
-def _wait(worker: subprocess.Popen[str]) -> int | None:
-    """Wait for a worker to end; return the most memory it had, in bytes, None where nobody tells."""
-    if sys.platform == "win32" or worker.returncode is not None:
-        worker.wait()
-        return None
-    try:
-        _, status, usage = os.wait4(worker.pid, 0)
-    except ChildProcessError:  # waited for already
-        worker.wait()
-        return None
-    worker.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _kill(worker: subprocess.Popen[str]) -> None:
-    """End a worker and what it started."""
-    if worker.poll() is not None:
-        return
-    if sys.platform == "win32":
-        worker.kill()
-    else:
-        with suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _killed_when_hung(worker: subprocess.Popen[str], hung: threading.Event, hung_s: float) -> Iterator[None]:
-    """Watch a worker that is waited for; set an event, and kill it, when it hangs."""
-    import psutil
-
-    ended = threading.Event()
-
-    def used_s() -> float:
-        process = psutil.Process(worker.pid)
-        family = [process, *process.children(recursive=True)]  # a worker may wait for a program of its own
-        return float(sum(sum(one.cpu_times()[:2]) for one in family))
-
-    def watch() -> None:
-        used = -math.inf
-        while not ended.wait(hung_s):
-            try:
-                before, used = used, used_s()
-            except psutil.NoSuchProcess:
-                if worker.poll() is not None:
-                    return
-                continue
-            if used - before < 1.0:
-                hung.set()
-                _kill(worker)
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
+    def _failure(self, used_bytes: int | None) -> ExporterError:
+        """Return the error for a worker that was stopped, or ended without a word."""
+        what, ended = self._what, self._worker.returncode
+        self._log.seek(0)
+        tail = self._log.read()[-4000:]
+        stopped = self._watch.stopped
+        if stopped == "hung":
+            return BackendError(f"a worker hung and was stopped {what}; run the same command again:\n{tail}")
+        if stopped == "seconds":
+            return self._limits.out_of_time(what)
+        if stopped == "memory" or self._limits.refused(tail, used_bytes):
+            return self._limits.out_of_memory(what)
+        if ended == -signal.SIGKILL:
+            killed = f"a worker {what} was killed, as the system does when memory runs out"
+            return shortage(killed, used_bytes, who="the worker", certain=False)
+        said = says_short(tail)
+        if said is None and ended in _CRASHES and limit_bytes()[1] == ULIMIT:
+            said = f"a worker {what} crashed ({signal.Signals(-ended).name})"
+        if said:
+            return shortage(said, used_bytes, who="the worker")
+        return BackendError(f"a worker ended with {ended} {what}:\n{tail}")
 
 
 def _error_classes() -> list[type[ExporterError]]:
