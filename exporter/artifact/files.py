@@ -89,24 +89,6 @@ MAX_BYTES = 64 << 30
 MAX_TEXT_BYTES = 64 << 20
 _MAX_MANIFEST_BYTES = 8 << 20
 TEXT = frozenset((".json", ".xml", ".txt", ".md"))
-# Keys of config.json and tokenizer_config.json by which a model brings code of its own, or files of other
-# folders: a `vocab_file` that lies elsewhere would be copied into the artifact.
-# Source: https://huggingface.co/docs/transformers/custom_models (auto_map)
-# Source: https://github.com/huggingface/transformers/blob/main/src/transformers/tokenization_utils_base.py
-_FOREIGN = (
-    "auto_map",
-    "custom_pipelines",
-    "trust_remote_code",
-    "transformers_weights",
-    "init_inputs",
-    "vocab_file",
-    "merges_file",
-    "tokenizer_file",
-    "spm_file",
-    "source_spm",
-    "target_spm",
-    "chat_template_file",
-)
 # Types of what a manifest or its plans say, held against them when they are read. A line is shown on
 # terminals: no control characters, none that turn the direction of text.
 Line = Annotated[
@@ -149,9 +131,7 @@ def is_name(text: str) -> bool:
 def plain_file(folder: Path, name: str) -> Path:
     """Return the path of a plain file of a folder; no file is opened, so that a pipe is not waited for.
 
-    No link is followed, but those of the Hub's cache, where `snapshots/COMMIT/NAME` leads to `blobs/HASH`
-    beside `snapshots`.
-    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    No link is followed, but those of the Hub's cache, see `_blob`.
 
     Raises:
         IntegrityError: the file is missing, a link, a pipe or a device, or one of the folders on the way to
@@ -160,10 +140,8 @@ def plain_file(folder: Path, name: str) -> Path:
     path = folder / name
     try:
         found = path.lstat()
-        if stat.S_ISLNK(found.st_mode) and folder.absolute().parent.name == "snapshots":
-            target = Path(os.path.realpath(path))
-            if target.parent == Path(os.path.realpath(folder.absolute().parent.parent / "blobs")):
-                found = target.lstat()
+        if stat.S_ISLNK(found.st_mode) and (blob := _blob(folder, name)):
+            found = blob.lstat()
     except (FileNotFoundError, NotADirectoryError):
         raise IntegrityError(f"{path}: missing") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte
@@ -175,6 +153,37 @@ def plain_file(folder: Path, name: str) -> Path:
             f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only"
         )
     return path
+
+
+def _blob(folder: Path, name: str) -> Path | None:
+    """Return the file of the Hub's cache that a link of a snapshot leads to; None for any other link.
+
+    There `snapshots/COMMIT/NAME` is a link whose text is `../../blobs/HASH`, and nothing else is one: not the
+    blob, nor any folder from the repository's own down to either. Where one of them were, files of elsewhere
+    would be taken for the model's, copied into an artifact and published.
+    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    Source: https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/file_download.py
+    (_create_symlink: relative, but across volumes)
+    """
+    snapshot = folder.absolute()
+    repository, link = snapshot.parent.parent, snapshot / name
+    blobs = repository / "blobs"
+    target = link.readlink()
+    way = (
+        repository,
+        snapshot.parent,
+        snapshot,
+        blobs,
+        *(snapshot / part for part in Path(name).parents[:-1]),
+    )
+    if (
+        ".." in snapshot.parts
+        or snapshot.parent.name != "snapshots"
+        or any(one.is_symlink() or not one.is_dir() for one in way)
+    ):
+        return None
+    found = blobs / target.name
+    return found if str(target) == os.path.relpath(found, link.parent) else None
 
 
 def version_control(folder: Path) -> tuple[str, ...]:
@@ -260,14 +269,6 @@ def read_json(path: Path) -> object:
         IntegrityError: the file holds no JSON, or cannot be read.
     """
     return _json(_bounded(path), path)
-
-
-def foreign_key(config: Mapping[str, object]) -> str | None:
-    """Return the first key of a model's configuration that brings code or files of other folders, or None."""
-    for key in ("attn_implementation", "_attn_implementation"):
-        if "/" in str(config.get(key, "")):  # a kernel on the Hub
-            return key
-    return next((key for key in _FOREIGN if config.get(key)), None)
 
 
 def _bounded(path: Path) -> bytes:

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exporter.artifact.configs import is_activation
 from exporter.artifact.files import plain_file, read_json, read_json_object, shown
 from exporter.errors import IntegrityError, RecipeError
 
@@ -228,10 +229,11 @@ def _activation(where: str, folder: Path, model: dict[str, object]) -> str | Non
         said = own.get("activation_fn", config.get("sbert_ce_default_activation_function"))
     if said is None:
         return None
-    if not isinstance(said, str) or not re.fullmatch(r"torch\.nn(\.[A-Za-z_]+)+", said):
+    if not is_activation(said):
         raise RecipeError(
             f"{where}: {name} names the activation {str(said)[:80]!a}, which is none of torch.nn"
         )
+    assert isinstance(said, str)
     if said.rpartition(".")[2] not in _INCREASING:
         raise RecipeError(
             f"{where}: {name} names the activation {said[:80]}, which does not keep the order of scores; "

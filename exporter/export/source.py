@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
+from exporter.artifact.configs import CHECKED, FOREIGN, odd_key
 from exporter.artifact.files import (
     MANIFEST,
     MAX_TEXT_BYTES,
     FileEntry,
-    foreign_key,
     plain_file,
     read_json_object,
     sha256_file,
@@ -62,7 +62,6 @@ _SOURCE_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-_JSON = ("config.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +184,9 @@ def _files(where: str, folder: Path, names: Sequence[str], weights: Sequence[str
         paths = [plain_file(folder, name) for name in names if os.path.lexists(folder / name)]
         for path in (held := [*paths, *(plain_file(folder, name) for name in weights)]):
             check_no_pointer(where, path)
-        for name in _JSON:
-            if folder / name in paths and (key := foreign_key(read_json_object(folder / name, wide=True))):
-                asks = "asks to run code of its own, or for files from elsewhere"
-                raise RecipeError(f"{where}: its {name} {asks} ({key}), which exporter does not")
+        for name in CHECKED:
+            if folder / name in paths:
+                _check_keys(where, name, read_json_object(folder / name, wide=True))
         for path in held:
             if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > MAX_TEXT_BYTES:
                 raise RecipeError(
@@ -200,6 +198,17 @@ def _files(where: str, folder: Path, names: Sequence[str], weights: Sequence[str
         if name != INDEX:
             check_header(where, folder / name)
     return tuple(FileEntry(path.name, path.stat().st_size, sha256_file(path)) for path in _in_order(held))
+
+
+def _check_keys(where: str, name: str, content: dict[str, object]) -> None:
+    """Refuse a file of settings that holds more than is known, before a library makes something of it."""
+    if (found := odd_key(name, content)) is None:
+        return
+    key, why = found
+    if why == FOREIGN:
+        asks = "asks to run code of its own, or for files from elsewhere"
+        raise RecipeError(f"{where}: its {name} {asks} ({key}), which exporter does not")
+    raise RecipeError(f"{where}: {name}: {key[:80]!a} {why}")
 
 
 def _in_order(paths: Sequence[Path]) -> list[Path]:

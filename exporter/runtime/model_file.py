@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from exporter.artifact.files import is_name
 from exporter.artifact.manifest import check_files
 from exporter.errors import IntegrityError
+from exporter.runtime.tokenizer import KNOWN_INPUTS, TOKENIZER, check_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,6 +80,8 @@ def check_artifact(manifest: Manifest, folder: Path) -> None:
         IntegrityError: a file is extra, missing, changed, or brings code or files of others.
     """
     check_files(manifest, folder)
+    if TOKENIZER in {file.path for file in manifest.files}:
+        check_tokenizer(folder / TOKENIZER)
     for entry in manifest.variants:
         check_model(manifest, entry, folder)
 
