@@ -19,7 +19,9 @@ _MAX_CAUSE = 300  # characters; what libraries raise may hold a whole graph
 _NO_CAUSE = re.compile(r"Exception from \S+:|Check '.*' failed at \S+:|Traceback .*:|=+.*=+")
 # The engine is older than the graph: onnxruntime's words for an operator or an opset it does not have.
 # Source: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/graph/model.cc (opset)
-_TOO_NEW = re.compile(r"NOT_IMPLEMENTED|NotImplemented|[Oo]pset \d+ is under development|Unsupported model IR version")
+_TOO_NEW = re.compile(
+    r"NOT_IMPLEMENTED|NotImplemented|[Oo]pset \d+ is under development|Unsupported model IR version"
+)
 # The disk is full: told by whoever knows which folder is meant.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -57,8 +59,10 @@ def backend(step: str, instead: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def of_untrusted(step: str = "") -> Iterator[None]:
-    """Turn whatever a library makes of somebody's file into an IntegrityError: the file is at fault.
+def of_untrusted(
+    step: str = "it cannot be run", kind: type[ExporterError] = IntegrityError
+) -> Iterator[None]:
+    """Turn whatever a library raises over somebody's file into an error that says that the file is at fault.
 
     What the file cannot help stays a BackendError: memory that ran short, a library that is missing, or one
     that does not have an operator yet.
@@ -66,9 +70,10 @@ def of_untrusted(step: str = "") -> Iterator[None]:
     Args:
         step: the file and what is done with it, first words of the line; errors that `backend` has worded
             have theirs already.
+        kind: the error: IntegrityError for what is in an artifact, RecipeError for a recipe's model.
 
     Raises:
-        IntegrityError: the block raised; the line has the first line of the cause.
+        IntegrityError, or another `kind`: the block raised; the line has the first line of the cause.
         BackendError: see above.
     """
     try:
@@ -78,13 +83,13 @@ def of_untrusted(step: str = "") -> Iterator[None]:
     except BackendError as error:
         if ran_short(error) or _TOO_NEW.search(str(error)):
             raise
-        raise IntegrityError(str(error)) from error
+        raise kind(str(error)) from error
     except ExporterError:
         raise
     except BaseException as error:
         if not is_fault(error) or ran_short(error):
             raise
-        raise IntegrityError(f"{step}: {error_line(error)}") from error
+        raise kind(f"{step}: {error_line(error)}") from error
 
 
 def is_fault(error: BaseException) -> bool:

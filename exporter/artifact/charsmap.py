@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Published tables have 240 kB; the largest that SentencePiece itself makes, 500 kB.
 _MAX_BYTES = 4 << 20

@@ -18,22 +18,20 @@ from __future__ import annotations
 # Models that read text alone, and that transformers has a `...ForSequenceClassification` for. The last two
 # lines are of version 5.
 # Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/models/auto/modeling_auto.py
-# (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
-MODEL_TYPES = frozenset(
-    """
+_MODEL_TYPES = """
     albert arcee bart bert big_bird bigbird_pegasus biogpt bloom camembert canine code_llama convbert ctrl
     data2vec-text deberta deberta-v2 deepseek_v2 deepseek_v3 diffllama distilbert doge electra ernie ernie_m
     esm exaone4 falcon flaubert fnet funnel gemma gemma2 gemma3_text glm glm4 gpt-sw3 gpt2 gpt_bigcode gpt_neo
     gpt_neox gpt_oss gptj helium hunyuan_v1_dense hunyuan_v1_moe ibert jamba jetmoe led llama longformer luke
-    mbart mega megatron-bert minimax ministral mistral mixtral mobilebert modernbert modernbert-decoder mpnet
+    mbart megatron-bert minimax ministral mistral mixtral mobilebert modernbert modernbert-decoder mpnet
     mpt mra mt5 mvp nemotron nezha nystromformer open-llama openai-gpt opt persimmon phi phi3 phimoe plbart
     qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next reformer rembert roberta roberta-prelayernorm roc_bert
     roformer seed_oss smollm3 squeezebert stablelm starcoder2 t5 umt5 xlm xlm-roberta
     xlm-roberta-xl xlnet xmod yoso zamba zamba2
     cohere_compass_text eurobert gte jina_embeddings_v3 ministral3 nomic_bert olmo2 olmo3 qwen3_5_text
     ultrabert
-    """.split()
-)
+"""
+MODEL_TYPES = frozenset(_MODEL_TYPES.split())
 
 # Numbers, flags, words and lists of them.
 _OF_MODELS = """
@@ -108,6 +106,13 @@ _OF_MODELS = """
     use_sliding_window use_task_id use_tpu_fourier_optimizations v_groups v_head_dim vocab_size
     window_size word_embed_proj_dim
 """
+# What the models read besides, where their configurations do not name it.
+_READ = """
+    asm_cutoffs asm_div_value attention_dropout_prob attention_layers attention_mode cls_dropout dense_act_fn
+    full_attention_interval hybrid_layer_ids ignore_attention_mask is_gated_act layers_num_experts
+    mamba_headdim max_relative_position moe_topk n_embed ndim num_blocks onnx_export pooler_hidden_size
+    qk_head_dim talking_head true_hidden_size
+"""
 # Of every configuration; the second part is of text generation, which older versions kept here.
 # Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/configuration_utils.py
 _OF_ALL = """
@@ -135,11 +140,11 @@ _OF_FOLDERS = """
     n_tokens net_structure_type norm_rel_ebd normalize_before normalize_embedding num_classes
     num_memory_blocks pack_qkv padding_idx padding_side pooler_fc_size pooler_num_attention_heads
     pooler_num_fc_layers pooler_size_per_head pooler_type position_buckets position_id_offset
-    predict_special_tokens seed share_att_key static_position_embeddings 
+    predict_special_tokens seed share_att_key static_position_embeddings
     tie_weights_ total_flos train_batch_size training_steps truncation_side type_sequence_label_size
     unpad_inputs unsloth_fixed unsloth_version use_memory_efficient_attention version
 """
-PLAIN = frozenset(f"{_OF_MODELS} {_OF_ALL} {_OF_FOLDERS}".split())
+PLAIN = frozenset(f"{_OF_MODELS} {_READ} {_OF_ALL} {_OF_FOLDERS}".split())
 # Any text of one line: nothing is opened by it. `_name_or_path` is where the model once was.
 TEXTS = frozenset(
     (
@@ -162,6 +167,8 @@ MAPPINGS = frozenset(
     (
         "adapters",
         "attn_config",
+        "id2lang",
+        "lang2id",
         "pruned_heads",
         "rope_parameters",
         "rope_scaling",
@@ -175,7 +182,6 @@ SENTENCE_TRANSFORMERS = "sentence_transformers"
 # What transformers can do with PyTorch alone. Where flash_attention_2 is not installed it fetches
 # kernels-community/flash-attn from the Hub.
 # Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/modeling_utils.py
-# (_check_and_adjust_attn_implementation)
 CHOICES = {
     "attn_implementation": ("eager", "sdpa"),
     "_attn_implementation": ("eager", "sdpa"),
@@ -237,8 +243,7 @@ LARGEST = {
 # Of a tokenizer_config.json: numbers, flags, words and lists of them.
 # Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/tokenization_utils_base.py
 # Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/tokenization_utils_fast.py
-TOKENIZER_PLAIN = frozenset(
-    """
+_OF_TOKENIZERS = """
     add_bos_token add_eos_token add_prefix_space additional_language_codes backend bos_token_id byte_fallback
     clean_up_tokenization_spaces cls_token_box cls_token_id cls_token_segment_id codevocab_type
     do_basic_tokenize
@@ -257,8 +262,8 @@ TOKENIZER_PLAIN = frozenset(
     use_bos_token use_default_system_prompt use_fast use_source_tokenizer vocab_size vocab_type
     word_max_length
     wordpieces_prefix
-    """.split()
-)
+"""
+TOKENIZER_PLAIN = frozenset(_OF_TOKENIZERS.split())
 # Any text. A chat template is refused or left out where it would be used, and run by nothing here.
 TOKENIZER_TEXTS = frozenset(
     (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.artifact import config_keys as keys
@@ -91,24 +92,11 @@ def odd_key(file: str, content: Mapping[str, object]) -> tuple[str, str] | None:
     return None
 
 
-def _of_config(key: str, value: object) -> str:  # noqa: PLR0911 - one line a row of the table
-    if key == "model_type" and value is not None and value not in keys.MODEL_TYPES:
-        return f"is {str(value)[:80]!a}, which is no model that reads text and that exporter knows"
-    if key in keys.CHOICES:
-        choices = keys.CHOICES[key]
-        if "/" in str(value):  # a kernel on the Hub
-            return FOREIGN
-        return "" if value is None or value in choices else _wanted(value, " or ".join(choices))
-    if key in keys.ACTIVATIONS:
-        return "" if value is None or is_activation(value) else _activation(value)
-    if key == keys.SENTENCE_TRANSFORMERS:
-        return _of_sentence_transformers(value)
-    if key in keys.LABELS:
-        return "" if value is None or _is_tree(value, text=True) else _wanted(value, "labels and numbers")
-    if key in keys.MAPPINGS:
-        return "" if value is None or _is_tree(value) else _wanted(value, "names and numbers")
-    if key in keys.TEXTS:
-        return "" if value is None or _is_text(value) else _wanted(value, "a text of one line")
+def _of_config(key: str, value: object) -> str:
+    if value is None:
+        return "" if key in _KEYS_OF_CONFIG else _UNKNOWN
+    if key in _FORMS:
+        return _FORMS[key](value)
     if key not in keys.PLAIN:
         return _UNKNOWN
     largest = keys.LARGEST.get(key, 1 << 32)
@@ -117,9 +105,37 @@ def _of_config(key: str, value: object) -> str:  # noqa: PLR0911 - one line a ro
     return "" if _is_plain(value) else _wanted(value, "a number, a flag, a word or a list of them")
 
 
+def _of_model_type(value: object) -> str:
+    if value in keys.MODEL_TYPES:
+        return ""
+    return f"is {str(value)[:80]!a}, which is no model that reads text alone and that exporter knows"
+
+
+def _of_choice(choices: tuple[str, ...], value: object) -> str:
+    if "/" in str(value):  # a kernel on the Hub
+        return FOREIGN
+    return "" if value in choices else _wanted(value, " or ".join(choices))
+
+
+def _of_activation(value: object) -> str:
+    return "" if is_activation(value) else _activation(value)
+
+
+def _of_labels(value: object) -> str:
+    return "" if _is_tree(value, text=True) else _wanted(value, "labels and numbers")
+
+
+def _of_mapping(value: object) -> str:
+    return "" if _is_tree(value) else _wanted(value, "names and numbers")
+
+
+def _of_text(value: object) -> str:
+    return "" if _is_text(value) else _wanted(value, "a text")
+
+
 def _of_sentence_transformers(value: object) -> str:
     if not isinstance(value, dict):
-        return "" if value is None else _wanted(value, "a mapping")
+        return _wanted(value, "a mapping")
     for key, said in value.items():
         if key == "activation_fn" and said is not None and not is_activation(said):
             return _activation(said)
@@ -173,6 +189,17 @@ def _odd_added(value: object) -> str:
     return next((f"holds {key[:80]!a}, which is no number of a token" for key in odd), "")
 
 
+# The keys of a config.json whose values are not of the plain kind.
+_FORMS: dict[str, Callable[[object], str]] = {
+    "model_type": _of_model_type,
+    keys.SENTENCE_TRANSFORMERS: _of_sentence_transformers,
+    **{key: partial(_of_choice, choices) for key, choices in keys.CHOICES.items()},
+    **dict.fromkeys(keys.ACTIVATIONS, _of_activation),
+    **dict.fromkeys(keys.LABELS, _of_labels),
+    **dict.fromkeys(keys.MAPPINGS, _of_mapping),
+    **dict.fromkeys(keys.TEXTS, _of_text),
+}
+_KEYS_OF_CONFIG = keys.PLAIN | _FORMS.keys()
 _FILES: dict[str, Callable[[str, object], str]] = {
     CONFIG: _of_config,
     TOKENIZER_CONFIG: _of_tokenizer,

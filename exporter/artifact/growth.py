@@ -48,7 +48,7 @@ class Growth:
             self._known[i, character] = self._made_by(i, character)
         return self._known[i, character]
 
-    def _made_by(self, i: int, character: str) -> int:
+    def _made_by(self, i: int, character: str) -> int:  # noqa: PLR0911 - one line a normalizer
         part = self._parts[i]
         same = self._made(i + 1, character)
         match part["type"]:

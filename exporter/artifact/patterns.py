@@ -34,7 +34,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """How many parts repeat without end before something that can fail, and how many ways there are besides."""
+    """How many parts repeat without end before what can fail, and how many ways there are besides."""
 
     degree: int = 0
     ways: int = 1

@@ -308,7 +308,11 @@ def check_tokenizer(path: Path) -> None:
     Raises:
         IntegrityError: the file is missing, no JSON object, or holds what no tokenizer needs.
     """
-    if (odd := odd_tokenizer(read_json_object(path))) is not None:
+    try:
+        content = read_json_object(path)
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: no tokenizer, {str(error).removeprefix(f'{path}: ')}") from None
+    if (odd := odd_tokenizer(content)) is not None:
         raise IntegrityError(f"{path}: {odd}")
 
 
