@@ -930,6 +930,21 @@ TOKENIZERS = [
         "max_input_chars_per_word '1000000000000000000'",
     ),
     attack(
+        "a part twice",
+        with_text("tokenizer.json", '{"normalizer": {"type": "Evil"}, "normalizer": null, "model": {}}'),
+        "cannot be read as JSON: 'normalizer' is there twice",
+    ),
+    attack(
+        "added tokens of many characters",
+        with_part("added_tokens", [{"id": 5 + i, "content": f"{i}" + "x" * 900} for i in range(400)]),
+        "has added tokens of",
+    ),
+    attack(
+        "pieces that are a tree of many nodes",
+        with_part("model", {"type": "Unigram", "vocab": [["x" * 10_000, 0.0]], "unk_id": 0}),
+        "which is no token and its score",
+    ),
+    attack(
         "a part of another format", with_part("code", "x"), "holds 'code', which is no part of a tokenizer"
     ),
     attack(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import re
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import config_keys as keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -23,10 +23,13 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
 # The files that `odd_key` knows.
 CHECKED = (CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS)
-# The largest vocabulary of a published model has a million tokens, and 6,415 of Gemma's are added ones.
-MAX_TOKENS = 1 << 22
+# The largest vocabulary of a published model, XLM-V's, has 901,629 tokens; 6,415 of Gemma 3's are added ones.
+# Source: https://huggingface.co/facebook/xlm-v-base
+# Source: https://huggingface.co/google/gemma-3-4b-it/blob/main/added_tokens.json
+MAX_TOKENS = 1 << 20
 MAX_ADDED = 1 << 14
 MAX_TOKEN_CHARACTERS = 1 << 10
+MAX_ADDED_CHARACTERS = 1 << 18
 _MAX_ITEMS = 1 << 14
 _MAX_DEPTH = 4
 _MAX_WORD, _MAX_TEXT = 200, 1 << 16
@@ -87,6 +90,8 @@ def odd_key(file: str, content: Mapping[str, object]) -> tuple[str, str] | None:
             why = check(key, value)
         if why:
             return key, why
+    if file == ADDED_TOKENS and (why := _odd_tokens([*content])):
+        return file, why
     if len(content) > _MAX_ITEMS:
         return file, f"has {len(content)} keys, and no such file has more than {_MAX_ITEMS}"
     return None
@@ -169,9 +174,9 @@ def _of_tokens(key: str, value: object) -> str:
     """Check a token under its name, as both files of a tokenizer have them."""
     if key in keys.TOKENS:
         many = value if isinstance(value, list) else [*value.values()] if isinstance(value, dict) else []
-        if (not isinstance(value, list | dict) and value is not None) or len(many) > MAX_ADDED:
-            return _wanted(value, f"tokens, {MAX_ADDED} at most")
-        return "" if all(map(_is_token, many)) else _wanted(value, "tokens")
+        if not isinstance(value, list | dict) and value is not None:
+            return _wanted(value, "tokens")
+        return _odd_tokens(many) if all(map(_is_token, many)) else _wanted(value, "tokens")
     if not key.endswith(keys.TOKEN_SUFFIX):
         known = key in keys.TOKENIZER_PLAIN
         return _wanted(value, "a number, a flag, a word or a list of them") if known else _UNKNOWN
@@ -183,10 +188,21 @@ def _of_tokens(key: str, value: object) -> str:
 def _odd_added(value: object) -> str:
     if not isinstance(value, dict):
         return "" if value is None else _wanted(value, "a mapping")
-    if len(value) > MAX_ADDED:
-        return f"has {len(value)} tokens, and no tokenizer adds more than {MAX_ADDED}"
     odd = (key for key, token in value.items() if not (_is_id(key) and _is_token(token)))
-    return next((f"holds {key[:80]!a}, which is no number of a token" for key in odd), "")
+    found = next((f"holds {key[:80]!a}, which is no number of a token" for key in odd), "")
+    return found or _odd_tokens([*value.values()])
+
+
+def _odd_tokens(tokens: Sequence[Any]) -> str:
+    """Say that tokens are too many, or too long all together."""
+    if len(tokens) > MAX_ADDED:
+        return f"has {len(tokens)} tokens, and no tokenizer adds more than {MAX_ADDED}"
+    n_characters = sum(len(token if isinstance(token, str) else token["content"]) for token in tokens)
+    if n_characters > MAX_ADDED_CHARACTERS:
+        return (
+            f"has tokens of {n_characters} characters, and no tokenizer adds more than {MAX_ADDED_CHARACTERS}"
+        )
+    return ""
 
 
 # The keys of a config.json whose values are not of the plain kind.

@@ -247,7 +247,7 @@ def shown(name: str) -> str:
     return name if is_name(name) else ascii(name)
 
 
-def read_json_object(path: Path, *, wide: bool = False) -> dict[str, object]:
+def read_json_object(path: Path, *, wide: bool = False, unique: bool = False) -> dict[str, object]:
     """Read a JSON object of bearable size and nesting whose integers have 64 bits.
 
     Args:
@@ -255,11 +255,12 @@ def read_json_object(path: Path, *, wide: bool = False) -> dict[str, object]:
         wide: larger integers are read as floats. transformers writes 10^30 for a tokenizer without a limit.
             Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/tokenization_utils_base.py
             (VERY_LARGE_INTEGER)
+        unique: refuse a key that is there twice, of which another reader may take the other one.
 
     Raises:
         IntegrityError: the file holds no such object, or cannot be read.
     """
-    return _json_object(_bounded(path), path, wide=wide)
+    return _json_object(_bounded(path), path, wide=wide, unique=unique)
 
 
 def read_json(path: Path) -> object:
@@ -283,19 +284,32 @@ def _bounded(path: Path) -> bytes:
         raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _json_object(raw: bytes, path: Path, *, wide: bool = False) -> dict[str, object]:
-    content = _json(raw, path, wide=wide)
+def _json_object(raw: bytes, path: Path, *, wide: bool = False, unique: bool = False) -> dict[str, object]:
+    content = _json(raw, path, wide=wide, unique=unique)
     if not isinstance(content, dict):
         raise IntegrityError(f"{path}: no JSON object, changed since it was written")
     return content
 
 
-def _json(raw: bytes, path: Path, *, wide: bool = False) -> object:
+def _json(raw: bytes, path: Path, *, wide: bool = False, unique: bool = False) -> object:
     try:
-        content: object = json.loads(raw, parse_int=_int64_or_float if wide else _int64)
+        content: object = json.loads(
+            raw,
+            parse_int=_int64_or_float if wide else _int64,
+            object_pairs_hook=_unique if unique else None,
+        )
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: cannot be read as JSON: {error}") from None
     return content
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value] # adds it
+        raise ValueError(f"{twice[:80]!a} is there twice")
+    return found
 
 
 def _int64(digits: str) -> int:

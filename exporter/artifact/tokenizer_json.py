@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from exporter.artifact.configs import MAX_ADDED, MAX_TOKEN_CHARACTERS, MAX_TOKENS
+from exporter.artifact.configs import MAX_ADDED, MAX_ADDED_CHARACTERS, MAX_TOKEN_CHARACTERS, MAX_TOKENS
 from exporter.artifact.forms import (
     OddError,
     anything,
@@ -273,6 +273,8 @@ def _check_added(value: object) -> list[int]:
                 f"has an added token {token['id']} that is no text of up to {MAX_TOKEN_CHARACTERS} characters"
             )
         ids.append(token["id"])
+    if (n := sum(len(token["content"]) for token in value)) > MAX_ADDED_CHARACTERS:
+        raise OddError(f"has added tokens of {n} characters; wanted {MAX_ADDED_CHARACTERS} at most")
     return ids
 
 

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     _Part: TypeAlias = dict[str, object]
 
 _MAX_TOKEN = 1 << 14
-# Characters of a word that WordPiece looks up, each beginning with each end; published ones have 100 or 200.
+# SentencePiece's pieces, each character of which is a node of a tree. They have 16 characters where nobody asks
+# for more, and XLM-V's have 6 million all together.
+# Source: https://github.com/google/sentencepiece/blob/master/doc/options.md (max_sentencepiece_length)
+_MAX_PIECE, _MAX_PIECES = 1 << 9, 1 << 23
+# Characters of a word that WordPiece looks up, each beginning with each end; published ones: 100 or 200.
 _MAX_WORD = 1000
 
 
@@ -107,12 +111,14 @@ def _unigram(model: _Part) -> list[int]:
             not isinstance(row, list)
             or len(row) != 2
             or not isinstance(row[0], str)
-            or len(row[0]) > _MAX_TOKEN
+            or len(row[0]) > _MAX_PIECE
             or isinstance(row[1], bool)
             or not isinstance(row[1], int | float)
             or not -_MAX_SCORE < row[1] < _MAX_SCORE
         ):
             raise OddError(f"its vocabulary has {str(row)[:80]!a}, which is no token and its score")
+    if (n_characters := sum(len(row[0]) for row in vocab)) > _MAX_PIECES:
+        raise OddError(f"its vocabulary has {n_characters} characters; wanted {_MAX_PIECES} at most")
     if unknown is not None and not number(0, len(vocab) - 1)(unknown):
         raise OddError(
             f"its model has the token {str(unknown)[:40]!a} for what it does not know, of {len(vocab)}"

@@ -192,7 +192,7 @@ def _files(where: str, folder: Path, names: Sequence[str], weights: Sequence[str
             if folder / name in paths:
                 _check_keys(where, name, read_json_object(folder / name, wide=True))
         if folder / TOKENIZER in paths:
-            _check_tokenizer(where, read_json_object(folder / TOKENIZER))
+            _check_tokenizer(where, read_json_object(folder / TOKENIZER, unique=True))
         for path in held:
             if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > MAX_TEXT_BYTES:
                 raise RecipeError(
