@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     _Part: TypeAlias = dict[str, object]
 
 _MAX_TOKEN = 1 << 14
-# SentencePiece's pieces, each character of which is a node of a tree. They have 16 characters where nobody asks
-# for more, and XLM-V's have 6 million all together.
+# SentencePiece's pieces, each character of which is a node of a tree. They have 16 unless asked for more,
+# and XLM-V's have 6 million all together.
 # Source: https://github.com/google/sentencepiece/blob/master/doc/options.md (max_sentencepiece_length)
 _MAX_PIECE, _MAX_PIECES = 1 << 9, 1 << 23
 # Characters of a word that WordPiece looks up, each beginning with each end; published ones: 100 or 200.
