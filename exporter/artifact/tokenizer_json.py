@@ -248,7 +248,7 @@ def _check_template(name: str, pieces: object, special: Mapping[str, object], wa
             raise OddError(f"its post_processor's {name} has {str(piece)[:80]!a}, which is no piece of one")
         if kind == "Sequence":
             texts.append(str(said.get("id")))
-        elif said.get("id") not in special:
+        elif str(said.get("id")) not in special:
             raise OddError(f"its post_processor's {name} has {str(said.get('id'))[:80]!a}, and no such token")
     if sorted(texts) != wanted:
         raise OddError(
