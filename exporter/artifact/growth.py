@@ -10,6 +10,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Literal, cast
 
 from exporter.artifact.charsmap import read_charsmap
+from exporter.artifact.patterns import takes_characters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,8 +76,8 @@ class Growth:
     def _replaced(self, i: int, character: str, same: int) -> int:
         kind, pattern = _pattern(self._parts[i])
         made = self._text(i, str(self._parts[i].get("content", "")))
-        if kind == "Regex":  # it may match where no character is
-            return same + made
+        if kind == "Regex":
+            return max(same, made) if takes_characters(pattern) else same + made
         if character not in pattern:
             return same
         return made if len(pattern) == 1 else max(same, -(-made // len(pattern)))

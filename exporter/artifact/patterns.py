@@ -79,6 +79,18 @@ def odd_pattern(pattern: str) -> str | None:
     return None
 
 
+def takes_characters(pattern: str) -> bool:
+    """Return whether a pattern that is allowed matches nowhere but where it takes a character at least."""
+    branches, _ = _branches(pattern, 0, 0)
+    return all(any(map(_takes, parts)) for parts in branches)
+
+
+def _takes(part: _Part) -> bool:
+    if part.looks or part.least == 0:
+        return False
+    return all(any(map(_takes, parts)) for parts in part.branches)
+
+
 def _branches(pattern: str, at: int, depth: int) -> tuple[tuple[tuple[_Part, ...], ...], int]:
     """Read alternatives up to a closing bracket or the end."""
     if depth > _MAX_DEPTH:

@@ -233,3 +233,15 @@ def test_growth_is_that_of_the_normalizers() -> None:
     many = [normalizers.Replace(c, c * 3) for c in "abcdefghijklmnopqrstuvwxyz"]
     made.normalizer = normalizers.Sequence(many)  # each of another character: nothing grows twice
     assert odd_tokenizer(json.loads(made.to_str())) is None
+
+
+def test_patterns_that_match_where_nothing_is() -> None:
+    """They put their text between all characters; those that take a character put it in its place."""
+    made = Tokenizer(models.BPE())
+    for pattern, n in ((r"a|\b", 202), ("a*", 202), ("(?=a)", 202), ("a+|bc?", 200), ("(a|b)c", 200)):
+        made.normalizer = normalizers.Sequence(
+            [normalizers.Replace(Regex(pattern), "x" * 100), normalizers.Replace("x", "xx")]
+        )
+        found = odd_tokenizer(json.loads(made.to_str()))
+        assert found is not None
+        assert f"up to {n} characters" in found  # an x becomes two by itself
