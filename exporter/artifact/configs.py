@@ -75,7 +75,7 @@ def odd_key(file: str, content: Mapping[str, object]) -> tuple[str, str] | None:
         file: its name, one of `CHECKED`.
         content: the JSON object it holds.
     """
-    foreign = next((key for key in keys.FOREIGN if content.get(key)), None)
+    foreign = next((key for key, value in content.items() if value and key in keys.FOREIGN), None)
     if foreign and file in (CONFIG, TOKENIZER_CONFIG):
         return foreign, FOREIGN
     check = _FILES[file]
@@ -105,7 +105,7 @@ def _of_config(key: str, value: object) -> str:
     if key not in keys.PLAIN:
         return _UNKNOWN
     largest = keys.LARGEST.get(key, 1 << 32)
-    if isinstance(value, int) and abs(value) > largest:
+    if isinstance(value, int | float if key in keys.LARGEST else int) and abs(value) > largest:
         return f"is {value}, and no such number is larger than {largest}"
     return "" if _is_plain(value) else _wanted(value, "a number, a flag, a word or a list of them")
 

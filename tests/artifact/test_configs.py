@@ -85,6 +85,7 @@ def test_keys_that_bring_something_may_say_nothing(key: str) -> None:
         ("architectures", [["org/name"]]),
         ("num_hidden_layers", 10**6),
         ("vocab_size", 10**12),
+        ("hidden_size", 1e30),
         ("layer_norm_eps", float("nan")),
         ("id2label", "org/name"),
         ("sentence_transformers", {"code": "x"}),
