@@ -140,9 +140,15 @@ _OF_FOLDERS = """
     n_tokens net_structure_type norm_rel_ebd normalize_before normalize_embedding num_classes
     num_memory_blocks pack_qkv padding_idx padding_side pooler_fc_size pooler_num_attention_heads
     pooler_num_fc_layers pooler_size_per_head pooler_type position_buckets position_id_offset
-    predict_special_tokens seed share_att_key static_position_embeddings
+    predict_special_tokens processor_class seed share_att_key static_position_embeddings
     tie_weights_ total_flos train_batch_size training_steps truncation_side type_sequence_label_size
     unpad_inputs unsloth_fixed unsloth_version use_memory_efficient_attention version
+
+    dense_seq_output emb_pooler fused_bias_fc fused_dropout_add_ln lora_alpha lora_dropout_p
+    lora_main_params_trainable lora_rank matryoshka_dimensions max_trained_positions mlp_fc1_bias mlp_fc2_bias
+    pad_vocab_size_multiple parallel_block parallel_block_tied_norm prenorm qkv_proj_bias rotary_emb_fraction
+    rotary_emb_interleaved rotary_emb_scale_base rotary_scaling_factor truncate_dim use_flash_attn
+    use_reentrant use_rms_norm use_xentropy
 """
 PLAIN = frozenset(f"{_OF_MODELS} {_READ} {_OF_ALL} {_OF_FOLDERS}".split())
 # Any text of one line: nothing is opened by it. `_name_or_path` is where the model once was.
