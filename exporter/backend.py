@@ -7,8 +7,9 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exporter.errors import BackendError, BackendMissing, ExporterError
+from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError
 from exporter.escape import one_line
+from exporter.memory import ran_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 _MAX_CAUSE = 300  # characters; what libraries raise may hold a whole graph
 # OpenVINO and PyTorch begin with where in their own source they were.
 _NO_CAUSE = re.compile(r"Exception from \S+:|Check '.*' failed at \S+:|Traceback .*:|=+.*=+")
+# The engine is older than the graph: onnxruntime's words for an operator or an opset it does not have.
+# Source: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/graph/model.cc (opset)
+_TOO_NEW = re.compile(
+    r"NOT_IMPLEMENTED|NotImplemented|[Oo]pset \d+ is under development|Unsupported model IR version"
+)
 # The disk is full: told by whoever knows which folder is meant.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -48,11 +54,52 @@ def backend(step: str, instead: str = "") -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             raise
-        # Rust's panics come as PanicException, which is no Exception; what else is none is not an error.
-        # Source: https://pyo3.rs/main/doc/pyo3/panic/struct.panicexception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not is_fault(error):
             raise
         raise BackendError(f"{step}: {error_line(error)}{tail}") from error
+
+
+@contextmanager
+def of_untrusted(
+    step: str = "it cannot be run", kind: type[ExporterError] = IntegrityError
+) -> Iterator[None]:
+    """Turn whatever a library raises over somebody's file into an error that says that the file is at fault.
+
+    What the file cannot help stays a BackendError: memory that ran short, a library that is missing, or one
+    that does not have an operator yet.
+
+    Args:
+        step: the file and what is done with it, first words of the line; errors that `backend` has worded
+            have theirs already.
+        kind: the error: IntegrityError for what is in an artifact, RecipeError for a recipe's model.
+
+    Raises:
+        IntegrityError, or another `kind`: the block raised; the line has the first line of the cause.
+        BackendError: see above.
+    """
+    try:
+        yield
+    except BackendMissing:
+        raise
+    except BackendError as error:
+        if ran_short(error) or _TOO_NEW.search(str(error)):
+            raise
+        raise kind(str(error)) from error
+    except ExporterError:
+        raise
+    except BaseException as error:
+        if not is_fault(error) or ran_short(error):
+            raise
+        raise kind(f"{step}: {error_line(error)}") from error
+
+
+def is_fault(error: BaseException) -> bool:
+    """Return whether what was raised is an error of the code that ran, and no signal or end of a program.
+
+    Rust's panics come as PanicException, which is no Exception.
+    Source: https://pyo3.rs/main/doc/pyo3/panic/struct.panicexception
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def error_line(error: BaseException) -> str:

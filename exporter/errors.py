@@ -7,7 +7,7 @@
     + ArgumentValueError an argument of the Python interface is out of range; a ValueError too
   x BackendError     3   torch, onnxruntime, openvino, the hub or the disk failed
     + BackendMissing     the package that would do it is not installed
-  x IntegrityError   4   the files on disk are not the files the manifest names
+  x IntegrityError   4   the files on disk are not the files the manifest names, or hold what no build makes
     + LimitReached       what they made a process do took more memory or time than it was given
   x NoVerdict        5   the measurement cannot be trusted; measure again
   x Unplanned       70   nobody planned for it: a fault of exporter, whatever Python raised

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from exporter.backend import backend, error_line
-from exporter.errors import BackendError, BackendMissing, IntegrityError
+from exporter.backend import backend, error_line, of_untrusted
+from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
 
 
 class PanicException(BaseException):  # as Rust's bindings call it
@@ -75,3 +75,48 @@ def test_what_passes_through(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, backend("step"):
         raise error
     assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [ValueError("why"), Exception("why"), PanicException("why")])
+def test_what_a_strangers_file_raises(error: BaseException) -> None:
+    """The file is at fault: exit 4, or 2 where it is a recipe's model."""
+    with (
+        pytest.raises(IntegrityError, match=f"^x.json: {type(error).__name__}: why$"),
+        of_untrusted("x.json"),
+    ):
+        raise error
+    with pytest.raises(RecipeError, match="^x.json: "), of_untrusted("x.json", RecipeError):
+        raise error
+
+
+def test_what_an_engine_raises_over_a_strangers_graph() -> None:
+    """An engine's error is the file's fault, in the words it has."""
+    with (
+        pytest.raises(IntegrityError, match="^onnxruntime cannot load x: ValueError: why$"),
+        of_untrusted(),
+        backend("onnxruntime cannot load x"),
+    ):
+        raise ValueError("why")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BackendMissing("pip install it"),
+        BackendError("x: NotImplemented: [ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find"),
+        MemoryError(),
+        KeyboardInterrupt(),
+        RecipeError("no such folder"),
+    ],
+)
+def test_what_no_file_can_help(error: BaseException) -> None:
+    """A library that is missing or too old, memory that ran short, and whoever types Ctrl-C."""
+    with pytest.raises(type(error)) as raised, of_untrusted("x"):
+        raise error
+    assert raised.value is error
+
+
+def test_memory_that_ran_short_over_a_file() -> None:
+    """It stays an error of the machine's, with exit code 3."""
+    with pytest.raises(BackendError), of_untrusted(), backend("x"):
+        raise MemoryError("std::bad_alloc")

@@ -99,7 +99,11 @@ def a_tokenizer() -> Tokenizer:
 
 IR = """<?xml version="1.0"?>
 <net name="g" version="11"><layers> <layer id="0" name="w" type="Const" version="opset1"><data
-element_type="f32" shape="2" offset="0" size="8"/></layer> </layers><edges/></net>
+element_type="f32" shape="2" offset="0" size="8"/></layer>
+<layer id="1" name="input_ids" type="Parameter" version="opset1"><data element_type="i64" shape="?,?"/>
+<output><port id="0" precision="I64" names="input_ids"><dim>-1</dim><dim>-1</dim></port></output></layer>
+<layer id="2" name="r" type="Result" version="opset1" output_names="logits"><input><port id="0"
+precision="FP32"><dim>-1</dim><dim>1</dim></port></input></layer> </layers><edges/><rt_info/></net>
 """
 
 
@@ -459,6 +463,66 @@ FILES = [
         CHECK,
     ),
     attack(
+        "kernels by another name",
+        with_text("config.json", '{"_attn_implementation_internal": "me/kernel"}'),
+        "_attn_implementation_internal brings code",
+        CHECK,
+    ),
+    attack(
+        "kernels that transformers fetches itself",
+        with_text("config.json", '{"attn_implementation": "flash_attention_2"}'),
+        "'attn_implementation' is 'flash_attention_2'; wanted eager or sdpa",
+        CHECK,
+    ),
+    attack(
+        "attribute of the library's own",
+        with_text("config.json", '{"_auto_class": "x"}'),
+        "'_auto_class' is no key that exporter knows",
+        CHECK,
+    ),
+    attack(
+        "a config in the config",
+        with_text("config.json", '{"text_config": {"_attn_implementation": "me/kernel"}}'),
+        "'text_config' is no key that exporter knows",
+        CHECK,
+    ),
+    attack(
+        "adapter of elsewhere",
+        with_text("config.json", '{"base_model_name_or_path": "me/model"}'),
+        "base_model_name_or_path brings",
+        CHECK,
+    ),
+    attack(
+        "activation that is a program",
+        with_text("config.json", '{"sentence_transformers": {"activation_fn": "torch.hub.load"}}'),
+        "names the activation 'torch.hub.load', which is none of torch.nn",
+        CHECK,
+    ),
+    attack(
+        "a model as large as the memory",
+        with_text("config.json", '{"num_hidden_layers": 100000000}'),
+        "'num_hidden_layers' is 100000000, and no such number is larger than 1024",
+        CHECK,
+    ),
+    attack(
+        "vocabulary elsewhere, by the special tokens",
+        with_text("special_tokens_map.json", '{"tokenizer_file": "/etc/passwd"}'),
+        "special_tokens_map.json: 'tokenizer_file' is no key",
+        CHECK,
+    ),
+    attack(
+        "model of SentencePiece elsewhere",
+        with_text("tokenizer_config.json", '{"sp_model_kwargs": {"model_file": "/etc/passwd"}}'),
+        "'sp_model_kwargs' is",
+        CHECK,
+    ),
+    attack(
+        "added tokens beyond every vocabulary",
+        with_text("added_tokens.json", '{"x": 4000000000}'),
+        "added_tokens.json: 'x' is no token and its number",
+        CHECK,
+    ),
+    attack(
         "config nested deep",
         with_text("config.json", "[" * 100_000),
         "config.json: cannot be read as JSON",
@@ -537,6 +601,23 @@ def not_listed(folder: Path) -> None:
     with_onnx(lambda: external("../config.json"))(folder)
 
 
+def of(name: str, element: int, *sizes: object) -> onnx.ValueInfoProto:
+    """Say what goes into a graph or comes out of it."""
+    return helper.make_tensor_value_info(name, element, list(sizes))
+
+
+def with_ends(**changes: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """Give a graph with other inputs or outputs than ours."""
+    model = a_model()
+    for name, ports in changes.items():
+        field = getattr(model.graph, {"inputs": "input", "outputs": "output"}[name])
+        del field[:]
+        field.extend(ports)
+    return model
+
+
+IDS = of("input_ids", TensorProto.INT64, "n", "t")
+LOGITS, SCORES = (of(name, TensorProto.FLOAT, "n", 1) for name in ("logits", "scores"))
 EVIL = helper.make_node("Evil", [], ["y"], domain="ai.onnx.contrib")
 DOCTYPE = '<!DOCTYPE net [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><net '
 XXE = '<!DOCTYPE net [<!ENTITY x SYSTEM "file:///etc/passwd">]><net '
@@ -595,6 +676,73 @@ MODELS = [
         with_variant(traits={**ONNX, "engine": "openvino"}),
         "model.onnx: no file for openvino",
     ),
+    attack(
+        "scores by another name", with_onnx(lambda: with_ends(outputs=[SCORES])), "gives 'scores'; wanted"
+    ),
+    attack("two outputs", with_onnx(lambda: with_ends(outputs=[LOGITS, SCORES])), "gives 'logits, scores'"),
+    attack("no output", with_onnx(lambda: with_ends(outputs=[])), "gives ''; wanted logits alone"),
+    attack(
+        "scores that are whole numbers",
+        with_onnx(lambda: with_ends(outputs=[of("logits", TensorProto.INT64, "n", 1)])),
+        "gives 'logits', int64 of [-1, 1]; wanted float32",
+    ),
+    attack(
+        "scores of three dimensions",
+        with_onnx(lambda: with_ends(outputs=[of("logits", TensorProto.FLOAT, "n", 1, 1)])),
+        "float32 of [-1, 1, 1]; wanted",
+    ),
+    attack(
+        "seven scores a pair",
+        with_onnx(lambda: with_ends(outputs=[of("logits", TensorProto.FLOAT, "n", 7)])),
+        "float32 of [-1, 7]; wanted float32, one number a pair",
+    ),
+    attack(
+        "texts as input",
+        with_onnx(lambda: with_ends(inputs=[of("input_ids", TensorProto.STRING, "n", "t")])),
+        "takes 'input_ids', another type of [-1, -1]; wanted int64",
+    ),
+    attack(
+        "a batch of its own size",
+        with_onnx(lambda: with_ends(inputs=[of("input_ids", TensorProto.INT64, 4096, "t")])),
+        "int64 of [4096, -1]; wanted int64 of any number",
+    ),
+    attack(
+        "input of one dimension",
+        with_onnx(lambda: with_ends(inputs=[of("input_ids", TensorProto.INT64, "n")])),
+        "int64 of [-1]; wanted",
+    ),
+    attack(
+        "an input that nobody gives",
+        with_onnx(lambda: with_ends(inputs=[IDS, of("pixels", TensorProto.INT64, "n", "t")])),
+        "takes 'input_ids, pixels'; wanted 'input_ids'",
+    ),
+    attack("an input that is not there", with_variant(inputs=["attention_mask"]), "wanted 'attention_mask'"),
+    attack(
+        "settings for the engine",
+        with_ir(
+            "<rt_info/>", '<rt_info><runtime_options><CACHE_DIR value="/tmp"/></runtime_options></rt_info>'
+        ),
+        "has 'runtime_options' in its facts",
+    ),
+    attack(
+        "weights in an element of old",
+        with_ir("<edges/>", '<edges/><blobs><weights offset="0" size="9"/></blobs>'),
+        "has 'blobs' in its net",
+    ),
+    attack(
+        "layer of a library in a body",
+        with_ir(
+            " </layers>",
+            '<layer type="Loop" version="opset5"><body><layers><layer type="X" version="me"/></layers></body>'
+            "</layer> </layers>",
+        ),
+        "runs 'me.X'",
+    ),
+    attack("a layer in a port", with_ir("<dim>-1", "<layer/><dim>-1"), "has 'layer' in its port"),
+    attack("constants that are texts", with_ir('"f32"', '"string"'), "has a constant of 'string'"),
+    attack("tokens of 32 bits", with_ir('"i64"', '"i32"'), "takes 'input_ids', int32 of [-1, -1]"),
+    attack("scores of half precision", with_ir('"FP32"', '"FP16"'), "gives 'logits', float16 of [-1, 1]"),
+    attack("an IR without an end", with_ir('type="Result"', 'type="Convert"'), "gives ''; wanted logits"),
     attack("billion laughs", with_ir("<net ", DOCTYPE), "openvino_model.xml: has a document type"),
     attack("external entity", with_ir("<net ", XXE), "openvino_model.xml: has a document type"),
     attack("entity in UTF-16", with_ir('<?xml version="1.0"?>\n<net ', XXE, "utf-16"), "has a document type"),
@@ -613,7 +761,212 @@ MODELS = [
     attack("page instead of IR", with_ir(IR, "<html/>"), "no OpenVINO IR, it is a 'html'"),
 ]
 
+
+def with_part(name: str, part: object) -> Change:
+    """Write a tokenizer with another part, as JSON, and list it."""
+
+    def change(folder: Path) -> None:
+        content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        (folder / "tokenizer.json").write_text(json.dumps({**content, name: part}), encoding="utf-8")
+        sealed(folder)
+
+    return change
+
+
+def sequence(key: str, *parts: object) -> object:
+    """Give components one after the other."""
+    return {"type": "Sequence", key: list(parts)}
+
+
+def replace(pattern: str, content: str, kind: str = "String") -> object:
+    """Give a component that puts one text in another's place."""
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+def nested(depth: int) -> object:
+    """Give sequences in sequences."""
+    part: object = {"type": "NFC"}
+    for _ in range(depth):
+        part = sequence("normalizers", part)
+    return part
+
+
+def template(n_special: int = 1, ids: list[int] | None = None, texts: str = "AB") -> object:
+    """Give a post-processor that puts special tokens before a pair."""
+    special = {"SpecialToken": {"id": "[PAD]", "type_id": 0}}
+    pair = [{"Sequence": {"id": name, "type_id": 0}} for name in texts]
+    tokens = {"id": "[PAD]", "ids": ids or [0], "tokens": ["[PAD]"] * len(ids or [0])}
+    return {
+        "type": "TemplateProcessing",
+        "single": [special, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [special] * n_special + pair,
+        "special_tokens": {"[PAD]": tokens},
+    }
+
+
+def split(pattern: str) -> object:
+    """Give a pre-tokenizer that splits by a pattern."""
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def words_and(**more: object) -> dict[str, object]:
+    """Give a model of words with something else in it."""
+    return {"type": "WordLevel", "vocab": {"[PAD]": 0, "[UNK]": 1}, "unk_token": "[UNK]", **more}
+
+
+GROWS = "its normalizer makes up to"
 TOKENIZERS = [
+    attack(
+        "a text that grows tenfold nine times",
+        with_part("normalizer", sequence("normalizers", *[replace("x", "x" * 10)] * 9)),
+        f"{GROWS} over 10^9 characters of one",
+    ),
+    attack(
+        "every character grows",
+        with_part("normalizer", replace("", "x" * 500, "Regex")),
+        "Replace has pattern",
+    ),
+    attack("characters grow by a pattern", with_part("normalizer", replace(".", "x" * 500, "Regex")), GROWS),
+    attack(
+        "a text in front that grows",
+        with_part("normalizer", sequence("normalizers", *[{"type": "Prepend", "prepend": "x" * 500}] * 3)),
+        GROWS,
+    ),
+    attack(
+        "a character that Unicode makes 18 of",
+        with_part("normalizer", sequence("normalizers", *[replace(" ", "\ufdfa" * 4), {"type": "NFKD"}] * 4)),
+        GROWS,
+    ),
+    attack(
+        "bytes of bytes of bytes",
+        with_part(
+            "pre_tokenizer",
+            sequence("pretokenizers", *[{"type": "ByteLevel", "add_prefix_space": True}] * 8),
+        ),
+        GROWS,
+    ),
+    attack("sequences nested deep", with_part("normalizer", nested(50)), "sequences more than 4 deep"),
+    attack(
+        "a table of four bytes",
+        with_part("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}),
+        "Precompiled has 4 bytes",
+    ),
+    attack(
+        "a table that leads outside",
+        with_part("normalizer", {"type": "Precompiled", "precompiled_charsmap": "BAAAAAD///8AeAA="}),
+        "Precompiled leads outside of its trie",
+    ),
+    attack(
+        "a part that nobody knows",
+        with_part("pre_tokenizer", {"type": "Evil"}),
+        "its pre_tokenizer is a 'Evil', which is not allowed",
+    ),
+    attack("a pattern that tries every way", with_part("pre_tokenizer", split("(a+)+$")), "repeats itself"),
+    attack("a pattern that looks back", with_part("pre_tokenizer", split(r"(a)\1")), "which is not allowed"),
+    attack("a pattern of three stars", with_part("pre_tokenizer", split(".*.*.*x")), "may take time"),
+    attack(
+        "pieces of no length",
+        with_part("pre_tokenizer", {"type": "FixedLength", "length": 0}),
+        "FixedLength has length '0'",
+    ),
+    attack(
+        "a million special tokens",
+        with_part("post_processor", template(ids=[0] * 1_000_000)),
+        "adds 1000000 tokens for '[PAD]'",
+    ),
+    attack("a long template", with_part("post_processor", template(65)), "pair is no list of 64 pieces"),
+    attack(
+        "more special tokens than a pair may have",
+        with_part("post_processor", template(17)),
+        "makes 17 tokens of a pair of empty texts, and 16 are read",
+        LOAD,
+    ),
+    attack("a text twice", with_part("post_processor", template(texts="AAB")), "has the texts 'A, A, B'"),
+    attack(
+        "a special token beyond the vocabulary",
+        with_part("post_processor", template(ids=[7])),
+        "adds token 7, and has no token beyond 4",
+    ),
+    attack(
+        "300,000 added tokens",
+        with_part("added_tokens", [{"id": i, "content": f"t{i}"} for i in range(300_000)]),
+        "has 300000 added tokens; wanted 16384 at most",
+    ),
+    attack(
+        "an added token of a million characters",
+        with_part("added_tokens", [{"id": 5, "content": "x" * 1_000_000}]),
+        "added token 5 that is no text",
+    ),
+    attack(
+        "an added token beyond every vocabulary",
+        with_part("added_tokens", [{"id": 4_000_000_000, "content": "x"}]),
+        "has an added token",
+    ),
+    attack(
+        "a token of a negative number",
+        with_part("model", words_and(vocab={"[UNK]": -1})),
+        "tokens of other numbers than 0 to",
+    ),
+    attack(
+        "no token for what is unknown",
+        with_part("model", words_and(unk_token="none")),
+        "its model has no 'none'",
+    ),
+    attack(
+        "merges of nothing",
+        with_part("model", {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}),
+        "its model merges 'a b', and has no such tokens",
+    ),
+    attack(
+        "merges shorter than their prefix",
+        with_part(
+            "model",
+            {"type": "BPE", "vocab": {"a": 0}, "merges": ["a a"], "continuing_subword_prefix": "####"},
+        ),
+        "its model merges 'a a'",
+    ),
+    attack(
+        "tokens at random",
+        with_part("model", {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.5}),
+        "its model BPE has dropout '0.5'",
+    ),
+    attack(
+        "an unknown token beyond the vocabulary",
+        with_part("model", {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 1}),
+        "has the token '1' for what it does not know, of 1",
+    ),
+    attack(
+        "words without an end",
+        with_part(
+            "model",
+            {
+                "type": "WordPiece",
+                "vocab": {"[UNK]": 0},
+                "unk_token": "[UNK]",
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 10**18,
+            },
+        ),
+        "max_input_chars_per_word '1000000000000000000'",
+    ),
+    attack(
+        "a part twice",
+        with_text("tokenizer.json", '{"normalizer": {"type": "Evil"}, "normalizer": null, "model": {}}'),
+        "cannot be read as JSON: 'normalizer' is there twice",
+    ),
+    attack(
+        "added tokens of many characters",
+        with_part("added_tokens", [{"id": 5 + i, "content": f"{i}" + "x" * 900} for i in range(400)]),
+        "has added tokens of",
+    ),
+    attack(
+        "pieces that are a tree of many nodes",
+        with_part("model", {"type": "Unigram", "vocab": [["x" * 10_000, 0.0]], "unk_id": 0}),
+        "which is no token and its score",
+    ),
+    attack(
+        "a part of another format", with_part("code", "x"), "holds 'code', which is no part of a tokenizer"
+    ),
     attack(
         "tokenizer that cuts earlier",
         with_tokenizer(lambda t: t.enable_truncation(8)),
@@ -638,12 +991,11 @@ TOKENIZERS = [
         "and not padded",
         LOAD,
     ),
-    attack("no tokenizer", with_text("tokenizer.json", "{}"), "tokenizer.json: no tokenizer", LOAD),
+    attack("no tokenizer", with_text("tokenizer.json", "{}"), "tokenizer.json: no tokenizer"),
     attack(
         "tokenizer nested deep",
         with_text("tokenizer.json", "[" * 100_000),
-        "tokenizer.json: no tokenizer",
-        LOAD,
+        "tokenizer.json: no tokenizer, cannot be read as JSON",
     ),
     attack(
         "pads beyond the vocabulary",
@@ -736,6 +1088,97 @@ def test_link_in_the_hubs_cache_is_followed(good: Path, tmp_path: Path) -> None:
     (snapshot / "tokenizer.json").unlink()
     (snapshot / "tokenizer.json").symlink_to(good / "tokenizer.json")
     refused(lambda: Reranker.load(snapshot), IntegrityError, 4, "tokenizer.json: a link")
+
+
+@pytest.fixture
+def snapshot(good: Path, tmp_path: Path) -> Path:
+    """The artifact as the Hub's cache lays it out."""
+    repository = tmp_path / "models--org--name"
+    folder = repository / "snapshots/0123"
+    (repository / "blobs").mkdir(parents=True)
+    for i, path in enumerate(path for path in good.rglob("*") if path.is_file()):
+        blob, link = repository / f"blobs/{i}", folder / path.relative_to(good)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    check_artifact(read_manifest(folder), folder)
+    return folder
+
+
+def linked(path: Path) -> None:
+    """Put a link in a folder's place; what it leads to is the same."""
+    moved = path.with_name(f"{path.name}-moved")
+    path.rename(moved)
+    path.symlink_to(moved.absolute())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: linked(f.parent.parent / "blobs"),
+        lambda f: linked(f.parent),
+        linked,
+        lambda f: linked(f.parent.parent),
+        lambda f: linked((f / "tokenizer.json").resolve()),
+        lambda f: relinked(f, (f / "tokenizer.json").resolve()),
+        lambda f: relinked(f, Path("../../blobs/../blobs") / (f / "tokenizer.json").resolve().name),
+        lambda f: relinked(f, Path("../../../models--org--name/blobs/0")),
+    ],
+    ids=["blobs", "snapshots", "snapshot", "repository", "blob", "absolute", "way round", "way out"],
+)
+def test_links_of_what_looks_like_the_hubs_cache(snapshot: Path, change: Change) -> None:
+    """A link is followed only where it is written as the Hub's client does, and no part of the way is one."""
+    change(snapshot)
+    refused(lambda: Reranker.load(snapshot), IntegrityError, 4, ": a link or special file")
+
+
+def relinked(folder: Path, target: Path) -> None:
+    """Let the tokenizer be a link to somewhere else."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").symlink_to(target)
+
+
+# --- what passes, and still breaks ---
+
+
+def breaking(*nodes: onnx.NodeProto) -> Change:
+    """Give a graph that says it gives one score a pair, and computes something else."""
+    return with_onnx(lambda: a_model(list(nodes)))
+
+
+def reshaped(*sizes: int) -> list[onnx.NodeProto]:
+    """Give nodes that lay tokens out in another shape than they say."""
+    shape = helper.make_node("Constant", [], ["shape"], value_ints=list(sizes))
+    # The shape comes out of a sum, so that no engine sees it before it runs.
+    kept = helper.make_node("Identity", ["shape"], ["kept"])
+    cast = helper.make_node("Cast", ["input_ids"], ["wide"], to=TensorProto.FLOAT)
+    return [shape, kept, cast, helper.make_node("Reshape", ["wide", "kept"], ["logits"])]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (breaking(helper.make_node("Nothing", ["input_ids"], ["logits"])), "onnxruntime cannot load"),
+        (breaking(helper.make_node("Identity", ["input_ids"], ["logits"])), "onnxruntime cannot load"),
+        (breaking(helper.make_node("Identity", ["nowhere"], ["logits"])), "onnxruntime cannot load"),
+        (
+            breaking(helper.make_node("Cast", ["input_ids"], ["x"], to=TensorProto.FLOAT)),
+            "onnxruntime cannot load",
+        ),
+        (breaking(*reshaped(7, 7)), "onnxruntime cannot "),
+        (breaking(*reshaped(-1, 1)), "onnxruntime cannot run"),
+    ],
+    ids=["no operator", "whole numbers", "no tensor", "no logits", "shape that fails", "a score a token"],
+)
+def test_graph_that_breaks_its_engine(folder: Path, change: Change, words: str) -> None:
+    """What passes every check and fails in the engine, at load or at run, is one line and 4."""
+    change(folder)
+    refused(
+        lambda: Reranker.load(folder).score([("wing", "lift drag"), ("lift", "drag")]),
+        IntegrityError,
+        4,
+        words,
+    )
 
 
 # --- the walk through an ONNX file, held against the onnx package ---
@@ -902,6 +1345,60 @@ def pickled(name: str) -> Change:
             with_json("tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
             "its tokenizer_config.json asks to run code",
         ),
+        (with_json("config.json", _attn_implementation_internal="me/k"), "(_attn_implementation_internal)"),
+        (with_json("config.json", attn_implementation={"": "me/kernel"}), "(attn_implementation)"),
+        (with_json("config.json", _attn_implementation="flash_attention_2"), "wanted eager or sdpa"),
+        (with_json("config.json", _experts_implementation="me/k"), "'_experts_implementation' is no key"),
+        (
+            with_json("config.json", text_config={"auto_map": {}}),
+            "'text_config' is no key that exporter knows",
+        ),
+        (
+            with_json("config.json", model_type="layoutlmv2"),
+            "'model_type' is 'layoutlmv2', which is no model",
+        ),
+        (with_json("config.json", base_model_name_or_path="me/model"), "(base_model_name_or_path)"),
+        (with_json("config.json", hidden_act="me/act"), "'hidden_act' is 'me/act'; wanted a number, a flag"),
+        (with_json("config.json", torch_dtype="load"), "'torch_dtype' is 'load'; wanted float32 or"),
+        (with_json("config.json", vocab_size=1 << 40), "'vocab_size' is 1099511627776"),
+        (
+            with_json("config.json", sbert_ce_default_activation_function="torch.nn.modules.os.Identity"),
+            "'torch.nn.modules.os.Identity', which is none of torch.nn",
+        ),
+        (with_json("tokenizer_config.json", gguf_file="x.gguf"), "(gguf_file)"),
+        (
+            with_json("tokenizer_config.json", sp_model_kwargs={"model_file": "/etc/x"}),
+            "'sp_model_kwargs' is",
+        ),
+        (with_json("tokenizer_config.json", tokenizer_object="x"), "'tokenizer_object' is no key"),
+        (
+            with_json(
+                "tokenizer_config.json",
+                added_tokens_decoder={str(i): {"content": f"t{i}"} for i in range(20_000)},
+            ),
+            "has 20000 tokens",
+        ),
+        (
+            lambda f: (f / "special_tokens_map.json").write_text(
+                '{"vocab_file": "/etc/passwd"}', encoding="utf-8"
+            ),
+            "special_tokens_map.json: 'vocab_file' is no key",
+        ),
+        (
+            lambda f: (f / "added_tokens.json").write_text('{"x": -1}', encoding="utf-8"),
+            "added_tokens.json: 'x' is no token and its number",
+        ),
+        (
+            with_json("tokenizer.json", normalizer=sequence("normalizers", *[replace("x", "x" * 10)] * 9)),
+            "tokenizer.json: its normalizer makes up to over 10^9 characters of one",
+        ),
+        (
+            with_json(
+                "tokenizer.json", normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}
+            ),
+            "tokenizer.json: its normalizer Precompiled has 4 bytes",
+        ),
+        (with_json("tokenizer.json", post_processor=template(ids=[0] * 100_000)), "adds 100000 tokens"),
         (with_json("tokenizer_config.json", vocab_file="/etc/passwd"), "(vocab_file)"),
         (with_json("tokenizer_config.json", init_inputs=["/etc/passwd"]), "(init_inputs)"),
         (with_json("tokenizer_config.json", tokenizer_class="EvilTokenizer"), "EvilTokenizer"),

@@ -92,24 +92,6 @@ MAX_BYTES = 64 << 30
 MAX_TEXT_BYTES = 64 << 20
 MAX_MANIFEST_BYTES = 8 << 20
 TEXT = frozenset((".json", ".xml", ".txt", ".md"))
-# Keys of config.json and tokenizer_config.json by which a model brings code of its own, or files of other
-# folders: a `vocab_file` that lies elsewhere would be copied into the artifact.
-# Source: https://huggingface.co/docs/transformers/custom_models (auto_map)
-# Source: https://github.com/huggingface/transformers/blob/main/src/transformers/tokenization_utils_base.py
-_FOREIGN = (
-    "auto_map",
-    "custom_pipelines",
-    "trust_remote_code",
-    "transformers_weights",
-    "init_inputs",
-    "vocab_file",
-    "merges_file",
-    "tokenizer_file",
-    "spm_file",
-    "source_spm",
-    "target_spm",
-    "chat_template_file",
-)
 # Types of what a manifest or its plans say, held against them when they are read. A line is shown on
 # terminals: no control characters, none that turn the direction of text.
 Line = Annotated[
@@ -152,9 +134,7 @@ def is_name(text: str) -> bool:
 def plain_file(folder: Path, name: str) -> Path:
     """Return the path of a plain file of a folder; no file is opened, so that a pipe is not waited for.
 
-    No link is followed, but those of the Hub's cache, where `snapshots/COMMIT/NAME` leads to `blobs/HASH`
-    beside `snapshots`.
-    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    No link is followed, but those of the Hub's cache, see `_blob`.
 
     Raises:
         IntegrityError: the file is missing, a link, a pipe or a device, or one of the folders on the way to
@@ -163,10 +143,8 @@ def plain_file(folder: Path, name: str) -> Path:
     path = folder / name
     try:
         found = path.lstat()
-        if stat.S_ISLNK(found.st_mode) and folder.absolute().parent.name == "snapshots":
-            target = Path(os.path.realpath(path))
-            if target.parent == Path(os.path.realpath(folder.absolute().parent.parent / "blobs")):
-                found = target.lstat()
+        if stat.S_ISLNK(found.st_mode) and (blob := _blob(folder, name)):
+            found = blob.lstat()
     except (FileNotFoundError, NotADirectoryError):
         raise IntegrityError(f"{path}: missing") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte
@@ -188,6 +166,37 @@ def check_owner(path: Path) -> None:
     """
     if problem := file_problem(path):
         raise IntegrityError(problem)
+
+
+def _blob(folder: Path, name: str) -> Path | None:
+    """Return the file of the Hub's cache that a link of a snapshot leads to; None for any other link.
+
+    There `snapshots/COMMIT/NAME` is a link whose text is `../../blobs/HASH`, and nothing else is one: not the
+    blob, nor any folder from the repository's own down to either. Where one of them were, files of elsewhere
+    would be taken for the model's, copied into an artifact and published.
+    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    Source: https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/file_download.py
+    (_create_symlink: relative, but across volumes)
+    """
+    snapshot = folder.absolute()
+    repository, link = snapshot.parent.parent, snapshot / name
+    blobs = repository / "blobs"
+    target = link.readlink()
+    way = (
+        repository,
+        snapshot.parent,
+        snapshot,
+        blobs,
+        *(snapshot / part for part in Path(name).parents[:-1]),
+    )
+    if (
+        ".." in snapshot.parts
+        or snapshot.parent.name != "snapshots"
+        or any(one.is_symlink() or not one.is_dir() for one in way)
+    ):
+        return None
+    found = blobs / target.name
+    return found if str(target) == os.path.relpath(found, link.parent) else None
 
 
 def version_control(folder: Path) -> tuple[str, ...]:
@@ -251,7 +260,7 @@ def shown(name: str) -> str:
     return name if is_name(name) else ascii(name)
 
 
-def read_json_object(path: Path, *, wide: bool = False) -> dict[str, object]:
+def read_json_object(path: Path, *, wide: bool = False, unique: bool = False) -> dict[str, object]:
     """Read a JSON object of bearable size and nesting whose integers have 64 bits.
 
     Args:
@@ -259,11 +268,12 @@ def read_json_object(path: Path, *, wide: bool = False) -> dict[str, object]:
         wide: larger integers are read as floats. transformers writes 10^30 for a tokenizer without a limit.
             Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/tokenization_utils_base.py
             (VERY_LARGE_INTEGER)
+        unique: refuse a key that is there twice, of which another reader may take the other one.
 
     Raises:
         IntegrityError: the file holds no such object, or cannot be read.
     """
-    return _json_object(_bounded(path), path, wide=wide)
+    return _json_object(_bounded(path), path, wide=wide, unique=unique)
 
 
 def read_json(path: Path) -> object:
@@ -273,14 +283,6 @@ def read_json(path: Path) -> object:
         IntegrityError: the file holds no JSON, or cannot be read.
     """
     return _json(_bounded(path), path)
-
-
-def foreign_key(config: Mapping[str, object]) -> str | None:
-    """Return the first key of a model's configuration that brings code or files of other folders, or None."""
-    for key in ("attn_implementation", "_attn_implementation"):
-        if "/" in str(config.get(key, "")):  # a kernel on the Hub
-            return key
-    return next((key for key in _FOREIGN if config.get(key)), None)
 
 
 def _bounded(path: Path) -> bytes:
@@ -298,19 +300,32 @@ def _bounded(path: Path) -> bytes:
     return content
 
 
-def _json_object(raw: bytes, path: Path, *, wide: bool = False) -> dict[str, object]:
-    content = _json(raw, path, wide=wide)
+def _json_object(raw: bytes, path: Path, *, wide: bool = False, unique: bool = False) -> dict[str, object]:
+    content = _json(raw, path, wide=wide, unique=unique)
     if not isinstance(content, dict):
         raise IntegrityError(f"{path}: no JSON object, changed since it was written")
     return content
 
 
-def _json(raw: bytes, path: Path, *, wide: bool = False) -> object:
+def _json(raw: bytes, path: Path, *, wide: bool = False, unique: bool = False) -> object:
     try:
-        content: object = json.loads(raw, parse_int=_int64_or_float if wide else _int64)
+        content: object = json.loads(
+            raw,
+            parse_int=_int64_or_float if wide else _int64,
+            object_pairs_hook=_unique if unique else None,
+        )
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: cannot be read as JSON: {error}") from None
     return content
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value] # adds it
+        raise ValueError(f"{twice[:80]!a} is there twice")
+    return found
 
 
 def _int64(digits: str) -> int:

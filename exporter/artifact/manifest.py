@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from exporter.artifact.configs import CHECKED, FOREIGN, odd_key
 from exporter.artifact.files import (
     MANIFEST,
     MAX_BYTES,
@@ -34,7 +35,6 @@ from exporter.artifact.files import (
     Tokens,
     beside,
     check_owner,
-    foreign_key,
     from_python,
     is_name,
     listed,
@@ -238,12 +238,13 @@ def check_files(manifest: Manifest, folder: Path) -> None:
             "build it again with --replace, or fetch it again"
         )
 
-    for name in {"config.json", "tokenizer_config.json"} & {file.path for file in manifest.files}:
-        config = read_json_object(folder / name)
-        if key := foreign_key(config) or ("chat_template" if "chat_template" in config else None):
-            raise IntegrityError(
-                f"{folder / name}: {key} brings code or files of others, which no artifact does"
-            )
+    for name in sorted({*CHECKED} & {file.path for file in manifest.files}):
+        config = read_json_object(folder / name, wide=True)
+        key, why = odd_key(name, config) or ("chat_template", FOREIGN if "chat_template" in config else "")
+        if why == FOREIGN:
+            raise IntegrityError(f"{folder / name}: {key} {FOREIGN}, which no artifact does")
+        if why:
+            raise IntegrityError(f"{folder / name}: {key[:80]!a} {why}")
 
 
 def check_needed(manifest: Manifest, folder: Path, names: Iterable[str]) -> None:

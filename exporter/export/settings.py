@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exporter.artifact.configs import is_activation
 from exporter.artifact.files import plain_file, read_json, read_json_object, shown
 from exporter.errors import IntegrityError, RecipeError
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 _MODULES = "modules.json"
 _MODEL = "config_sentence_transformers.json"
+# What CrossEncoder writes into it, and what models of other classes have besides.
+_OF_MODEL = frozenset(
+    (
+        *("__version__", "activation_fn", "default_prompt_name", "model_type", "prompts"),
+        *("similarity_fn_name", "truncate_dim"),
+    )
+)
 # The first of these that is there holds the arguments of the Transformer module.
 _TRANSFORMER = tuple(
     f"sentence_{name}_config.json"
@@ -113,6 +121,11 @@ def _read(where: str, folder: Path) -> Settings:
 
     whole = _saved_whole(where, folder)
     model = read_json_object(folder / _MODEL) if _has(folder, _MODEL) else {}
+    if whole and (unknown := sorted(key for key in model.keys() - _OF_MODEL if model[key])):
+        raise RecipeError(
+            f"{where}: {_MODEL}: {unknown[0][:80]!a} is no key that exporter knows; "
+            "remove it, if the model does without"
+        )
     transformer, arguments = _arguments(where, folder) if whole else ("", {})
     if template := _template(folder):
         modalities = arguments.get("modality_config")
@@ -228,10 +241,11 @@ def _activation(where: str, folder: Path, model: dict[str, object]) -> str | Non
         said = own.get("activation_fn", config.get("sbert_ce_default_activation_function"))
     if said is None:
         return None
-    if not isinstance(said, str) or not re.fullmatch(r"torch\.nn(\.[A-Za-z_]+)+", said):
+    if not is_activation(said):
         raise RecipeError(
             f"{where}: {name} names the activation {str(said)[:80]!a}, which is none of torch.nn"
         )
+    assert isinstance(said, str)
     if said.rpartition(".")[2] not in _INCREASING:
         raise RecipeError(
             f"{where}: {name} names the activation {said[:80]}, which does not keep the order of scores; "

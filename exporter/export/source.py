@@ -9,6 +9,7 @@ that were checked and no others. What is built from the folder is not known here
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
+from exporter.artifact.configs import CHECKED, FOREIGN, odd_key
 from exporter.artifact.files import (
     MANIFEST,
     MAX_TEXT_BYTES,
     FileEntry,
-    foreign_key,
     plain_file,
     read_json_object,
     sha256_file,
 )
+from exporter.artifact.tokenizer_json import odd_tokenizer
+from exporter.backend import of_untrusted
 from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
 from exporter.export.length import chosen_length, own_length, said_length
@@ -46,11 +49,12 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Model
 
 
+TOKENIZER = "tokenizer.json"
 # All a reranker consists of beside its weights and `settings`' files; nothing else is copied or shown to a
 # library, so no pickle and no code is ever opened.
 _SOURCE_FILES = (
     "config.json",
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -62,7 +66,6 @@ _SOURCE_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-_JSON = ("config.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +205,11 @@ def _files(where: str, folder: Path, names: Sequence[str], weights: Sequence[str
         paths = [plain_file(folder, name) for name in names if os.path.lexists(folder / name)]
         for path in (held := [*paths, *(plain_file(folder, name) for name in weights)]):
             check_no_pointer(where, path)
-        for name in _JSON:
-            if folder / name in paths and (key := foreign_key(read_json_object(folder / name, wide=True))):
-                asks = "asks to run code of its own, or for files from elsewhere"
-                raise RecipeError(f"{where}: its {name} {asks} ({key}), which exporter does not")
+        for name in CHECKED:
+            if folder / name in paths:
+                _check_keys(where, name, read_json_object(folder / name, wide=True))
+        if folder / TOKENIZER in paths:
+            _check_tokenizer(where, read_json_object(folder / TOKENIZER, unique=True))
         for path in held:
             if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > MAX_TEXT_BYTES:
                 raise RecipeError(
@@ -217,6 +221,22 @@ def _files(where: str, folder: Path, names: Sequence[str], weights: Sequence[str
         if name != INDEX:
             check_header(where, folder / name)
     return tuple(FileEntry(path.name, path.stat().st_size, sha256_file(path)) for path in _in_order(held))
+
+
+def _check_keys(where: str, name: str, content: dict[str, object]) -> None:
+    """Refuse a file of settings that holds more than is known, before a library makes something of it."""
+    if (found := odd_key(name, content)) is None:
+        return
+    key, why = found
+    if why == FOREIGN:
+        asks = "asks to run code of its own, or for files from elsewhere"
+        raise RecipeError(f"{where}: its {name} {asks} ({key}), which exporter does not")
+    raise RecipeError(f"{where}: {name}: {key[:80]!a} {why}")
+
+
+def _check_tokenizer(where: str, content: dict[str, object]) -> None:
+    if (odd := odd_tokenizer(content)) is not None:
+        raise RecipeError(f"{where}: {TOKENIZER}: {odd}")
 
 
 def _in_order(paths: Sequence[Path]) -> list[Path]:
@@ -243,14 +263,13 @@ def _only(files: Sequence[FileEntry], folder: Path, cache: Cache) -> Path:
 def _config_and_tokenizer(where: str, folder: Path, settings: Settings) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
-    try:
+    with of_untrusted(f"{where}: transformers cannot read it", RecipeError):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # OSError, ValueError, KeyError ..., and tokenizers raises Exception itself
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RecipeError(f"{where}: transformers cannot read it: {reason[:300]}") from error
     if not tokenizer.is_fast:
         raise RecipeError(f"{where}: its tokenizer has no tokenizer.json, which the runtime needs")
+    if not (folder / TOKENIZER).is_file():  # made from a vocabulary, by rules of transformers' own
+        _check_tokenizer(where, json.loads(tokenizer.backend_tokenizer.to_str()))
     if getattr(tokenizer, "split_special_tokens", False):  # stands in no tokenizer.json
         raise RecipeError(
             f"{where}: its tokenizer_config.json sets split_special_tokens; exporter does not carry that out"
@@ -271,6 +290,12 @@ def _described(
     facts = inspect_weights(where, folder, files, cache)
     own, notes = own_length(said, settings, facts.n_positions)
     length, more = chosen_length(where, model.max_length, own, facts.n_positions)
+    with of_untrusted(f"{where}: its tokenizer fails on empty texts", RecipeError):
+        n_empty = len(tokenizer("", "", verbose=False)["input_ids"])
+    if n_empty > length:
+        raise RecipeError(
+            f"{where}: its tokenizer makes {n_empty} tokens of a pair of empty texts, and {length} are read"
+        )
     return Source(
         name=model.source,
         folder=folder,

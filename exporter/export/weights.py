@@ -6,6 +6,7 @@ opens it; then the model is loaded once, as the reference is, and asked what it 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from exporter.artifact.files import (
     to_json,
 )
 from exporter.artifact.lfs import IS_POINTER, is_pointer
+from exporter.backend import is_fault, of_untrusted
 from exporter.errors import IntegrityError, RecipeError
 from exporter.machine import package_version
 from exporter.progress import quiet
@@ -49,6 +51,8 @@ _UNREAD = re.compile(
     r"|^(cls|lm_head|predictions|(lm|mask|discriminator|generator)_predictions)\."
     r"|^vocab_(transform|layer_norm|projector)\."
 )
+# Weights that a config may ask for beyond twice the files': those of a head that is missing are told by name.
+_SPARE_WEIGHTS = 1 << 26
 # How far a score may move by padding that a model ignores, in logits: rounding moves it by 1e-6 or so.
 _PADDING_TOLERANCE = 1e-3
 _N_PADDED = 4  # tokens of padding
@@ -186,7 +190,8 @@ def _inspected(where: str, folder: Path) -> Facts:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    try:
+    with of_untrusted(f"{where}: transformers cannot load it", RecipeError):
+        _check_size(where, folder, common)
         with quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder,
@@ -197,9 +202,6 @@ def _inspected(where: str, folder: Path) -> Facts:
                 **common,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **common)
-    except Exception as error:  # a library may raise anything of a stranger's folder
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RecipeError(f"{where}: transformers cannot load it: {reason[:300]}") from error
     model.eval()
     if finding := next(_wrong_tensors(model, folder, info), None):
         raise RecipeError(f"{where}: {finding}")
@@ -207,6 +209,32 @@ def _inspected(where: str, folder: Path) -> Facts:
     if finding := next(_misfits(facts, tokenizer), None) or next(_unscored(model, tokenizer), None):
         raise RecipeError(f"{where}: {finding}")
     return replace(facts, notes=_checked_scores(where, model, tokenizer))
+
+
+def _check_size(where: str, folder: Path, common: dict[str, Any]) -> None:
+    """Make the model without memory for its weights, and hold its size against the files'.
+
+    What a config asks for and the files do not have would be made up, in as much memory as it asks for.
+
+    Raises:
+        RecipeError: the config asks for far more than the files hold.
+    """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(folder, **common)
+    with quiet(), torch.device("meta"):
+        empty = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    wanted = sum(parameter.numel() for parameter in empty.parameters())
+    found = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "np") as file:
+            found += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+    if wanted > 2 * found + _SPARE_WEIGHTS:
+        raise RecipeError(
+            f"{where}: its config.json asks for {wanted:,} weights, and its files hold {found:,}"
+        )
 
 
 def _wrong_tensors(model: Any, folder: Path, info: dict[str, Any]) -> Iterator[str]:
@@ -329,7 +357,9 @@ def _checked_scores(where: str, model: Any, tokenizer: Any) -> tuple[str, ...]:
     """
     try:
         finding, notes = _scored_alone_and_padded(model, tokenizer)
-    except Exception as error:  # a model may fail by anything
+    except BaseException as error:  # a model may fail by anything, its tokenizer by a panic
+        if not is_fault(error):
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RecipeError(
             f"{where}: it does not score a pair as its tokenizer gives it: {reason[:300]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -139,7 +139,7 @@ class _OnnxRuntime:
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         with backend(f"onnxruntime cannot run {self._model}"):
             (logits,) = self._session.run(["logits"], dict(feed))
-            return _one_a_row(np.asarray(logits, np.float32), feed)
+            return _one_a_row(np.asarray(logits), feed)
 
     def operations(self) -> list[Operation]:
         if self._profiles is None:
@@ -203,7 +203,7 @@ class _OpenVino:
                 ],
             )
         # The request's buffer is overwritten by the next call: copy.
-        return _one_a_row(np.array(request.get_output_tensor(0).data, np.float32), feed)
+        return _one_a_row(np.array(request.get_output_tensor(0).data), feed)
 
     def operations(self) -> list[Operation]:
         """Return each node's run as often as the graph ran, at its mean time.
@@ -215,8 +215,10 @@ class _OpenVino:
         return [operation for n_runs, nodes in recorded.values() for operation in nodes * n_runs]
 
 
-def _one_a_row(logits: NDArray[np.float32], feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+def _one_a_row(logits: NDArray[Any], feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
     """Return float32[n_rows] of float32[n_rows, 1]; of several numbers a row, which is the score?"""
+    if logits.dtype != np.float32:
+        raise BackendError(f"it gives logits of {logits.dtype}, wanted float32")
     n_rows = len(next(iter(feed.values())))
     if logits.shape != (n_rows, 1):
         raise BackendError(f"it gives logits of shape {list(logits.shape)}, wanted [{n_rows}, 1]")

@@ -13,7 +13,6 @@ holds it against `onnx` on random graphs.
 from __future__ import annotations
 
 import mmap
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -22,6 +21,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from exporter.artifact.files import is_name
 from exporter.artifact.manifest import check_files
 from exporter.errors import IntegrityError
+from exporter.runtime.ir_file import Port, check_ir, number_in
+from exporter.runtime.protobuf import fields, numbers
+from exporter.runtime.tokenizer import KNOWN_INPUTS, TOKENIZER, check_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,9 +39,6 @@ _SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 # Source: https://github.com/onnx/onnx/blob/main/docs/IR.md (operator sets)
 # Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 DOMAINS = frozenset(("", "ai.onnx", "com.microsoft"))
-# OpenVINO's own operator sets; anything else comes in a library.
-# Source: https://docs.openvino.ai/2025/documentation/openvino-ir-format.html
-_OPSET = re.compile(r"opset\d{1,2}")
 # The messages of an ONNX file that lead to operators or to tensors, by the numbers of their fields.
 # Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _PARTS: dict[str, dict[int, str]] = {
@@ -55,8 +54,11 @@ _PARTS: dict[str, dict[int, str]] = {
 _NODE_OP, _NODE_DOMAIN, _TENSOR_EXTERNAL, _ENTRY_KEY, _ENTRY_VALUE = 4, 7, 13, 1, 2
 # A graph of 24 layers has 60,000; a second's work.
 _MAX_FIELDS = 1_000_000
-# How a field is written: the last bits of its tag, and for some the bytes that follow.
-_VARINT, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
+
+
+_MODEL_GRAPH, _GRAPH_TENSOR, _GRAPH_INPUT, _GRAPH_OUTPUT, _TENSOR_NAME = 7, 5, 11, 12, 8
+# Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (TensorProto.DataType)
+_ELEMENTS = {1: "float32", 6: "int32", 7: "int64", 10: "float16", 11: "float64", 16: "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def check_artifact(manifest: Manifest, folder: Path) -> None:
         IntegrityError: a file is extra, missing, changed, or brings code or files of others.
     """
     check_files(manifest, folder)
+    if TOKENIZER in {file.path for file in manifest.files}:
+        check_tokenizer(folder / TOKENIZER)
     for entry in manifest.variants:
         check_model(manifest, entry, folder)
 
@@ -106,8 +110,10 @@ def check_model(manifest: Manifest, entry: VariantEntry, folder: Path) -> None:
     sizes = {file.path: file.size_bytes for file in manifest.files if file.path in entry.files}
     if wanted == ".onnx":
         _check_onnx(path, entry.model, sizes)
+        ports = onnx_ports(path)
     else:
-        _check_ir(path, entry.model, sizes)
+        ports = check_ir(path, entry.model, sizes)
+    _check_ports(path, entry, ports)
 
 
 def read_onnx(path: Path) -> OnnxContents:
@@ -122,14 +128,14 @@ def read_onnx(path: Path) -> OnnxContents:
     try:
         with path.open("rb") as file:
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        for kind, fields in _messages(whole):
+        for kind, parts in _messages(whole):
             messages[kind] += 1
             if kind == "Node":
-                types = [_text(value) for number, value in fields if number == _NODE_OP]
-                domains = [_text(value) for number, value in fields if number == _NODE_DOMAIN]
+                types = [_text(value) for number, value in parts if number == _NODE_OP]
+                domains = [_text(value) for number, value in parts if number == _NODE_DOMAIN]
                 operators.update((domain, "".join(types[-1:])) for domain in domains or [""])
             if kind == "Tensor" and (
-                entries := [_entry(value) for number, value in fields if number == _TENSOR_EXTERNAL]
+                entries := [_entry(value) for number, value in parts if number == _TENSOR_EXTERNAL]
             ):
                 external.append(tuple(entries))
     except (ValueError, IndexError):
@@ -140,59 +146,86 @@ def read_onnx(path: Path) -> OnnxContents:
     return OnnxContents(messages, operators, tuple(external))
 
 
+def onnx_ports(path: Path) -> tuple[list[Port], list[Port]]:
+    """Return what goes into the graph of an ONNX file and what comes out, weights not counted.
+
+    Raises:
+        IntegrityError: it is no ONNX file.
+    """
+    try:
+        with path.open("rb") as file:
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        allowance = iter(range(_MAX_FIELDS))
+        (graph,) = (value for number, value in fields(whole, allowance) if number == _MODEL_GRAPH)
+        found = list(fields(graph, allowance))
+        weights = {
+            _text(name)
+            for number, tensor in found
+            if number == _GRAPH_TENSOR
+            for key, name in fields(tensor, allowance)
+            if key == _TENSOR_NAME
+        }
+        inputs, outputs = (
+            [_port(value, allowance) for number, value in found if number == kind]
+            for kind in (_GRAPH_INPUT, _GRAPH_OUTPUT)
+        )
+    except (ValueError, IndexError, StopIteration):
+        raise IntegrityError(f"{path}: no ONNX file, or a broken one") from None
+    return [port for port in inputs if port.name not in weights], outputs
+
+
+def _port(value: memoryview, allowance: Iterator[int]) -> Port:
+    """Read a ValueInfoProto; what is there twice would be merged by another parser, and is refused here."""
+    parts = list(fields(value, allowance))
+    (name,) = (_text(part) for number, part in parts if number == 1)
+    (kind,) = ([part for number, part in parts if number == 2]) or [memoryview(b"")]
+    tensors = [part for number, part in fields(kind, allowance) if number == 1]
+    if len(tensors) != 1:  # a sequence, a map, or nothing that is said
+        return Port(name, "", None)
+    element = [number for key, number in numbers(tensors[0], allowance) if key == 1]
+    shapes = [part for number, part in fields(tensors[0], allowance) if number == 2]
+    if len(shapes) > 1 or len(element) > 1:
+        raise ValueError
+    sizes = None
+    if shapes:
+        dimensions = [part for number, part in fields(shapes[0], allowance) if number == 1]
+        sizes = tuple(
+            next((size for key, size in numbers(dimension, allowance) if key == 1), -1)
+            for dimension in dimensions
+        )
+    return Port(name, _ELEMENTS.get(element[0], "") if element else "", sizes)
+
+
+def _check_ports(path: Path, entry: VariantEntry, ports: tuple[list[Port], list[Port]]) -> None:
+    """Check that a graph takes tokens and gives one score a pair, by what it says of itself."""
+    inputs, outputs = ports
+    names = [port.name for port in inputs]
+    if sorted(names) != sorted(entry.inputs) or not {*names} <= {*KNOWN_INPUTS}:
+        raise IntegrityError(
+            f"{path}: takes {', '.join(names)[:200]!a}; wanted {', '.join(entry.inputs)[:200]!a}, as its "
+            f"manifest says, of {', '.join(KNOWN_INPUTS)}"
+        )
+    for port in inputs:
+        if port.element != "int64" or port.sizes != (-1, -1):
+            raise IntegrityError(f"{path}: takes {port}; wanted int64 of any number of pairs and tokens")
+    if [port.name for port in outputs] != ["logits"]:
+        given = ", ".join(port.name for port in outputs)
+        raise IntegrityError(f"{path}: gives {given[:200]!a}; wanted logits alone")
+    (logits,) = outputs
+    if logits.element != "float32" or logits.sizes not in (None, (-1, 1), (-1, -1)):
+        raise IntegrityError(f"{path}: gives {logits}; wanted float32, one number a pair")
+
+
 def _messages(whole: memoryview) -> Iterator[tuple[str, list[_Field]]]:
     """Return every message that leads to operators or tensors, and those of its fields that hold bytes."""
     left: list[tuple[str, memoryview]] = [("Model", whole)]
     allowance = iter(range(_MAX_FIELDS))
     while left:
         kind, message = left.pop()
-        fields = list(_fields(message, allowance))
-        yield kind, fields
+        found = list(fields(message, allowance))
+        yield kind, found
         parts = _PARTS[kind]
-        left += [(parts[number], value) for number, value in fields if number in parts]
-
-
-def _fields(message: memoryview, allowance: Iterator[int]) -> Iterator[_Field]:
-    """Return the fields of a message that hold bytes: number and bytes.
-
-    What two parsers might read in two ways is refused: groups, and numbers with more digits than they need.
-    Source: https://protobuf.dev/programming-guides/encoding/
-
-    Raises:
-        ValueError, IndexError: the bytes are no message, or have more fields than are left of `allowance`.
-    """
-    at, end = 0, len(message)
-    while at < end:
-        tag, at = _varint(message, at)
-        wire, length = tag & 7, _FIXED.get(tag & 7, 0)
-        if wire == _LENGTH:
-            length, at = _varint(message, at)
-        elif wire == _VARINT:
-            _, at = _varint(message, at)
-        elif wire not in _FIXED:
-            raise ValueError
-        if at + length > end or not 8 <= tag < 1 << 32 or next(allowance, None) is None:
-            raise ValueError
-        if wire == _LENGTH:
-            yield tag >> 3, message[at : at + length]
-        at += length
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, the lowest first; return it and the position behind it."""
-    byte = message[at]
-    if byte < 0x80:
-        return byte, at + 1
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-    if not 0 < byte < 0x80:
-        raise ValueError
-    return value, at
+        left += [(parts[number], value) for number, value in found if number in parts]
 
 
 def _text(value: memoryview) -> str:
@@ -201,8 +234,8 @@ def _text(value: memoryview) -> str:
 
 def _entry(message: memoryview) -> tuple[str, str]:
     """Read a StringStringEntryProto."""
-    fields = {number: _text(value) for number, value in _fields(message, iter(range(100)))}
-    return fields.get(_ENTRY_KEY, ""), fields.get(_ENTRY_VALUE, "")
+    found = {number: _text(value) for number, value in fields(message, iter(range(100)))}
+    return found.get(_ENTRY_KEY, ""), found.get(_ENTRY_VALUE, "")
 
 
 def _check_onnx(path: Path, model: str, sizes: Mapping[str, int]) -> None:
@@ -217,46 +250,5 @@ def _check_onnx(path: Path, model: str, sizes: Mapping[str, int]) -> None:
         name = str(PurePosixPath(model).parent / location[0]) if len(location) == 1 else ""
         if not is_name(name) or name not in sizes:
             raise IntegrityError(f"{path}: reads {', '.join(location)!a}, which is no file of this variant")
-        if sum(_number(value) for key, value in entries if key in ("offset", "length")) > sizes[name]:
+        if sum(number_in(value) for key, value in entries if key in ("offset", "length")) > sizes[name]:
             raise IntegrityError(f"{path}: reads past the end of {name}")
-
-
-def _number(text: str) -> int:
-    """Read a position in a file; text that is no number lies past every end."""
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 1 << 63
-
-
-def _check_ir(path: Path, model: str, sizes: Mapping[str, int]) -> None:
-    """Check an OpenVINO IR element by element; entities cannot be expanded, as a document type is refused."""
-    from xml.parsers import expat
-
-    weights = f"{model.removesuffix('.xml')}.bin"
-    if weights not in sizes:
-        raise IntegrityError(f"{path}: its weights {weights} are not among the variant's files")
-    layer: dict[str, str] | None = None
-
-    def refuse_doctype(*_: object) -> None:
-        raise IntegrityError(
-            f"{path}: has a document type, which is how XML defines entities; OpenVINO IR has none"
-        )
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal layer
-        if layer is None and name != "net":
-            raise IntegrityError(f"{path}: no OpenVINO IR, it is a {name[:40]!a}")
-        layer = attributes if layer is None or name == "layer" else layer
-        if name == "layer" and not _OPSET.fullmatch(attributes.get("version", "")):
-            op = f"{attributes.get('version', '')[:40]}.{attributes.get('type', '')[:40]}"
-            raise IntegrityError(f"{path}: runs {op!a}, an operator of none of OpenVINO's own sets")
-        reach = [_number(attributes.get(key, "")) for key in ("offset", "size")] if name == "data" else []
-        if layer.get("type") == "Const" and sum(reach) > sizes[weights]:
-            raise IntegrityError(f"{path}: reads past the end of {weights}")
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse_doctype
-    parser.StartElementHandler = start
-    try:
-        with path.open("rb") as file:
-            parser.ParseFile(file)
-    except (expat.ExpatError, ValueError) as error:  # ValueError: an encoding that expat does not know
-        raise IntegrityError(f"{path}: no XML: {error}") from None

@@ -19,6 +19,7 @@ from exporter.artifact.access import read_whole
 from exporter.artifact.bare import means_hub
 from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.artifact.plans import read_plans
+from exporter.backend import of_untrusted
 from exporter.errors import ArgumentTypeError, IntegrityError
 from exporter.machine import cores_allowed, this_isa
 from exporter.remote import cached_artifact, is_remote, parse_place
@@ -161,9 +162,9 @@ class Reranker:
             RecipeError: there is no such folder, repository, tag or prefix, it is no artifact, or has no such
                 variant.
             IntegrityError: a file is missing or not the one the manifest names, or holds what no build of
-                ours makes.
+                ours makes, or what its engine or tokenizer fails on.
             BackendMissing: the engine is not installed.
-            BackendError: the engine cannot load the file, or the place it is at cannot be reached.
+            BackendError: memory ran short, the engine is too old, or the place it is at cannot be reached.
         """
         place = place_of(folder)
         name_or_none("variant", variant)
@@ -311,7 +312,7 @@ class Reranker:
 
         def run(rows: list[int]) -> None:
             feed = self._tokenizer.padded([tokenized[i] for i in rows], engine.inputs)
-            with entered():
+            with entered(), of_untrusted():
                 scores[rows] = engine.logits(feed)
 
         if len(cut) == 1 or sys.is_finalizing():  # a pool's threads stand still by then
@@ -347,7 +348,8 @@ def _opened(
                 f"{folder} was replaced after it was loaded and before process {os.getpid()} was forked and "
                 "opened it; load it again"
             ) from None
-    return engine()
+    with of_untrusted():
+        return engine()
 
 
 def _local_folder(name: str, revision: str | None, variant: str | None) -> Path:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from tokenizers import Tokenizer
 
+from exporter.artifact.files import read_json_object
 from exporter.artifact.manifest import check_needed
+from exporter.artifact.tokenizer_json import odd_tokenizer
+from exporter.backend import of_untrusted
 from exporter.errors import IntegrityError
 from exporter.runtime.arguments import pair_of
 from exporter.runtime.long_text import LongText
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from exporter.pairs import Pair
 
 
-_FILE = "tokenizer.json"
+TOKENIZER = "tokenizer.json"
 # What a graph of a cross-encoder may ask for: the keys of what `PairTokenizer.padded` returns.
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Characters that are tokenized at a time: a token of the library takes about a hundred bytes.
@@ -36,6 +39,8 @@ _BATCH_CHARACTERS = 1 << 18
 # Characters of a text of which tokens are counted to see which of two texts is the longer one. Beyond it, the
 # texts' lengths and the tokens so far decide.
 _COUNTED_CHARACTERS = 1 << 16
+# Tokens of the vocabulary that are tried as texts, until one has tokens: `a` has some nearly everywhere.
+_MAX_TRIED = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,13 @@ class PairTokenizer:
         Raises:
             IntegrityError: the file is no tokenizer, or it truncates or pads in another way.
         """
-        try:
+        check_tokenizer(path)
+        with of_untrusted(f"{path}: no tokenizer"):
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises Exception itself
-            raise IntegrityError(f"{path}: no tokenizer: {str(error)[:200]!a}") from error
+            self._read(tokenizer, path, max_length, pad_id)
 
+    def _read(self, tokenizer: Tokenizer, path: Path, max_length: int, pad_id: int) -> None:
+        """Check a tokenizer that its library could read, and keep it."""
         found = tokenizer.truncation or {}
         wanted = {"max_length": max_length, "strategy": "longest_first", "stride": 0}
         if {key: found.get(key) for key in wanted} != wanted or tokenizer.padding:
@@ -104,7 +111,12 @@ class PairTokenizer:
         # The tokenizer's own truncation keeps what it cuts off, in pieces, each piece of one text paired with
         # each of the other.
         tokenizer.no_truncation()
-        self._tokenizer = tokenizer
+        self._tokenizer, self._path = tokenizer, path
+        n_empty = len(tokenizer.encode("", ""))
+        if n_empty > max_length:
+            raise IntegrityError(
+                f"{path}: makes {n_empty} tokens of a pair of empty texts, and {max_length} are read"
+            )
         self._layout = _layout(tokenizer, path)
         self._room = max_length - sum(side is None for side, _, _ in self._layout)
         self._long = LongText(tokenizer, max_length, from_end=self._from_end)
@@ -119,8 +131,8 @@ class PairTokenizer:
             IntegrityError: the file is missing, is not the one the manifest names, or is another kind of
                 tokenizer.
         """
-        check_needed(manifest, folder, (_FILE,))
-        return cls(folder / _FILE, manifest.max_length, manifest.pad_id)
+        check_needed(manifest, folder, (TOKENIZER,))
+        return cls(folder / TOKENIZER, manifest.max_length, manifest.pad_id)
 
     def encode(self, pairs: Iterable[object], *, start: int = 0) -> list[TokenizedPair]:
         """Encode pairs, special tokens added, truncated to `max_length`, not padded.
@@ -134,8 +146,9 @@ class PairTokenizer:
             ArgumentValueError: it has not two texts, or one that is not valid Unicode.
         """
         checked = [pair_of(i, pair) for i, pair in enumerate(pairs, start)]
-        sides = self._sides(dict.fromkeys(chain.from_iterable(checked)))
-        return [self._joined(sides[query], sides[passage]) for query, passage in checked]
+        with of_untrusted(f"{self._path}: cannot tokenize a text"):
+            sides = self._sides(dict.fromkeys(chain.from_iterable(checked)))
+            return [self._joined(sides[query], sides[passage]) for query, passage in checked]
 
     def count(self, pairs: Iterable[Pair]) -> NDArray[np.int64]:
         """Count the tokens of pairs after truncation, special tokens included: int64[n_pairs].
@@ -156,8 +169,9 @@ class PairTokenizer:
         checked = [pair_of(i, pair) for i, pair in enumerate(pairs)]
         texts = dict.fromkeys(chain.from_iterable(checked))
         short = [text for text in texts if len(text) <= self._n_short]
-        counts = dict(zip(short, map(len, self._encoded(short)), strict=True))
-        counts |= {text: self._count(text, len(text))[0] for text in texts if text not in counts}
+        with of_untrusted(f"{self._path}: cannot tokenize a text"):
+            counts = dict(zip(short, map(len, self._encoded(short)), strict=True))
+            counts |= {text: self._count(text, len(text))[0] for text in texts if text not in counts}
         n_special = self.max_length - self._room
         return np.array([counts[query] + counts[passage] + n_special for query, passage in checked], np.int64)
 
@@ -290,6 +304,20 @@ class PairTokenizer:
         return n_tokens, read
 
 
+def check_tokenizer(path: Path) -> None:
+    """Check a tokenizer.json before its library reads it, see `odd_tokenizer`.
+
+    Raises:
+        IntegrityError: the file is missing, no JSON object, or holds what no tokenizer needs.
+    """
+    try:
+        content = read_json_object(path, unique=True)
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: no tokenizer, {str(error).removeprefix(f'{path}: ')}") from None
+    if (odd := odd_tokenizer(content)) is not None:
+        raise IntegrityError(f"{path}: {odd}")
+
+
 def _layout(tokenizer: Tokenizer, path: Path) -> list[tuple[int | None, int, int]]:
     """Return what a pair is made of, in order: each a side (0 query, 1 passage) or None, a token, a type id.
 
@@ -298,7 +326,8 @@ def _layout(tokenizer: Tokenizer, path: Path) -> list[tuple[int | None, int, int
     Raises:
         IntegrityError: no text has tokens.
     """
-    texts = chain(("a",), filter(None, map(tokenizer.id_to_token, range(tokenizer.get_vocab_size()))))
+    n_tried = min(tokenizer.get_vocab_size(), _MAX_TRIED)
+    texts = chain(("a",), filter(None, map(tokenizer.id_to_token, range(n_tried))))
     for text in texts:
         pair = tokenizer.encode(text, text)
         if {0, 1} <= {*pair.sequence_ids}:

@@ -385,6 +385,14 @@ def test_activation_that_changes_rankings(folder: Path, saved: Path, said: objec
     refused(saved, f"config_sentence_transformers.json names the activation .* {words}")
 
 
+def test_settings_that_nobody_knows(saved: Path) -> None:
+    """What a later version, or a stranger, puts into the settings is refused by name; null says nothing."""
+    change_json(saved / "config_sentence_transformers.json", pipeline=None)
+    found(saved)
+    change_json(saved / "config_sentence_transformers.json", pipeline="org/name")
+    refused(saved, "config_sentence_transformers.json: 'pipeline' is no key that exporter knows")
+
+
 # --- what lies beside models on the Hub ---
 
 
