@@ -108,10 +108,13 @@ _OF_MODELS = """
 """
 # What the models read besides, where their configurations do not name it.
 _READ = """
-    asm_cutoffs asm_div_value attention_dropout_prob attention_layers attention_mode cls_dropout dense_act_fn
-    full_attention_interval hybrid_layer_ids ignore_attention_mask is_gated_act layers_num_experts
-    mamba_headdim max_relative_position moe_topk n_embed ndim num_blocks onnx_export pooler_hidden_size
-    qk_head_dim talking_head true_hidden_size
+    _sliding_window_pattern act_dropout asm_cutoffs asm_div_value attention_dropout_prob
+    attention_layers attention_mode cache_implementation cls_dropout concat_input dense_act_fn
+    forced_bos_token_id full_attention_interval hybrid_layer_ids ignore_attention_mask init_device
+    is_gated_act layers_num_experts mamba_headdim max_relative_position moe_topk n_embed ndim num_blocks
+    num_query_groups onnx_export pooler_hidden_size qk_head_dim shared_input_output_embedding
+    talking_head true_hidden_size use_memorry_efficient_attention use_stable_embedding verbose
+    vocab_list
 """
 # Of every configuration; the second part is of text generation, which older versions kept here.
 # Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/configuration_utils.py
