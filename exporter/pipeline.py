@@ -29,7 +29,8 @@ from exporter.publish.signature import sign
 from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
-from exporter.report.report import Report, assemble, read_report, rejudge, why_stale
+from exporter.report.read import read_report
+from exporter.report.report import Report, assemble, rejudge, why_stale
 from exporter.report.write import is_complete, report_files
 from exporter.runtime.model_file import check_artifact
 

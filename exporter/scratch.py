@@ -32,6 +32,7 @@ class Scratch:
             BackendError: the disk refuses, the path of $TMPDIR is not UTF-8, or others could put another
                 folder in its place.
         """
+        parent = Path()
         try:
             parent = Path(tempfile.gettempdir())
             str(parent).encode()  # libraries open what lies there by its name, as text

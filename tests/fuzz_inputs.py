@@ -37,7 +37,8 @@ from exporter.recipe.schema import Model
 from exporter.report.compare import compare_reports
 from exporter.report.html import html
 from exporter.report.junit import junit
-from exporter.report.report import read_report, rejudge
+from exporter.report.read import read_report
+from exporter.report.report import rejudge
 from exporter.report.text import markdown
 from exporter.runtime import Plan, Reranker
 from exporter.runtime.model_file import check_artifact

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from exporter.artifact.access import read_whole
 from exporter.artifact.manifest import read_manifest
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 from exporter.report.write import is_complete
 from exporter.runtime.model_file import check_artifact
 from tests.support import write_pairs, write_recipe, write_tiny_model

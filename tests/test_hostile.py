@@ -43,7 +43,7 @@ from exporter.recipe.kinds import KINDS
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Model
 from exporter.report.html import html
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 from exporter.report.write import write_report
 from exporter.runtime import Reranker
 from exporter.runtime.model_file import DOMAINS, check_artifact, read_onnx

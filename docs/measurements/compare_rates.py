@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 
 from exporter.measure.speed import speedup
 from exporter.report.compare import compare_reports
-from exporter.report.report import read_report_file
+from exporter.report.read import read_report_file
 
 if TYPE_CHECKING:
     from exporter.report.report import Report, VariantReport

@@ -16,7 +16,7 @@ import numpy as np
 
 from exporter.artifact.manifest import read_manifest
 from exporter.gate import MAX_QUERY_RELATIVE_RMS, MAX_RELATIVE_RMS
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 
 N_GROUPS = 10_000
 SIZES = (1, 2, 3, 4, 6, 8, 12)

@@ -60,7 +60,7 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
     from exporter.artifact.files import REPORT
     from exporter.artifact.manifest import read_manifest
     from exporter.artifact.plans import read_plans
-    from exporter.report.report import read_report
+    from exporter.report.read import read_report
     from exporter.report.words import TERMS
     from exporter.runtime.model_file import check_artifact
 

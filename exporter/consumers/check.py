@@ -38,7 +38,8 @@ from exporter.machine import this_machine
 from exporter.measure.workspace import bars_of, recipe_of
 from exporter.pairs import load_pair_sets
 from exporter.recipe.schema import Recipe
-from exporter.report.report import Report, read_report
+from exporter.report.read import read_report
+from exporter.report.report import Report
 from exporter.runtime.model_file import check_artifact
 from exporter.scratch import Scratch
 from exporter.worker.job import ConsumerSpec

@@ -17,7 +17,7 @@ from exporter.publish.signature import Verifier, check_signature
 from exporter.publish.statements import read_statements
 from exporter.remote import fetch_artifact
 from exporter.remote.source import FORMS
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 from exporter.report.write import report_files
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from exporter.publish.attest import (
     provenance_of,
     result_of,
 )
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 
 if TYPE_CHECKING:
     from pathlib import Path

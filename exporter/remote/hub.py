@@ -228,6 +228,7 @@ def fetch_snapshot(
         BackendMissing: huggingface_hub is not installed.
     """
     patience = patience or Patience()
+    unanswered: tuple[type[Exception], ...] = (*_unanswered(), BackendError)
     with _snapshot_errors(repo_id, revision, instead):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
@@ -236,7 +237,7 @@ def fetch_snapshot(
             info = _info(repo_id, revision, patience)
         except RevisionNotFoundError:
             raise
-        except (*_unanswered(), BackendError) as error:  # what was fetched before is found without a network
+        except unanswered as error:  # what was fetched before is found without a network
             try:
                 folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
             except LocalEntryNotFoundError:

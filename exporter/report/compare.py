@@ -20,7 +20,7 @@ from exporter.errors import RecipeError, did_you_mean
 from exporter.gate import noise_problems
 from exporter.measure.estimate import mean_interval, ratio_interval
 from exporter.measure.speed import log_ratios, mean_difference
-from exporter.report.report import read_report, read_report_file
+from exporter.report.read import read_report, read_report_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -23,7 +23,7 @@ from exporter.artifact.manifest import (
     write_manifest,
 )
 from exporter.errors import IntegrityError, RecipeError
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 from exporter.report.write import write_report
 from tests.factories import FILES, a_manifest, a_report, an_artifact
 

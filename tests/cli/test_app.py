@@ -15,7 +15,7 @@ from exporter import __version__
 from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.cli.app import app
 from exporter.machine import this_machine
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 from exporter.report.write import write_report
 from tests.factories import a_not_judged
 from tests.families import change_tensors

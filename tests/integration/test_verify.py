@@ -34,7 +34,7 @@ from exporter.publish.folder import Publication
 from exporter.publish.signature import KeySigner, KeyVerifier, check_signature
 from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Bars, Recipe
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 from exporter.runtime import Reranker
 from tests.conftest import STARTED_AT
 

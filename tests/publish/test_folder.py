@@ -15,7 +15,7 @@ from exporter.publish.folder import Publication, make_publication, passed_kinds
 from exporter.publish.licence import Licence
 from exporter.publish.statements import read_statements
 from exporter.remote.send import send
-from exporter.report.report import read_report
+from exporter.report.read import read_report
 from exporter.report.write import write_report
 from tests.factories import FILES, MODELS, a_report, a_variant_report, an_artifact
 

@@ -27,7 +27,8 @@ from exporter.publish.reduced import MADE_ANEW, OF_THE_PAIRS, OPEN, PLACES, redu
 from exporter.publish.statements import read_statements
 from exporter.recipe.schema import Recipe
 from exporter.report.compare import compare_with
-from exporter.report.report import PairSetInfo, Report, read_report, rejudge
+from exporter.report.read import read_report
+from exporter.report.report import PairSetInfo, Report, rejudge
 from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,

@@ -11,7 +11,8 @@ from exporter.artifact.files import REPORT, to_python, write_sealed
 from exporter.errors import IntegrityError
 from exporter.report.html import html
 from exporter.report.plausible import implausible
-from exporter.report.report import Report, read_report_file
+from exporter.report.read import read_report_file
+from exporter.report.report import Report
 from tests.factories import a_fidelity, a_ratio, a_report, a_run, a_throughput, a_variant_report
 
 

@@ -15,7 +15,8 @@ from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.gate import Check
 from exporter.measure.reference import Bf16Difference
 from exporter.report.html import html
-from exporter.report.report import REPORT_SCHEMA, read_report, rejudge, why_stale
+from exporter.report.read import read_report
+from exporter.report.report import REPORT_SCHEMA, rejudge, why_stale
 from exporter.report.text import markdown, table
 from exporter.report.words import TERMS, reference_lines
 from exporter.report.write import write_report

@@ -12,7 +12,8 @@ import pytest
 from exporter.artifact.files import REPORT_HTML, REPORT_MD, REPORT_XML
 from exporter.artifact.manifest import check_files, read_manifest
 from exporter.errors import BackendError
-from exporter.report.report import Report, read_report
+from exporter.report.read import read_report
+from exporter.report.report import Report
 from exporter.report.write import is_complete, write_report
 from tests.factories import a_report, an_artifact
 
