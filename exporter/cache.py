@@ -68,6 +68,9 @@ class Cache:
             check_place(self.root / "step")
         except ExporterError as error:
             raise BackendError(f"the cache: {error}; set EXPORTER_CACHE to a folder") from error
+        except OSError as error:  # a folder on the way that this user may not even look into
+            reason = f"{self.root}: {error.strerror}"
+            raise BackendError(f"the cache: {reason}; set EXPORTER_CACHE to a folder") from error
         _check_owner(self.root)
         return self.root
 

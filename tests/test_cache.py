@@ -134,6 +134,15 @@ def test_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Cache.of_user().get("fuse", {}, refuse)
 
 
+def test_a_folder_that_the_system_refuses_to_look_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's home, or here a name that is too long: one line, with what to set."""
+    monkeypatch.setenv("EXPORTER_CACHE", str(tmp_path / ("x" * 300)))
+    with pytest.raises(BackendError, match="the cache: .* too long; set EXPORTER_CACHE to a folder"):
+        Cache.of_user().check()
+
+
 def test_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
     """Of several that need the same thing at once one makes it; the others wait, say so, and use it."""
     made, said = [], []
