@@ -63,7 +63,7 @@ MaxSeconds = Annotated[
     ),
 ]
 ARTIFACTS = Path("artifacts")
-_SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 _UNITS = {"k": 1, "m": 2, "g": 3, "t": 4}
 # Python itself and the libraries that every worker needs take half of it.
 _LEAST_BYTES = 128 << 20
