@@ -66,10 +66,11 @@ MaxSeconds = Annotated[
     ),
 ]
 ARTIFACTS = Path("artifacts")
-_SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 _UNITS = {"k": 1, "m": 2, "g": 3, "t": 4}
 # Python itself and the libraries that every worker needs take half of it.
 _LEAST_BYTES = 128 << 20
+_MOST_BYTES = 1 << 60  # no machine has as much, and the kernel takes no larger number
 
 
 def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
@@ -185,7 +186,7 @@ def _bytes_of(text: str) -> int:
         raise RecipeError(f"--max-memory {text!r}: wanted a size, for example 8GB or 500MB")
     number, unit = float(found[1]), (found[2] or "").lower()
     base = 1024 if unit.endswith("i") else 1000
-    n_bytes = int(number * base ** _UNITS.get(unit[:1], 0))
+    n_bytes = int(min(number * base ** _UNITS.get(unit[:1], 0), _MOST_BYTES))
     if n_bytes < _LEAST_BYTES:
         raise RecipeError(f"--max-memory {text}: a process needs {_LEAST_BYTES >> 20} MiB to start with")
     return n_bytes
