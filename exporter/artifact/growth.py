@@ -7,7 +7,7 @@ texts, and is for what the tokenizer itself puts into them.
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from exporter.artifact.charsmap import read_charsmap
 from exporter.artifact.patterns import takes_characters
@@ -54,8 +54,7 @@ class Growth:
         same = self._made(i + 1, character)
         match part["type"]:
             case "NFC" | "NFD" | "NFKC" | "NFKD" as form:
-                text = unicodedata.normalize(cast('Literal["NFC", "NFD", "NFKC", "NFKD"]', form), character)
-                return self._text(i, text)
+                return self._text(i, unicodedata.normalize(form, character))
             case "Lowercase":
                 return self._text(i, character.lower())
             case "BertNormalizer":  # blanks around each Chinese character
