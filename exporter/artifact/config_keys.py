@@ -230,9 +230,9 @@ FOREIGN = frozenset(
 # comes near, and a machine can still make. Keys not named here may be as large as 32 bits hold.
 _LAYERS = """
     num_hidden_layers num_layers n_layer n_layers encoder_layers decoder_layers num_decoder_layers
-    num_hidden_groups inner_group_num num_experts num_local_experts n_routed_experts n_shared_experts
-    num_feedforward_networks num_mem_blocks
+    num_hidden_groups inner_group_num num_feedforward_networks num_mem_blocks
 """
+_EXPERTS = "num_experts num_local_experts n_routed_experts n_shared_experts"
 _WIDTHS = """
     hidden_size d_model n_embd dim embedding_size emb_dim intermediate_size ffn_dim d_ff d_inner n_inner
     encoder_ffn_dim decoder_ffn_dim hidden_dim ffn_hidden_size head_dim num_attention_heads n_head n_heads
@@ -245,6 +245,7 @@ _ROWS = """
 """
 LARGEST = {
     **dict.fromkeys(_LAYERS.split(), 1 << 10),
+    **dict.fromkeys(_EXPERTS.split(), 1 << 14),
     **dict.fromkeys(_WIDTHS.split(), 1 << 18),
     **dict.fromkeys(_ROWS.split(), 1 << 24),
 }

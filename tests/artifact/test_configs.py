@@ -53,7 +53,7 @@ def test_configs_that_transformers_writes_are_known() -> None:
     """What `save_pretrained` writes of each model that is allowed, every default included, passes."""
     from transformers import CONFIG_MAPPING
 
-    for name in sorted(keys.MODEL_TYPES & CONFIG_MAPPING.keys() - {"mpt"}):
+    for name in [name for name in sorted(keys.MODEL_TYPES - {"mpt"}) if name in CONFIG_MAPPING]:
         written = json.loads(json.dumps(CONFIG_MAPPING[name](num_labels=1).to_dict()))
         written["model_type"] = name
         found = {key: value for key, value in written.items() if key != "esmfold_config"}
