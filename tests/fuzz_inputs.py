@@ -92,7 +92,7 @@ def write_samples(folder: Path) -> Samples:
     bars = "onnx: {min_kendall_tau: 0.9, max_abs_diff: 1e-3}\nonnx-int8: {min_speedup: 1.5}\n"
     rows = tuple(
         {
-            "query": f"{WORDS[i // 3]} {WORDS[i]}",
+            "query": f"{WORDS[i // 3]} {WORDS[20 + i // 3]}",
             "passage": " ".join(WORDS[i : i + 5]),
             "label": i % 3,
             "query_id": f"q{i // 3}",
