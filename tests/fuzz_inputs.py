@@ -133,7 +133,8 @@ def _changed_once(value: Any, draw: random.Random) -> Any:
     elif what == 1 and isinstance(at, dict):
         at[draw.choice((odd_text(draw), "auto_map", "type", str(last) + "x"))] = odd_value(draw)
     elif what == 2 and isinstance(at, list):
-        at.extend(copy.deepcopy(at[last]) for _ in range(draw.choice((1, 2, 200))))
+        n = draw.choice((1, 2, 200 if len(str(at[last])) < 1000 else 1))
+        at.extend(copy.deepcopy(at[last]) for _ in range(n))
     elif what == 3:  # another part of the same value
         other = value
         for step in draw.choice(places):
