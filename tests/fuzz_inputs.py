@@ -93,7 +93,7 @@ def write_samples(folder: Path) -> Samples:
     bars = "onnx: {min_kendall_tau: 0.9, max_abs_diff: 1e-3}\nonnx-int8: {min_speedup: 1.5}\n"
     rows = tuple(
         {
-            "query": f"{WORDS[i // 3]} {WORDS[i]}",
+            "query": f"{WORDS[i // 3]} {WORDS[20 + i // 3]}",
             "passage": " ".join(WORDS[i : i + 5]),
             "label": i % 3,
             "query_id": f"q{i // 3}",
@@ -134,7 +134,8 @@ def _changed_once(value: Any, draw: random.Random) -> Any:
     elif what == 1 and isinstance(at, dict):
         at[draw.choice((odd_text(draw), "auto_map", "type", str(last) + "x"))] = odd_value(draw)
     elif what == 2 and isinstance(at, list):
-        at.extend(copy.deepcopy(at[last]) for _ in range(draw.choice((1, 2, 200))))
+        n = draw.choice((1, 2, 200 if len(str(at[last])) < 1000 else 1))
+        at.extend(copy.deepcopy(at[last]) for _ in range(n))
     elif what == 3:  # another part of the same value
         other = value
         for step in draw.choice(places):

@@ -394,7 +394,7 @@ def read_sealed(path: Path) -> dict[str, object]:
     raw = _bounded(path)
     found = _json_object(raw, path)
     try:
-        as_written = _canonical(found) == raw
+        as_written = _is_canonical(found, raw)
     except (ValueError, RecursionError):  # NaN, a lone surrogate, too deep a nest
         as_written = False
     content = {key: value for key, value in found.items() if key != "sha256"}
@@ -403,10 +403,25 @@ def read_sealed(path: Path) -> dict[str, object]:
     return content
 
 
+_ENCODER = json.JSONEncoder(indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
 def _canonical(content: Mapping[str, object]) -> bytes:
-    return (
-        json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
-    ).encode()
+    return f"{_ENCODER.encode(content)}\n".encode()
+
+
+def _is_canonical(content: Mapping[str, object], raw: bytes) -> bool:
+    """Return whether bytes are the canonical JSON of a value, up to the first that differs.
+
+    A nest takes a hundred times its bytes once it is indented: what is not written so is not written out.
+    """
+    at = 0
+    for piece in _ENCODER.iterencode(content):
+        encoded = piece.encode()
+        if not raw.startswith(encoded, at):
+            return False
+        at += len(encoded)
+    return raw[at:] == b"\n"
 
 
 # pydantic takes milliseconds to build a type's schema, and advises to do it once.

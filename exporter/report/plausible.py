@@ -7,12 +7,10 @@ or labels of other pairs. Whether its numbers are true, nobody can tell without 
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from exporter.report.report import Report
 
 # What is divided by, or taken the logarithm of.
 _POSITIVE = frozenset(
@@ -32,12 +30,16 @@ _SIGNED = frozenset(
 _MOST = 1e18
 
 
-def implausible(report: Report) -> str | None:
-    """Return the first thing in a report that no measurement gives, or None."""
+def implausible(report: Any) -> str | None:
+    """Return the first thing in a report that no measurement gives, or None.
+
+    Args:
+        report: a `Report`, whose own module calls this one and is not imported here.
+    """
     return next(_findings(report), None)
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: Any) -> Iterator[str]:
     for where, name, number in _numbers(report, "report", ""):
         is_positive = number > 0 or (name not in _POSITIVE and number == 0) or name in _SIGNED
         if not is_positive or not -_MOST <= number <= _MOST:
