@@ -21,6 +21,7 @@ from exporter.artifact.configs import CHECKED, FOREIGN, odd_key
 from exporter.artifact.files import (
     MANIFEST,
     MAX_TEXT_BYTES,
+    TOKENIZER,
     FileEntry,
     plain_file,
     read_json_object,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Model
 
 
-TOKENIZER = "tokenizer.json"
 # All a reranker consists of beside its weights and `settings`' files; nothing else is copied or shown to a
 # library, so no pickle and no code is ever opened.
 _SOURCE_FILES = (

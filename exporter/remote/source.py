@@ -17,6 +17,7 @@ from exporter.artifact.files import (
     REPORT_MD,
     REPORT_XML,
     SIGNATURE,
+    TOKENIZER,
     shown,
 )
 from exporter.errors import IntegrityError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
 
 
-TOKENIZER = "tokenizer.json"
 _CHUNK_BYTES = 1 << 20
 # What lies beside the manifest and not in it, because it is sealed itself or speaks of the manifest.
 # Three of them are a report as people read it: made of report.json, and of nothing else.

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
-from exporter.artifact.files import is_name
+from exporter.artifact.files import TOKENIZER, is_name
 from exporter.artifact.manifest import check_files
 from exporter.errors import IntegrityError
 from exporter.runtime.ir_file import Port, check_ir, number_in
 from exporter.runtime.protobuf import fields, numbers
-from exporter.runtime.tokenizer import KNOWN_INPUTS, TOKENIZER, check_tokenizer
+from exporter.runtime.tokenizer import KNOWN_INPUTS, check_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

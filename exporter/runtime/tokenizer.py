@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from tokenizers import Tokenizer
 
-from exporter.artifact.files import read_json_object
+from exporter.artifact.files import TOKENIZER, read_json_object
 from exporter.artifact.manifest import check_needed
 from exporter.artifact.tokenizer_json import odd_tokenizer
 from exporter.backend import of_untrusted
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from exporter.pairs import Pair
 
 
-TOKENIZER = "tokenizer.json"
 # What a graph of a cross-encoder may ask for: the keys of what `PairTokenizer.padded` returns.
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Characters that are tokenized at a time: a token of the library takes about a hundred bytes.
