@@ -11,22 +11,20 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from pydantic import Field, TypeAdapter
 
 from exporter.artifact.lfs import IS_POINTER, says_pointer
+from exporter.artifact.names import check_owner, is_version_controls, plain_file, shown
 from exporter.errors import BackendError, IntegrityError
-from exporter.owners import file_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 _T = TypeVar("_T")
 
@@ -56,18 +54,6 @@ FLAT = "onnx/model.onnx"
 # manifest.
 UNLISTED = frozenset((MANIFEST, PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
 
-# What version control keeps in a working copy: no part of an artifact that lies there, and never touched.
-_VERSION_CONTROL = frozenset(
-    (
-        *(".git", ".gitattributes", ".gitignore", ".gitmodules", ".gitkeep", ".mailmap", ".lfsconfig"),
-        *(".github", ".gitlab-ci.yml", ".gitea", ".forgejo"),
-        *(".hg", ".hgignore", ".hgtags", ".hgsub", ".hgsubstate", ".hgeol"),
-        *(".svn", ".bzr", ".bzrignore", ".jj", "_darcs", "cvs"),
-    )
-)
-# What a working copy may have beside an artifact, as whoever made the repository put it there.
-_BESIDE = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)([-.].*)?", re.IGNORECASE)
-
 
 def _part(name: str) -> str:
     """Return the name that a file has while it is written."""
@@ -77,10 +63,6 @@ def _part(name: str) -> str:
 # What a run that was killed while it wrote one of those may leave; the next one writes over it.
 _PARTS = frozenset(_part(name) for name in UNLISTED)
 
-# What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds
-# them, and none is a pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
-_PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+=-]*")
-MAX_NAME = 200
 # What runs code, or hides what it holds, once another tool opens it; nothing an artifact needs.
 UNWANTED = re.compile(
     r"(?i)\.(pyc?|so|dll|dylib|sh|jinja|ort|pkl|pickle|pt|pth|ckpt|joblib|h5|keras|npy|npz|zip|tar|t?gz|bz2|xz|zst|7z|whl)"
@@ -120,103 +102,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_name(text: str) -> bool:
-    """Return whether an artifact may hold a file of this name: relative, plain ASCII, not too long.
-
-    Nor does it belong to version control: no artifact that is fetched puts a hook into somebody's `.git`.
-    """
-    return len(text) <= MAX_NAME and all(
-        _PART.fullmatch(part) and part.strip(".") and not _is_version_controls(part)
-        for part in text.split("/")
-    )
-
-
-def plain_file(folder: Path, name: str) -> Path:
-    """Return the path of a plain file of a folder; no file is opened, so that a pipe is not waited for.
-
-    No link is followed, but those of the Hub's cache, see `_blob`.
-
-    Raises:
-        IntegrityError: the file is missing, a link, a pipe or a device, or one of the folders on the way to
-            it is a link.
-    """
-    path = folder / name
-    try:
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode) and (blob := _blob(folder, name)):
-            found = blob.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise IntegrityError(f"{path}: missing") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte
-        raise IntegrityError(f"{str(path)!a}: cannot be read: {error}") from None
-
-    above = (folder / parent for parent in Path(name).parents[:-1])
-    if not stat.S_ISREG(found.st_mode) or any(parent.is_symlink() for parent in above):
-        raise IntegrityError(
-            f"{folder}/{shown(name)}: a link or special file; an artifact holds plain files only"
-        )
-    return path
-
-
-def check_owner(path: Path) -> None:
-    """Raise where another user could write a file between its check and its use.
-
-    Raises:
-        IntegrityError: one could.
-    """
-    if problem := file_problem(path):
-        raise IntegrityError(problem)
-
-
-def _blob(folder: Path, name: str) -> Path | None:
-    """Return the file of the Hub's cache that a link of a snapshot leads to; None for any other link.
-
-    There `snapshots/COMMIT/NAME` is a link whose text is `../../blobs/HASH`, and nothing else is one: not the
-    blob, nor any folder from the repository's own down to either. Where one of them were, files of elsewhere
-    would be taken for the model's, copied into an artifact and published.
-    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-    Source: https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/file_download.py
-    (_create_symlink: relative, but across volumes)
-    """
-    snapshot = folder.absolute()
-    repository, link = snapshot.parent.parent, snapshot / name
-    blobs = repository / "blobs"
-    target = link.readlink()
-    way = (
-        repository,
-        snapshot.parent,
-        snapshot,
-        blobs,
-        *(snapshot / part for part in Path(name).parents[:-1]),
-    )
-    if (
-        ".." in snapshot.parts
-        or snapshot.parent.name != "snapshots"
-        or any(one.is_symlink() or not one.is_dir() for one in way)
-    ):
-        return None
-    found = blobs / target.name
-    return found if str(target) == os.path.relpath(found, link.parent) else None
-
-
-def version_control(folder: Path) -> tuple[str, ...]:
-    """Return what stands in a folder that belongs to version control; none where it is no working copy."""
-    try:
-        return tuple(sorted(path.name for path in folder.iterdir() if _is_version_controls(path.name)))
-    except OSError:
-        return ()
-
-
-def _is_version_controls(name: str) -> bool:
-    return name.casefold() in _VERSION_CONTROL
-
-
-def beside(folder: Path, names: Iterable[str]) -> frozenset[str]:
-    """Return those of a folder's files that a working copy may hold beside an artifact: licences."""
-    found = frozenset(name for name in names if _BESIDE.fullmatch(name))
-    return found if found and version_control(folder) else frozenset()
-
-
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
     """Hash every file of a folder that a manifest lists, sorted by path.
 
@@ -245,7 +130,7 @@ def listed(folder: Path) -> Iterator[str]:
         if n_found > MAX_FILES:
             raise IntegrityError(f"{folder}: more than {MAX_FILES} files, which no artifact has")
         for entry in found:
-            if not prefix and _is_version_controls(entry.name):
+            if not prefix and is_version_controls(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 above.append(f"{prefix}{entry.name}/")
@@ -253,11 +138,6 @@ def listed(folder: Path) -> Iterator[str]:
             plain_file(folder, f"{prefix}{entry.name}")
             if f"{prefix}{entry.name}" not in UNLISTED | _PARTS:
                 yield f"{prefix}{entry.name}"
-
-
-def shown(name: str) -> str:
-    """Return a name that someone else chose in a form that can be printed."""
-    return name if is_name(name) else ascii(name)
 
 
 def read_json_object(path: Path, *, wide: bool = False, unique: bool = False) -> dict[str, object]:
@@ -469,15 +349,3 @@ def sealed_schema(cls: type[object]) -> dict[str, object]:
         **schema["properties"],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def link_or_copy(first: Path, second: Path) -> None:
-    """Link a file under a second name, or copy it where the disk has no hard links; never a symbolic link.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    try:
-        os.link(first, second)
-    except OSError:
-        shutil.copyfile(first, second)

@@ -22,7 +22,6 @@ from exporter.artifact.files import (
     MANIFEST,
     MAX_BYTES,
     MAX_FILES,
-    MAX_NAME,
     MAX_TEXT_BYTES,
     TEXT,
     UNLISTED,
@@ -33,21 +32,17 @@ from exporter.artifact.files import (
     Line,
     Sha256,
     Tokens,
-    beside,
-    check_owner,
     from_python,
-    is_name,
     listed,
-    plain_file,
     read_json_object,
     read_sealed,
     sha256_file,
-    shown,
     to_json,
     to_python,
     write_sealed,
 )
 from exporter.artifact.lfs import IS_POINTER, is_pointer
+from exporter.artifact.names import MAX_NAME, beside, check_owner, is_name, plain_file, shown
 from exporter.artifact.place import check_text
 from exporter.errors import IntegrityError, RecipeError
 from exporter.owners import folder_problem

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import locks
-from exporter.artifact.files import MANIFEST, version_control
+from exporter.artifact.files import MANIFEST
+from exporter.artifact.names import version_control
 from exporter.artifact.place import check_place
 from exporter.errors import BackendError, RecipeError
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.artifact.configs import is_activation
-from exporter.artifact.files import plain_file, read_json, read_json_object, shown
+from exporter.artifact.files import read_json, read_json_object
+from exporter.artifact.names import plain_file, shown
 from exporter.errors import IntegrityError, RecipeError
 
 if TYPE_CHECKING:

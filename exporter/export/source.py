@@ -23,10 +23,10 @@ from exporter.artifact.files import (
     MAX_TEXT_BYTES,
     TOKENIZER,
     FileEntry,
-    plain_file,
     read_json_object,
     sha256_file,
 )
+from exporter.artifact.names import plain_file
 from exporter.artifact.tokenizer_json import odd_tokenizer
 from exporter.backend import of_untrusted
 from exporter.cache import Cache

@@ -14,17 +14,9 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact.files import (
-    Bytes,
-    Count,
-    from_json,
-    plain_file,
-    read_json_object,
-    sha256_file,
-    shown,
-    to_json,
-)
+from exporter.artifact.files import Bytes, Count, from_json, read_json_object, sha256_file, to_json
 from exporter.artifact.lfs import IS_POINTER, is_pointer
+from exporter.artifact.names import plain_file, shown
 from exporter.backend import is_fault, of_untrusted
 from exporter.errors import IntegrityError, RecipeError
 from exporter.machine import package_version

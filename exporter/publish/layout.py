@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, get_args
 
-from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED, link_or_copy
+from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
+from exporter.artifact.names import link_or_copy
 from exporter.errors import BackendError, RecipeError
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from exporter.artifact.files import SIGNATURE, beside, plain_file, sha256_file, shown, version_control
+from exporter.artifact.files import SIGNATURE, sha256_file
+from exporter.artifact.names import beside, plain_file, shown, version_control
 from exporter.errors import BackendError, ExporterError, IntegrityError, RecipeError
 from exporter.packages import missing
 from exporter.publish.certificates import (

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal, NotRequired
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, plain_file, sha256_file
+from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, sha256_file
 from exporter.artifact.manifest import read_manifest
+from exporter.artifact.names import plain_file
 from exporter.errors import IntegrityError, RecipeError
 from exporter.publish.attest import (
     PROVENANCE,

@@ -18,7 +18,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, UNLISTED, beside, link_or_copy, version_control
+from exporter.artifact.files import MANIFEST, UNLISTED
+from exporter.artifact.names import beside, link_or_copy, version_control
 from exporter.artifact.staging import Reservation, reserved, stage
 from exporter.errors import BackendError, RecipeError
 from exporter.remote.difference import Holds, Sent, check_overwrite, difference

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, listed, plain_file, sha256_file
+from exporter.artifact.files import MANIFEST, listed, sha256_file
+from exporter.artifact.names import plain_file
 from exporter.remote.source import SIDECARS, ArtifactSource, RemoteFile, copy_file
 
 if TYPE_CHECKING:

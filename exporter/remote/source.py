@@ -18,8 +18,8 @@ from exporter.artifact.files import (
     REPORT_XML,
     SIGNATURE,
     TOKENIZER,
-    shown,
 )
+from exporter.artifact.names import shown
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:

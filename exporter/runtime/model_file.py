@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
-from exporter.artifact.files import TOKENIZER, is_name
+from exporter.artifact.files import TOKENIZER
 from exporter.artifact.manifest import check_files
+from exporter.artifact.names import is_name
 from exporter.errors import IntegrityError
 from exporter.runtime.ir_file import Port, check_ir, number_in
 from exporter.runtime.protobuf import fields, numbers
