@@ -34,7 +34,7 @@ _MARKDOWN = re.compile(
     | (?P<entity> [<>&] )
     # A mention, an address, a commit of another repository; `nDCG@10` is none of these.
     | (?P<after> @ (?! (?<=\w@) \d{1,3} (?![\w-]|\.\w) ) | \# | \bGH(?=-\d) )
-    | (?P<link> :(?=//) | \bwww(?=\.) | \b(?:mailto|xmpp)(?=:) )
+    | (?P<link> :(?=//) | \bwww(?=\.) | (?:mailto|xmpp)(?=:) )
     # At the start: an item of a list, a rule, the line under a title.
     | (?P<start> \A(?: [-+=](?=[\s=-]|\Z) | \d+(?=[.)](?:\s|\Z)) ) )
     """,

@@ -9,7 +9,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact.files import PLANS, list_files, write_sealed
+from exporter.artifact.files import (
+    PLANS,
+    REPORT,
+    REPORT_HTML,
+    REPORT_MD,
+    REPORT_XML,
+    list_files,
+    write_sealed,
+)
 from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256
 from exporter.recipe.kinds import KINDS
@@ -18,6 +26,7 @@ from tests.factories import a_manifest, a_plan, a_report
 from tests.test_hostile import a_model, a_tokenizer
 
 MAX_LENGTH = 16
+REPORTS = (REPORT, REPORT_MD, REPORT_HTML, REPORT_XML)
 
 
 def write_artifact(folder: Path) -> Path:
@@ -58,10 +67,11 @@ def _write_ir(path: Path) -> None:
 
 
 def relist(folder: Path, **changes: object) -> None:
-    """Write the manifest anew for the files as they are, as a stranger does as well as we."""
+    """Write the manifest anew for the files as they are, as a stranger could, and drop the report."""
     manifest = read_manifest(folder)
     write_manifest(dataclasses.replace(manifest, files=list_files(folder), **changes), folder)
-    (folder / PLANS).unlink(missing_ok=True)
+    for name in (PLANS, *REPORTS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def endless() -> onnx.ModelProto:
