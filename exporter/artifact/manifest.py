@@ -289,9 +289,9 @@ def read_manifest(folder: Path) -> Manifest:
         IntegrityError: the manifest was changed, is of another schema, or says what no build of ours says; or
             another user could change the folder meanwhile.
     """
-    check_text(folder)
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
         raise RecipeError(f"{folder}: no such artifact folder; build it with `exporter export RECIPE`")
+    check_text(folder)
     if problem := folder_problem(folder):
         raise IntegrityError(problem)
     if not os.path.lexists(folder / MANIFEST):
