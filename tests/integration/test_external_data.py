@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -116,9 +117,9 @@ def test_loaded_out_of_the_hub_s_cache(beside: Path, tiny: Path, tmp_path: Path,
         link = snapshot / file.path
         link.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(beside / file.path, blobs / file.sha256)
-        link.symlink_to(blobs / file.sha256)
+        link.symlink_to(os.path.relpath(blobs / file.sha256, link.parent))
     shutil.copyfile(beside / "manifest.json", blobs / "manifest")
-    (snapshot / "manifest.json").symlink_to(blobs / "manifest")
+    (snapshot / "manifest.json").symlink_to("../../blobs/manifest")
     pairs = load_pairs(str(tiny / "pairs.jsonl")).pairs
     scores = [Reranker.load(folder, kind, plan=PLAN).score(pairs) for folder in (beside, snapshot)]
     assert np.array_equal(*scores)
