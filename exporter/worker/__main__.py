@@ -1,14 +1,11 @@
-"""The child's side of a worker: `python -m exporter.worker JOB.json RUN.json PARENT_PID`.
+"""The child's side of a worker: `python -m exporter.worker PARENT_PID JOB.json RUN.json`.
 
 Reads a job, does it, and writes runs and scores beside RUN.json; stdout carries the number of pairs done.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from exporter.failures import planned, trace_of
+from exporter.worker.forkserver import SERVE, Order, end_with, serve
 from exporter.worker.job import (
     CountJob,
     PeerSpec,
@@ -47,18 +45,18 @@ _CHUNK_PAIRS = 384  # progress is reported this often
 _MIN_SWEPT = 8  # pairs of a sweep's pass, however slow a model is
 
 
-def _work(job: Job, folder: Path) -> list[Run]:
-    """Do a job; scores go to files in `folder`."""
+def _work(job: Job, order: Order) -> list[Run]:
+    """Do a job; scores go to files beside the runs."""
     match job:
         case ScoreJob():
             models = Models()
             for i, scoring in enumerate(job.scorings):
-                np.save(folder / f"scores-{i}.npy", _scored(scoring, job.pairs, models))
+                np.save(order.run.with_name(f"scores-{i}.npy"), _scored(scoring, job.pairs, models))
             return []
         case TimeJob():
-            return _timed(job)
+            return _timed(job, order.import_s)
         case TurnsJob():
-            return [_take_turns(job)]
+            return [_take_turns(job, order.import_s)]
         case SweepJob():
             return _sweep(job)
         case CountJob():
@@ -85,26 +83,27 @@ def _score_all(scorer: Scorer, pairs: Sequence[Pair], *, as_given: bool) -> NDAr
     return scores
 
 
-def _timed(job: TimeJob) -> list[Run]:
+def _timed(job: TimeJob, forked_import_s: float) -> list[Run]:
     runs = []
     models = Models()
     for spec in job.specs:
+        import_s = _imported(spec, forked_import_s)
         scorer, load_s = _loaded(spec, models)
         scorer.score(job.pairs[: job.n_warmup])
         for call in job.calls:
             timing = Timing(scorer, [job.pairs[i] for i in call.positions], spec)
             timing.passes(call.n_passes, job.min_s)
-            runs.append(timing.run(load_s))
+            runs.append(timing.run(load_s + import_s))
     return runs
 
 
-def _take_turns(job: TurnsJob) -> Run:
+def _take_turns(job: TurnsJob, forked_import_s: float) -> Run:
     """Load the side when told, pass over the pairs once, then as often as each line says, until `end`.
 
     Sides import their libraries at once, and load in turn: an import is one thread of Python, and in CPU time
     takes as long in company as alone.
     """
-    import_s = _imported(job.spec)
+    import_s = _imported(job.spec, forked_import_s)
     print("imported", flush=True)
     sys.stdin.readline()
     scorer, load_s = _loaded(job.spec, Models())
@@ -158,12 +157,14 @@ def _count(job: CountJob) -> list[Run]:
     return []
 
 
-def _imported(spec: Spec) -> float:
-    """Import what takes a side longest, and return the CPU seconds it took."""
+def _imported(spec: Spec, forked_import_s: float) -> float:
+    """Import what takes a side longest, and return the CPU seconds it took, here or before the fork."""
+    if not isinstance(spec, TorchSpec):
+        return 0.0
     started = time.process_time()
-    if isinstance(spec, TorchSpec):
-        import sentence_transformers  # noqa: F401 # torch and transformers with it
-    return time.process_time() - started
+    import sentence_transformers  # noqa: F401 # torch and transformers with it
+
+    return forked_import_s + time.process_time() - started
 
 
 def _loaded(spec: Spec, models: Models) -> tuple[Scorer, float]:
@@ -174,23 +175,22 @@ def _loaded(spec: Spec, models: Models) -> tuple[Scorer, float]:
 
 
 def main() -> None:
-    """Read a job, do it, write the runs."""
-    if sys.platform == "linux":  # die with the parent, also when it is killed
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != int(sys.argv[3]):  # it was killed before this worker could ask for that
-            return
-
-    job_path, run_path = Path(sys.argv[1]), Path(sys.argv[2])
+    """Read a job, do it, write the runs; or be the server that such workers are forked from."""
+    if sys.argv[1] == SERVE:
+        order = serve(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        end_with(int(sys.argv[1]))
+        order = Order(Path(sys.argv[2]), Path(sys.argv[3]))
     try:
-        runs = _work(job_from_json(job_path.read_bytes()), run_path.parent)
+        runs = _work(job_from_json(order.job.read_bytes()), order)
         result: dict[str, object] = {"runs": TypeAdapter(list[Run]).dump_python(runs, mode="json")}
     except BaseException as error:  # noqa: BLE001 # goes to the parent, a panic of a library in Rust too
         found = planned(error)
         result = {"error": type(found).__name__, "message": str(found), "trace": trace_of(error)}
 
-    scratch = run_path.with_suffix(".part")
+    scratch = order.run.with_suffix(".part")
     scratch.write_text(json.dumps(result), encoding="utf-8")
-    scratch.replace(run_path)
+    scratch.replace(order.run)
 
 
 if __name__ == "__main__":

@@ -241,8 +241,8 @@ class Run:
     cores it was to use that others had meanwhile, 0...1: other processes, or the host of a virtual machine;
     `steal` is the host's part of it. `clock` is how often a second a fixed piece of arithmetic was done on
     one core, the mean of before and after: it falls when the CPU gets slower. `tokenize_s` is the tokenizer's
-    part of one pass. `load_s` includes importing the libraries, PyTorch's in CPU time, and hashing
-    the model's files.
+    part of one pass. `load_s` includes importing the libraries, PyTorch's in CPU time (also where a
+    worker was forked from a process that has them), and hashing the model's files.
     """
 
     n_pairs: int

@@ -22,6 +22,7 @@ from exporter.artifact.manifest import check_needed
 from exporter.errors import BackendError, ExporterError, Unplanned
 from exporter.memory import ULIMIT, limit_bytes, says_short, shortage
 from exporter.scratch import Scratch
+from exporter.worker.forkserver import OWN_VARIABLES, Forked, forked
 from exporter.worker.job import (
     CountJob,
     Job,
@@ -32,6 +33,7 @@ from exporter.worker.job import (
     SweepJob,
     TimeJob,
     TokenizerSpec,
+    TorchSpec,
     TurnsJob,
 )
 from exporter.worker.limits import current_limits
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.pairs import Pair
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # How long a big model takes nobody knows, but a worker that works uses a processor: one that uses less than a
 # second of it in this time hangs, and is killed.
 _HUNG_S = 300.0
@@ -281,17 +282,9 @@ class _Process:
 
     def __init__(self, scratch: Path, job: Job, hung_s: float) -> None:
         job_path, self._run_path = scratch / "job.json", scratch / "run.json"
-        command = [
-            sys.executable,
-            "-m",
-            "exporter.worker",
-            str(job_path),
-            str(self._run_path),
-            str(os.getpid()),
-        ]
         environment = {
             **os.environ,
-            **dict.fromkeys(_THREAD_VARIABLES, str(job.specs[0].threads)),
+            **dict.fromkeys(OWN_VARIABLES, str(job.specs[0].threads)),
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(scratch / "hf"),  # what a library keeps of one folder must not stand for another
             "TRANSFORMERS_VERBOSITY": "error",
@@ -305,18 +298,7 @@ class _Process:
         try:
             job_path.write_bytes(_JOB.dump_json(job))
             self._log = (scratch / "stderr").open("w+", encoding="utf-8", errors="replace")
-            self._worker = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                text=True,
-                encoding="utf-8",
-                errors="replace",  # libraries print what they like
-                # A group of its own: what it starts ends with it, and a Ctrl-C is answered by one process.
-                process_group=None if sys.platform == "win32" else 0,
-            )
+            self._worker = _started(job, job_path, self._run_path, environment, self._log.fileno())
         except OSError as error:
             raise BackendError(
                 f"a worker cannot be run: {error}; its files go to {tempfile.gettempdir()}, or $TMPDIR"
@@ -383,6 +365,28 @@ class _Process:
         if said:
             return shortage(said, used_bytes, who="the worker")
         return BackendError(f"a worker ended with {ended} {what}:\n{tail}")
+
+
+def _started(
+    job: Job, job_path: Path, run_path: Path, environment: dict[str, str], stderr: int
+) -> subprocess.Popen[str] | Forked:
+    """Start a worker in a group of its own: what it starts ends with it, and a Ctrl-C is answered once."""
+    spec = job.specs[0]
+    if isinstance(spec, TorchSpec) and spec.device == "cpu":
+        worker = forked(spec.folder, job_path, run_path, environment, stderr)
+        if worker is not None:
+            return worker
+    return subprocess.Popen(
+        [sys.executable, "-m", "exporter.worker", str(os.getpid()), str(job_path), str(run_path)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        encoding="utf-8",
+        errors="replace",  # libraries print what they like
+        process_group=None if sys.platform == "win32" else 0,
+    )
 
 
 def _error_classes() -> list[type[ExporterError]]:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import subprocess
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     import psutil
 
+    from exporter.worker.forkserver import Forked
     from exporter.worker.limits import Limits
+
+    Worker: TypeAlias = subprocess.Popen[str] | Forked
 
 Reason = Literal["hung", "memory", "seconds"]
 # How often memory is looked at, in seconds, where there is a limit. The kernel refuses one process more than
@@ -28,7 +31,7 @@ _LOOK_S = 0.25
 class Watch:
     """Watches a worker; `stopped` says why it was killed, and is None for one that was not."""
 
-    def __init__(self, worker: subprocess.Popen[str], hung_s: float, limits: Limits) -> None:
+    def __init__(self, worker: Worker, hung_s: float, limits: Limits) -> None:
         """Hold the worker to its limits.
 
         Args:
@@ -118,7 +121,7 @@ def _family(pid: int) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def wait(worker: subprocess.Popen[str]) -> int | None:
+def wait(worker: Worker) -> int | None:
     """Wait for a worker to end; return the most memory it had, in bytes, None where nobody tells."""
     if sys.platform == "win32" or worker.returncode is not None:
         worker.wait()
@@ -132,7 +135,7 @@ def wait(worker: subprocess.Popen[str]) -> int | None:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def kill(worker: subprocess.Popen[str]) -> None:
+def kill(worker: Worker) -> None:
     """End a worker and what it started."""
     if worker.poll() is not None:
         return
