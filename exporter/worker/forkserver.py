@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -228,6 +229,8 @@ def serve(fd: int, parent: int) -> Order:
     with suppress(Exception):  # a worker repeats it, and says what is wrong
         import sentence_transformers  # noqa: F401 # torch and transformers with it
     import_s = time.process_time() - started
+    # Source: https://docs.python.org/3/library/gc.html#gc.freeze (pages that are not written stay shared)
+    gc.freeze()
     warnings.simplefilter("ignore", DeprecationWarning)  # of forks: no thread here holds a lock
     while True:
         message, fds = _received(connection)
