@@ -2,6 +2,7 @@
 
     python docs/measurements/serving.py artifacts/sample-int8 [SECONDS]   # a table
     python docs/measurements/serving.py artifacts/sample-int8 growth      # memory as 10,000 pairs are scored
+    python docs/measurements/serving.py artifacts/sample-all growth openvino-int8
 
 Memory is the sum over processes of what each holds alone and its part of what it shares (PSS), in MB.
 """
@@ -93,13 +94,22 @@ def processes(context: BaseContext, place: Reranker | str, seconds: float) -> tu
     return sum(speed for speed, _ in found), sum(memory for _, memory in found)
 
 
-def main(folder: str, argument: str = "10") -> None:
+def growth(folder: str, kind: str | None) -> None:
+    """Print memory after 1,000 mixed pairs in calls of 1 to 200, as a service gets them, and after 10,000."""
+    reranker, pairs, chosen = Reranker.load(folder, kind), mixed_pairs(), random.Random(2)
+    n_pairs, started = 0, time.perf_counter()
+    for n_wanted in (1_000, 10_000):
+        while n_pairs < n_wanted:
+            call = list(islice(pairs, min(chosen.choice((1, 3, 10, 64, 200)), n_wanted - n_pairs)))
+            n_pairs += len(reranker.score(call))
+        speed = n_pairs / (time.perf_counter() - started)
+        print(f"{n_pairs} pairs: {pss_mb():.1f} MB, {speed:.0f} pairs/s so far", flush=True)
+
+
+def main(folder: str, argument: str = "10", kind: str | None = None) -> None:
     """Print a table of ways to serve, or of memory as pairs are scored."""
     if argument == "growth":
-        n_pairs = 0
-        for scores in Reranker.load(folder).stream(islice(mixed_pairs(), 10_000)):
-            n_pairs += len(scores)
-            print(f"{n_pairs} pairs: {pss_mb():.1f} MB", flush=True)
+        growth(folder, kind)
         return
     seconds, n_cores = float(argument), cores_allowed()
     fork, spawn = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")

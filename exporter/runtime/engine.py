@@ -59,6 +59,10 @@ class Engine(Protocol):
         """Return what ran since a load with `profiled`, and end the recording; nothing after another load."""
         ...
 
+    def width(self, n_tokens: int) -> int:
+        """Return to how many tokens a batch is padded whose longest pair has `n_tokens`."""
+        ...
+
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run a padded batch, int64[n_rows, n_tokens] per input, and return float32[n_rows], raw logits.
 
@@ -136,6 +140,9 @@ class _OnnxRuntime:
         self._model = model
         self.inputs = tuple(value.name for value in self._session.get_inputs())
 
+    def width(self, n_tokens: int) -> int:
+        return n_tokens
+
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         with backend(f"onnxruntime cannot run {self._model}"):
             (logits,) = self._session.run(["logits"], dict(feed))
@@ -176,6 +183,18 @@ class _OpenVino:
         self.inputs = tuple(port.get_any_name() for port in self._compiled.inputs)
         self._model = model
         self._idle: list[InferRequest] = []
+
+    def width(self, n_tokens: int) -> int:
+        """Return the next multiple of 32; beyond 512 tokens one of eight widths from a length to its double.
+
+        OpenVINO makes kernels for every shape it meets, and keeps them in caches that count entries and not
+        bytes. With every width its own shape, a 6-layer int8 model came to 3.4 GB after 3,000 mixed pairs
+        and did 70 pairs/s; so padded, to 0.39 GB, and 120 pairs/s. Pairs of 21 tokens are a tenth slower
+        (2026.4.1, Intel Xeon 6/207, two cores).
+        Source: https://github.com/openvinotoolkit/openvino/issues/23316
+        """
+        step = max(32, 1 << max(0, (n_tokens - 1).bit_length() - 4))
+        return -(-n_tokens // step) * step
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         with backend(f"openvino cannot run {self._model}"):

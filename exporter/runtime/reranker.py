@@ -307,11 +307,13 @@ class Reranker:
         with entered():
             engine = self._engine.get()
             tokenized = self._tokenizer.encode(chunk, start=start)
-        cut = batches([len(pair) for pair in tokenized], self.plan)
+        widths = [min(engine.width(len(pair)), self._tokenizer.max_length) for pair in tokenized]
+        cut = batches(widths, self.plan)
         scores = np.empty(len(tokenized), np.float32)
 
         def run(rows: list[int]) -> None:
-            feed = self._tokenizer.padded([tokenized[i] for i in rows], engine.inputs)
+            width = max(widths[i] for i in rows)
+            feed = self._tokenizer.padded([tokenized[i] for i in rows], engine.inputs, width)
             with entered(), of_untrusted():
                 scores[rows] = engine.logits(feed)
 

@@ -174,14 +174,17 @@ class PairTokenizer:
         n_special = self.max_length - self._room
         return np.array([counts[query] + counts[passage] + n_special for query, passage in checked], np.int64)
 
-    def padded(self, rows: Sequence[TokenizedPair], inputs: Iterable[str]) -> dict[str, NDArray[np.int64]]:
+    def padded(
+        self, rows: Sequence[TokenizedPair], inputs: Iterable[str], width: int = 0
+    ) -> dict[str, NDArray[np.int64]]:
         """Return a batch as a graph's inputs: int64[n_rows, n_tokens] each, padded on the right.
 
         Args:
             rows: the pairs, at least one; the longest gives the width.
             inputs: the names the graph asks for, of `KNOWN_INPUTS`.
+            width: tokens of a row at least.
         """
-        shape = (len(rows), max(len(row) for row in rows))
+        shape = (len(rows), max(width, *(len(row) for row in rows)))
         fields = {
             "input_ids": np.full(shape, self.pad_id, np.int64),
             "attention_mask": np.zeros(shape, np.int64),

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.artifact.manifest import Traits
 from exporter.errors import BackendError, IntegrityError
-from exporter.runtime import Plan
+from exporter.runtime import Plan, Reranker
 from exporter.runtime.engine import open_engine
 
 PLAN = Plan(1, 1, 64)
@@ -30,6 +30,25 @@ def test_openvino_computes_in_the_precision_of_the_traits(built: Path) -> None:
     assert np.array_equal(exact, scores(model, "int8"))
     if "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         assert 0 < np.abs(exact - scores(model, "bf16")).max() < 0.05
+
+
+def test_openvino_meets_few_shapes(built: Path) -> None:
+    """A batch is padded to one of 16 widths up to 512 tokens, or OpenVINO keeps kernels for each of 512."""
+    engine = open_engine(Traits("openvino", "fp32", "fp32"), built / "openvino/openvino_model.xml", PLAN)
+    widths = [engine.width(n) for n in range(1, 8193)]
+    assert all(n <= width < n + 32 or width <= 1.125 * n for n, width in enumerate(widths, 1))
+    assert set(widths[:512]) == set(range(32, 513, 32))
+    assert len(set(widths)) == 16 + 4 * 8
+
+
+def test_width_does_not_pass_max_length(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is not padded beyond the positions that a model has, and padding changes no score."""
+    pairs = [("wing", "lift " * n) for n in (1, 20, 500)]
+    expected = Reranker.load(built, "openvino", plan=Plan(1, 1, 128)).score(pairs)
+    monkeypatch.setattr("exporter.runtime.engine._OpenVino.width", lambda *_: 1000)
+    assert Reranker.load(built, "openvino", plan=Plan(1, 1, 128)).score(pairs) == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_an_engine_that_this_version_does_not_know(tmp_path: Path) -> None:
