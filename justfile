@@ -54,9 +54,9 @@ stress *FLAGS: _setup
 fuzz *FLAGS: _setup
     @.venv/bin/python -m tests.fuzz {{ FLAGS }}
 
-# Run the tests
+# Run the tests, in two processes
 test *FLAGS: _setup
-    @.venv/bin/python -m pytest {{ FLAGS }}
+    @.venv/bin/python -m pytest -n 2 --dist loadfile {{ FLAGS }}
 
 # Check style, types and import rules
 lint: _setup
