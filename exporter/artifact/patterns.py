@@ -16,6 +16,8 @@ from dataclasses import dataclass
 _MAX_LENGTH = 4096
 _MAX_DEPTH = 8
 _MAX_TIMES = 1000
+# Quantifiers one after the other, each of which repeats what is before it: `a{2}{3}`.
+_MAX_STACKED = 3
 # Ways to try at one place, where parts are optional or one of several.
 _MAX_WAYS = 1000
 _INTERVAL = re.compile(r"\{(?:(\d{1,9})(,?)(\d{0,9})|,(\d{1,9}))\}")
@@ -103,9 +105,12 @@ def _branches(pattern: str, at: int, depth: int) -> tuple[tuple[tuple[_Part, ...
             parts, at = [], at + 1
             continue
         part, at = _atom(pattern, at, depth)
+        n_times = 0
         while (found := _times(pattern, at)) is not None:
             least, most, at = found
-            part = _repeated(part, least, most)
+            part, n_times = _repeated(part, least, most), n_times + 1
+            if n_times > _MAX_STACKED:
+                raise _Refused(f"repeats a repetition, more than {_MAX_STACKED} times over")
         parts.append(part)
     return (*branches, tuple(parts)), at
 

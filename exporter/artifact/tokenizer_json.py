@@ -8,6 +8,7 @@ Source: https://github.com/huggingface/tokenizers/tree/v0.22.1/tokenizers/src (t
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from exporter.artifact.configs import MAX_ADDED, MAX_ADDED_CHARACTERS, MAX_TOKEN_CHARACTERS, MAX_TOKENS
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 # How many characters one character of a text may become. A table of SentencePiece's makes 18 of one, and
 # pieces that begin with a mark double it.
 MAX_GROWTH = 128
-# Published tokenizers have a dozen components, in sequences in a sequence.
-_MAX_PARTS = 128
+# Published tokenizers have a dozen components, in sequences in a sequence; so many are counted in all.
+_MAX_PARTS = 64
 _MAX_DEPTH = 4
 # The longest template of a published tokenizer has eight pieces.
 _MAX_PIECES = 64
@@ -75,8 +76,10 @@ def _check(content: Mapping[str, object]) -> None:
     added = _check_added(content.get("added_tokens"))
     n_ids = 1 + max((*vocabulary, *added), default=0)
     _check_lengths(content)
-    parts = {name: [*_flat(name, content.get(name))] for name in _COMPONENTS}
+    parts = {name: [*islice(_flat(name, content.get(name)), _MAX_PARTS + 1)] for name in _COMPONENTS}
     for name, found in parts.items():
+        if len(found) > _MAX_PARTS:
+            raise OddError(f"its {name} has more than {_MAX_PARTS} parts")
         for part in found:
             _check_part(name, part)
     for part in parts["post_processor"]:
@@ -106,13 +109,9 @@ def _flat(name: str, value: object, depth: int = 0) -> Iterator[_Part]:
     inner = part.get(key)
     if not isinstance(inner, list) or part.keys() - {"type", key}:
         raise OddError(f"its {name} has a sequence without {key}, or with more")
-    if depth >= _MAX_DEPTH or len(inner) > _MAX_PARTS:
-        raise OddError(
-            f"its {name} has sequences more than {_MAX_DEPTH} deep, or of more than {_MAX_PARTS} parts"
-        )
-    for i, one in enumerate(inner):
-        if i >= _MAX_PARTS:
-            return
+    if depth >= _MAX_DEPTH:
+        raise OddError(f"its {name} has sequences more than {_MAX_DEPTH} deep")
+    for one in inner:
         yield from _flat(name, one, depth + 1)
 
 

@@ -143,6 +143,7 @@ def test_patterns_of_published_models(pattern: str) -> None:
         ),
         *(r"(a)\1", r"(?<n>a)\k<n>", r"(?R)", r"\g<0>", "(?~a)", "(?(1)a|b)", "(?{x})", "(*FAIL)", "(?#x)"),
         *("[a", "(a", "a)", "*a", "a**b+*c", "^*", "(" * 20 + "a" + ")" * 20, "a" * 5000, "(?x)a", r"\Q"),
+        *("a" + "{2}" * 1300, "a" + "?" * 4000, "(?:a" + "*?" * 1000 + ")b", "a{2}{2}{2}{2}"),
     ],
 )
 def test_patterns_that_try_every_way(pattern: str) -> None:
@@ -233,6 +234,16 @@ def test_growth_is_that_of_the_normalizers() -> None:
     many = [normalizers.Replace(c, c * 3) for c in "abcdefghijklmnopqrstuvwxyz"]
     made.normalizer = normalizers.Sequence(many)  # each of another character: nothing grows twice
     assert odd_tokenizer(json.loads(made.to_str())) is None
+
+
+def test_parts_are_counted_over_all_sequences() -> None:
+    """Many short sequences hold as many parts as one long, which no sum over them could be made of."""
+    made = Tokenizer(models.BPE())
+    for n, m in ((2, 32), (2, 33), (32, 32)):
+        inner = normalizers.Sequence([normalizers.Lowercase()] * m)
+        made.normalizer = normalizers.Sequence([inner] * n)
+        odd = None if n * m <= 64 else "its normalizer has more than 64 parts"
+        assert odd_tokenizer(json.loads(made.to_str())) == odd
 
 
 def test_patterns_that_match_where_nothing_is() -> None:
