@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
@@ -26,12 +26,12 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 SERVE = "--serve"
 # Numbers of prctl(2).
 # Source: https://github.com/torvalds/linux/blob/v6.6/include/uapi/linux/prctl.h
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
 _MESSAGE_BYTES = 1 << 16
 # How long an import, or a fork, may take; a worker that imports for itself is as good.
 _PATIENCE_S = 120.0
@@ -176,7 +176,7 @@ def forked(folder: str, job: Path, run: Path, environment: Mapping[str, str], st
         The worker; None where it has to be started from nothing.
     """
     global _kept  # noqa: PLW0603 # one for the process, as its children are
-    if sys.platform != "linux" or ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if sys.platform != "linux":
         return None
     own = {name: environment[name] for name in OWN_VARIABLES}
     rest = {name: value for name, value in environment.items() if name not in {*OWN_VARIABLES, "HF_HOME"}}
@@ -185,10 +185,29 @@ def forked(folder: str, job: Path, run: Path, environment: Mapping[str, str], st
         if _kept is None or _kept.key != key or _kept.owner != os.getpid() or not _kept.server.alive():
             end_server()
             _kept = _Kept(ForkServer(environment), key, os.getpid())
-        return _kept.server.fork(job, run, own, stderr)
+        with _taking_orphans():
+            return _kept.server.fork(job, run, own, stderr)
     except OSError:
         end_server()
         return None
+
+
+@contextmanager
+def _taking_orphans() -> Iterator[None]:
+    """Make this process the one that orphans of its children go to, for a block.
+
+    Raises:
+        OSError: the system has no such thing.
+    """
+    prctl, before = ctypes.CDLL(None).prctl, ctypes.c_int()
+    if prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0) or prctl(
+        _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
+    ):
+        raise OSError("this process cannot take orphans")
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 @atexit.register
