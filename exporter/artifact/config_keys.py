@@ -243,6 +243,10 @@ _ROWS = """
     max_encoder_position_embeddings max_decoder_position_embeddings position_buckets
     relative_attention_num_buckets max_relative_positions
 """
+LAYERS, EXPERTS = frozenset(_LAYERS.split()), frozenset(_EXPERTS.split())
+# Experts of all layers: each is made before its weights are counted. Kimi K2 has 61 layers of 384.
+# Source: https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/config.json
+MOST_EXPERTS = 1 << 15
 LARGEST = {
     **dict.fromkeys(_LAYERS.split(), 1 << 10),
     **dict.fromkeys(_EXPERTS.split(), 1 << 14),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.artifact import config_keys as keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -94,7 +94,21 @@ def odd_key(file: str, content: Mapping[str, object]) -> tuple[str, str] | None:
         return file, why
     if len(content) > _MAX_ITEMS:
         return file, f"has {len(content)} keys, and no such file has more than {_MAX_ITEMS}"
-    return None
+    return _odd_experts(content) if file == CONFIG else None
+
+
+def _odd_experts(content: Mapping[str, object]) -> tuple[str, str] | None:
+    """Say that a model is made of too many experts: layers and experts may each be many, but not both."""
+    n_layers, _ = _largest(content, keys.LAYERS)
+    n_experts, key = _largest(content, keys.EXPERTS)
+    if n_layers * n_experts <= keys.MOST_EXPERTS:
+        return None
+    return key, f"is {n_experts} in each of {n_layers} layers, and no model has {keys.MOST_EXPERTS} in all"
+
+
+def _largest(content: Mapping[str, object], names: Iterable[str]) -> tuple[int, str]:
+    found = [(value, name) for name in names if isinstance(value := content.get(name), int)]
+    return max(found, default=(0, ""))
 
 
 def _of_config(key: str, value: object) -> str:

@@ -99,3 +99,13 @@ def test_keys_and_values_that_are_not_known(key: str, value: object) -> None:
     assert found is not None
     assert found[0] == key
     assert found[1].isprintable()
+
+
+def test_layers_and_experts_are_bounded_together() -> None:
+    """Kimi K2's 61 layers of 384 pass; a thousand layers of thousands, each allowed alone, do not."""
+    assert odd_key(CONFIG, {"num_hidden_layers": 61, "n_routed_experts": 384}) is None
+    assert odd_key(CONFIG, {"num_hidden_layers": 1000}) is None
+    assert odd_key(CONFIG, {"num_hidden_layers": 1000, "num_experts": 10_000}) == (
+        "num_experts",
+        "is 10000 in each of 1000 layers, and no model has 32768 in all",
+    )
