@@ -247,6 +247,9 @@ LAYERS, EXPERTS = frozenset(_LAYERS.split()), frozenset(_EXPERTS.split())
 # Experts of all layers: each is made before its weights are counted. Kimi K2 has 61 layers of 384.
 # Source: https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/config.json
 MOST_EXPERTS = 1 << 15
+# Whose experts are rows of a table, and as many as 16,384 in each of 32 layers.
+# Source: https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/models/doge/modeling_doge.py
+EXPERTS_ARE_ROWS = frozenset(("doge",))
 LARGEST = {
     **dict.fromkeys(_LAYERS.split(), 1 << 10),
     **dict.fromkeys(_EXPERTS.split(), 1 << 14),

@@ -101,7 +101,7 @@ def _odd_experts(content: Mapping[str, object]) -> tuple[str, str] | None:
     """Say that a model is made of too many experts: layers and experts may each be many, but not both."""
     n_layers, _ = _largest(content, keys.LAYERS)
     n_experts, key = _largest(content, keys.EXPERTS)
-    if n_layers * n_experts <= keys.MOST_EXPERTS:
+    if n_layers * n_experts <= keys.MOST_EXPERTS or content.get("model_type") in keys.EXPERTS_ARE_ROWS:
         return None
     return key, f"is {n_experts} in each of {n_layers} layers, and no model has {keys.MOST_EXPERTS} in all"
 
