@@ -125,7 +125,7 @@ def _of_config(key: str, value: object) -> str:
 
 
 def _of_model_type(value: object) -> str:
-    if value in keys.MODEL_TYPES:
+    if isinstance(value, str) and value in keys.MODEL_TYPES:
         return ""
     return f"is {str(value)[:80]!a}, which is no model that reads text alone and that exporter knows"
 

@@ -109,3 +109,15 @@ def test_layers_and_experts_are_bounded_together() -> None:
         "num_experts",
         "is 10000 in each of 1000 layers, and no model has 32768 in all",
     )
+
+
+@pytest.mark.parametrize("value", [None, True, 1, 1.5, "x", [], [[]], {}, {"a": []}], ids=repr)
+def test_any_value_of_any_key_is_judged(value: object) -> None:
+    """Whatever JSON stands under a key, it is accepted or refused, and nothing is raised."""
+    forms = keys.CHOICES.keys() | keys.LABELS | keys.MAPPINGS | keys.TEXTS | keys.ACTIVATIONS | keys.FOREIGN
+    known = forms | {"model_type", "num_experts", "num_hidden_layers", keys.SENTENCE_TRANSFORMERS}
+    tokens = keys.TOKENS | {keys.ADDED_TOKENS, keys.SENTENCE_PIECE, "tokenizer_class", "cls_token", "vocab"}
+    for file in (CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS, ADDED_TOKENS):
+        for key in known | tokens:
+            found = odd_key(file, {key: value})
+            assert found is None or found[0] in (key, file)
