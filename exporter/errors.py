@@ -23,7 +23,10 @@ import difflib
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+# As many as a person reads; a recipe of a few kilobytes can have hundreds of mistakes.
+_MAX_FINDINGS = 50
 
 
 class ExporterError(Exception):
@@ -117,3 +120,10 @@ def did_you_mean(word: str, known: Sequence[str], *, cutoff: float = 0.6) -> str
     """
     near = nearest(word, known, cutoff=cutoff)
     return f", did you mean {near!r}?" if near else f"; known are {', '.join(known)}"
+
+
+def each_once(findings: Iterable[str]) -> tuple[str, ...]:
+    """Return each finding once, and of very many the first, with how many more there are."""
+    once = tuple(dict.fromkeys(findings))
+    more = (f"and {len(once) - _MAX_FINDINGS} more",) if len(once) > _MAX_FINDINGS else ()
+    return (*once[:_MAX_FINDINGS], *more)

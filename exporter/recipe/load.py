@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from exporter.artifact.bare import HUB_ID, means_hub
-from exporter.errors import RecipeError, did_you_mean
+from exporter.errors import RecipeError, did_you_mean, each_once
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import (
     Bars,
@@ -138,8 +138,7 @@ def read_recipe(path: Path, *, model: str | None = None, changes: Sequence[str] 
     variants = _right_variants(data.get("variants"))
     if recipe is None and variants:  # else the recipe says so itself
         findings += [f"{path}: {text}" for text in misfits(_kinds(data["variants"]), parts[1])]
-    findings = list(dict.fromkeys(findings))
-    return Draft(tuple(findings), None if findings else recipe, *parts, variants)
+    return Draft(each_once(findings), None if findings else recipe, *parts, variants)
 
 
 _AnyPart = TypeVar("_AnyPart", bound=Part)
@@ -203,7 +202,7 @@ def load_bars(path: Path) -> dict[str, Bars]:
                 _finding(path, located, problem).replace("variants.0.bars", kind) for problem in problems
             ]
     if findings:
-        raise RecipeError("\n".join(findings))
+        raise RecipeError("\n".join(each_once(findings)))
     return bars
 
 

@@ -55,6 +55,9 @@ def _findings(report: Any) -> Iterator[str]:
     n_scores = len(reference.scores)
     if any(len(row.fidelity.scores) != n_scores for row in report.variants):
         yield "reference and variants do not score the same pairs"
+    checks = [check for row in report.variants for check in row.checks]
+    if any((check.low is None) != (check.high is None) for check in checks):
+        yield "a check has one end of an interval"
     kinds = [*(row.kind for row in report.variants), *(row.kind for row in report.not_judged)]
     if len(set(kinds)) < len(kinds):
         yield "a kind is there twice"

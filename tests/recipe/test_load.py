@@ -500,3 +500,16 @@ def test_recipe_as_json_names_every_bar() -> None:
     """The resolved recipe that goes into an artifact shows the bars that are not set, too."""
     dumped = json.loads(a_recipe().model_dump_json())
     assert set(dumped["variants"][0]["bars"]) == set(Bars.model_fields)
+
+
+def test_very_many_mistakes_are_counted(tmp_path: Path) -> None:
+    """Fifty lines are shown, and how many more there are."""
+    variants = [{"kind": "onnx", f"no_such_key_{i}": 1} for i in range(120)]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({"name": "many", "variants": variants}), encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    *shown, last = str(caught.value).splitlines()
+    assert len(shown) == 50
+    assert last.startswith("and ")
+    assert last.endswith(" more")

@@ -9,6 +9,7 @@ import pytest
 
 from exporter.artifact.files import REPORT, to_python, write_sealed
 from exporter.errors import IntegrityError
+from exporter.gate import Check
 from exporter.report.html import html
 from exporter.report.plausible import implausible
 from exporter.report.read import read_report_file
@@ -49,6 +50,7 @@ def test_what_is_measured_is_plausible() -> None:
         (with_row(fidelity=a_fidelity(size_bytes=-1)), "fidelity.size_bytes is -1"),
         (with_row(fidelity=a_fidelity(size_ratio=1e300)), "fidelity.size_ratio is 1e+300"),
         (with_row(fidelity=a_fidelity(scores=(1.0,))), "do not score the same pairs"),
+        (with_row(checks=(Check("min_speedup", 2.0, "≥ 1.5", "pass", low=1.9),)), "one end of an interval"),
         (a_report(variants=(a_variant_report(), a_variant_report())), "a kind is there twice"),
         (
             a_report(pairs=dataclasses.replace(a_report().pairs, labels=(1,))),
