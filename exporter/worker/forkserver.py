@@ -21,7 +21,7 @@ import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from exporter.scratch import Scratch
 
@@ -47,10 +47,6 @@ class Forked:
         self.pid, self.stdin, self.stdout = pid, stdin, stdout
         self.returncode: int | None = None
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        """Return the worker itself."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close the pipes, and wait."""

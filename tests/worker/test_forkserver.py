@@ -18,6 +18,8 @@ from exporter.worker import forkserver, process
 from exporter.worker.job import Call, TimeJob, TorchSpec
 
 PAIRS = tuple(("wing lift", "drag flow " * n) for n in range(1, 9))
+# Only there can a process take its children's orphans (prctl), and is fork safe after such imports:
+# elsewhere every worker imports for itself, which `test_scores_as_one_that_imports` runs everywhere.
 linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
 
