@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ SHORT = MeasureSettings(
     torch_token_budgets=(512,),
     token_budgets=(256, 512),
 )
+
+
+def pytest_configure() -> None:
+    """Take interrupts, as a terminal's processes do: what a shell starts with `&` ignores them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -63,6 +63,10 @@ class Engine(Protocol):
         """Return to how many tokens a batch is padded whose longest pair has `n_tokens`."""
         ...
 
+    def rows(self, n_rows: int) -> int:
+        """Return how many pairs a batch had better have, of `n_rows` that would fit."""
+        ...
+
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run a padded batch, int64[n_rows, n_tokens] per input, and return float32[n_rows], raw logits.
 
@@ -143,6 +147,9 @@ class _OnnxRuntime:
     def width(self, n_tokens: int) -> int:
         return n_tokens
 
+    def rows(self, n_rows: int) -> int:
+        return n_rows
+
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         with backend(f"onnxruntime cannot run {self._model}"):
             (logits,) = self._session.run(["logits"], dict(feed))
@@ -195,6 +202,10 @@ class _OpenVino:
         """
         step = max(32, 1 << max(0, (n_tokens - 1).bit_length() - 4))
         return -(-n_tokens // step) * step
+
+    def rows(self, n_rows: int) -> int:
+        """Return the next lower power of two, for the same reason: few shapes."""
+        return 1 << (n_rows.bit_length() - 1)
 
     def logits(self, feed: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         with backend(f"openvino cannot run {self._model}"):

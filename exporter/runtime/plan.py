@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exporter.machine import cores_allowed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -68,7 +68,9 @@ def choose_plan(measured: Iterable[PlanEntry], isa: str, n_cores: int) -> Plan:
     return plan if nearest.n_cores == n_cores else plan.for_cores(n_cores)
 
 
-def batches(n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan) -> list[list[int]]:
+def batches(
+    n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan, rows: Callable[[int], int] = int
+) -> list[list[int]]:
     """Cut pairs into batches within the plan's token budget: longest first, neighbours in length together.
 
     A job smaller than one full batch per worker is cut finer, so that no worker idles while another has it
@@ -77,6 +79,7 @@ def batches(n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan) -> list[lis
     Args:
         n_tokens: int64[n_pairs], tokens of each pair.
         plan: the plan.
+        rows: how many pairs a batch had better have where so many fit; at least one, and no more than fit.
 
     Returns:
         Indices into `n_tokens`, each exactly once. A pair longer than the budget is a batch of its own.
@@ -85,10 +88,10 @@ def batches(n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan) -> list[lis
     share = -(-sum(int(n) for n in n_tokens) // plan.workers)
     budget = min(plan.token_budget, max(share, 1))
     cut: list[list[int]] = []
-    width = 0
-    for i in order:
-        if not cut or (len(cut[-1]) + 1) * width > budget:
-            cut.append([])
-            width = int(n_tokens[i])  # longest first: the first pair of a batch is its width
-        cut[-1].append(i)
+    start = 0
+    while start < len(order):
+        width = max(int(n_tokens[order[start]]), 1)  # longest first: the first pair of a batch is its width
+        n_rows = rows(min(max(budget // width, 1), len(order) - start))
+        cut.append(order[start : start + n_rows])
+        start += n_rows
     return cut

@@ -308,7 +308,7 @@ class Reranker:
             engine = self._engine.get()
             tokenized = self._tokenizer.encode(chunk, start=start)
         widths = [min(engine.width(len(pair)), self._tokenizer.max_length) for pair in tokenized]
-        cut = batches(widths, self.plan)
+        cut = batches(widths, self.plan, engine.rows)
         scores = np.empty(len(tokenized), np.float32)
 
         def run(rows: list[int]) -> None:

@@ -33,12 +33,13 @@ def test_openvino_computes_in_the_precision_of_the_traits(built: Path) -> None:
 
 
 def test_openvino_meets_few_shapes(built: Path) -> None:
-    """A batch is padded to one of 16 widths up to 512 tokens, or OpenVINO keeps kernels for each of 512."""
+    """Widths are 16 up to 512 tokens, and pairs 1, 2, 4, 8...: OpenVINO keeps kernels of every shape."""
     engine = open_engine(Traits("openvino", "fp32", "fp32"), built / "openvino/openvino_model.xml", PLAN)
     widths = [engine.width(n) for n in range(1, 8193)]
     assert all(n <= width < n + 32 or width <= 1.125 * n for n, width in enumerate(widths, 1))
     assert set(widths[:512]) == set(range(32, 513, 32))
     assert len(set(widths)) == 16 + 4 * 8
+    assert [engine.rows(n) for n in (1, 2, 3, 5, 16, 31)] == [1, 2, 2, 4, 16, 16]
 
 
 def test_width_does_not_pass_max_length(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

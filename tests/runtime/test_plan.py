@@ -65,6 +65,15 @@ def test_small_job_keeps_all_workers_busy() -> None:
     assert [len(batch) for batch in batches([10] * 4, Plan(2, 1, 512))] == [2, 2]
 
 
+@given(LENGTHS, PLANS)
+def test_batches_of_sizes_that_an_engine_asks_for(n_tokens: list[int], plan: Plan) -> None:
+    """Where batches shall hold a power of two of pairs they do, within the same budget."""
+    cut = batches(n_tokens, plan, lambda n_rows: 1 << (n_rows.bit_length() - 1))
+    assert sorted(i for batch in cut for i in batch) == list(range(len(n_tokens)))
+    assert all(len(batch) in {1, 2, 4, 8, 16, 32, 64} for batch in cut)
+    assert all(len(batch) * n_tokens[batch[0]] <= plan.token_budget or len(batch) == 1 for batch in cut)
+
+
 @given(PLANS, st.integers(1, 64))
 def test_for_cores_fits(plan: Plan, n_cores: int) -> None:
     """A plan for other cores asks for no more than there are, and leaves none that a worker could use."""
