@@ -114,13 +114,21 @@ def _speed_over(recipe: Recipe) -> str:
 
 
 def reproduce(
-    folder: Annotated[Path, typer.Argument(help="An artifact, or a published copy.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="ARTIFACT", help="An artifact, or a published copy.", show_default=False),
+    ],
     *,
     model: Annotated[
-        str | None, typer.Option(help="A copy of the model, where the recorded folder is not here.")
+        str | None,
+        typer.Option(metavar="MODEL", help="A copy of the model, where the recorded folder is not here."),
     ] = None,
-    verify_pairs: Annotated[Path | None, typer.Option(help="A copy of the verify pairs.")] = None,
-    calibrate_pairs: Annotated[Path | None, typer.Option(help="A copy of the calibration pairs.")] = None,
+    verify_pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A copy of the verify pairs.")
+    ] = None,
+    calibrate_pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A copy of the calibration pairs.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Build an artifact again from its manifest alone, and compare hashes, and scores where they differ.
@@ -140,7 +148,9 @@ def reproduce(
 
 def reference(
     recipe: RecipePath,
-    folder: Annotated[Path, typer.Argument(help="The folder to write.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder to write.", show_default=False)
+    ],
     *,
     model: ModelName = None,
     changes: Changes = None,

@@ -40,7 +40,10 @@ def verify(
 def gate(
     target: Target,
     *,
-    bars: Annotated[Path | None, typer.Option(help="Other bars: a YAML file of kind: {bar: limit}.")] = None,
+    bars: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Other bars: a YAML file of kind: {bar: limit}."),
+    ] = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:
@@ -92,8 +95,11 @@ def _artifact_text(folder: Path, manifest: Manifest, plans: Plans) -> str:
 
 
 def compare(
-    old: Annotated[Path, typer.Argument(help="An artifact folder or a report.json.", show_default=False)],
-    new: Annotated[Path, typer.Argument(help="The other one.", show_default=False)],
+    old: Annotated[
+        Path,
+        typer.Argument(metavar="OLD", help="An artifact folder or a report.json.", show_default=False),
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The other one.", show_default=False)],
     *,
     min_effect: Annotated[
         list[str] | None,
@@ -104,7 +110,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="A file for the table, Markdown.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="A file for the table, Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what got better or worse from one report to another, beyond noise.
@@ -128,12 +134,19 @@ def selftest(
     target: Target,
     *,
     variant: Annotated[
-        str | None, typer.Option(help="Which ONNX kind, by default the artifact's first.")
+        str | None,
+        typer.Option(metavar="KIND", help="Which ONNX kind, by default the artifact's first."),
     ] = None,
     trials: Annotated[
-        int, typer.Option(help="Speed trials of the artifact against itself, 1 to 3 minutes each.", min=0)
+        int,
+        typer.Option(
+            metavar="N", help="Speed trials of the artifact against itself, 1 to 3 minutes each.", min=0
+        ),
     ] = 0,
-    to: Annotated[Path | None, typer.Option(help="A folder for selftest.json and selftest.md.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A folder for selftest.json and selftest.md."),
+    ] = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:

@@ -21,32 +21,49 @@ if TYPE_CHECKING:
 
 
 RecipePath = Annotated[
-    Path, typer.Argument(help="A recipe, for example recipes/int8.yaml.", show_default=False)
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/int8.yaml.", show_default=False),
 ]
 Target = Annotated[
-    Path, typer.Argument(help="An artifact folder, or the recipe it was built from.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="An artifact folder, or the recipe it was built from.",
+        show_default=False,
+    ),
 ]
-Out = Annotated[Path, typer.Option(help="The folder that holds artifacts.")]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder that holds artifacts.")]
+VariantName = Annotated[
+    str | None, typer.Option(metavar="KIND", help="Which kind, by default the artifact's first.")
+]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="Use this model: sample, a folder, or a Hub id.")
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Use this model: sample, a folder, or a Hub id."),
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change the recipe, for example variants.0.bars.min_speedup=2."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--replace", help="Replace an artifact that stands there.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-VerifyKey = Annotated[Path | None, typer.Option(help="The public key it must be signed with, PEM.")]
+VerifyKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The public key it must be signed with, PEM.")
+]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option(help="A certificate that must have issued the signer's, PEM; may be given again."),
+    typer.Option(
+        metavar="FILE", help="A certificate that must have issued the signer's, PEM; may be given again."
+    ),
 ]
 Subject = Annotated[
-    str | None, typer.Option(help="Whom that certificate must be for: its common name or whole subject.")
+    str | None,
+    typer.Option(metavar="NAME", help="Whom that certificate must be for: its common name or whole subject."),
 ]
-Identity = Annotated[str | None, typer.Option(help="Who must have signed it with sigstore.")]
-Issuer = Annotated[str | None, typer.Option(help="Who vouches for that identity, a URL.")]
+Identity = Annotated[str | None, typer.Option(metavar="NAME", help="Who must have signed it with sigstore.")]
+Issuer = Annotated[str | None, typer.Option(metavar="URL", help="Who vouches for that identity.")]
 MaxMemory = Annotated[
     str | None,
     typer.Option(
