@@ -96,7 +96,7 @@ def exit_codes(name: str) -> dict[int, str]:
 class _Exporter(Program):
     extras = {name: command.extra for name, command in COMMANDS.items()}  # noqa: RUF012 # not changed
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # typer's own classes are private
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:  # typer's own classes are private
         """Write the commands for `exporter --help`, group by group, each with a whole sentence."""
         width = max(map(len, self.commands))
         for group in _GROUPS.values():

@@ -21,7 +21,8 @@ from exporter.cli.options import (
     folder_of,
     recipe_of,
 )
-from exporter.cli.screen import profile_text, say, show, watched
+from exporter.cli.screen import say, show, watched
+from exporter.cli.tables import profile_text, prose
 from exporter.errors import GateRefused
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def doctor(*, as_json: AsJson = False) -> None:
         "missing": {fit.kind: fit.missing for fit in kinds},
         "kinds": kinds,
     }
-    show(value, _doctor_text(machine, cache, kinds), as_json=as_json)
+    show(value, prose(_doctor_text(machine, cache, kinds)), as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exporter.cli.options import ARTIFACTS, AsJson, MaxMemory, MaxSeconds, Out, Target, folder_of, limits_of
-from exporter.cli.screen import findings_text, report_text, say, show, show_verdict, watched, write_text
+from exporter.cli.options import (
+    ARTIFACTS,
+    AsJson,
+    Full,
+    MaxMemory,
+    MaxSeconds,
+    Out,
+    Target,
+    Wide,
+    check_full,
+    folder_of,
+    limits_of,
+)
+from exporter.cli.screen import say, short_verdict, show, show_verdict, watched, write_text
+from exporter.cli.tables import findings_text, prose, report_text
 from exporter.errors import GateRefused, NoVerdict
 
 if TYPE_CHECKING:
@@ -24,17 +37,20 @@ def verify(
     max_memory: MaxMemory = None,
     max_seconds: MaxSeconds = None,
     as_json: AsJson = False,
+    full: Full = False,
+    wide: Wide = False,
 ) -> None:
     """Measure an artifact against PyTorch again, judge it, and write its report.
 
     Models run in processes of their own, without limits unless you set some.
     """
+    check_full(as_json=as_json, full=full)
     folder, limits = folder_of(target, out), limits_of(max_memory, max_seconds)
     from exporter import pipeline, worker
 
     with watched() as context, worker.limited(*limits):
         report = pipeline.verify(folder, context)
-    show_verdict(report, folder, as_json=as_json)
+    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
 
 
 def gate(
@@ -46,18 +62,24 @@ def gate(
     ] = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
+    full: Full = False,
+    wide: Wide = False,
 ) -> None:
     """Judge an artifact's stored report again, without running a model."""
+    check_full(as_json=as_json, full=full)
     folder = folder_of(target, out)
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 
     report = pipeline.gate(folder, load_bars(bars) if bars else None)
-    show_verdict(report, folder, as_json=as_json)
+    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
 
 
-def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
+def show_artifact(
+    target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False, full: Full = False, wide: Wide = False
+) -> None:
     """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
+    check_full(as_json=as_json, full=full)
     folder = folder_of(target, out)
     from exporter.artifact.access import read_whole
     from exporter.artifact.files import REPORT
@@ -74,8 +96,12 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
         return manifest, plans, read_report(folder, manifest) if (folder / REPORT).is_file() else None
 
     manifest, plans, report = read_whole(folder, read)
-    text = _artifact_text(folder, manifest, plans)
-    verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
+    if as_json and not full:
+        show(short_verdict(report, manifest.name, folder), as_json=True)
+        return
+    text = prose(_artifact_text(folder, manifest, plans))
+    later = f"not verified yet; run `exporter verify {folder}`"
+    verdict = report_text(report, wide=wide) if report else later
     show({"manifest": manifest, "report": report}, text, verdict, as_json=as_json)
     if report and not as_json:
         say(TERMS)

@@ -49,6 +49,12 @@ Changes = Annotated[
 Overwrite = Annotated[bool, typer.Option("--replace", help="Replace an artifact that stands there.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="With --json: all that was measured, not the verdict only.")
+]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Every column, memory and latency, and all checks, also those passed.")
+]
 VerifyKey = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The public key it must be signed with, PEM.")
 ]
@@ -88,6 +94,16 @@ _UNITS = {"k": 1, "m": 2, "g": 3, "t": 4}
 # Python itself and the libraries that every worker needs take half of it.
 _LEAST_BYTES = 128 << 20
 _MOST_BYTES = 1 << 60  # no machine has as much, and the kernel takes no larger number
+
+
+def check_full(*, as_json: bool, full: bool) -> None:
+    """Check that `--full` stands beside `--json`.
+
+    Raises:
+        RecipeError: it stands alone.
+    """
+    if full and not as_json:
+        raise RecipeError("--full belongs to --json; for people, --wide shows every column and all checks")
 
 
 def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
