@@ -19,11 +19,12 @@ from exporter.artifact.files import to_json, to_python
 from exporter.cache import Cache
 from exporter.cli.tables import Rendered, report_text
 from exporter.context import Context
+from exporter.duration import Expected, in_words
 from exporter.errors import BackendError, GateRefused, NoVerdict
 from exporter.escape import one_line, terminal, terminal_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from exporter.report.report import Report
     from exporter.report.verdict import VerdictDocument
@@ -123,7 +124,15 @@ def show_verdict(
 
 
 class Terminal:
-    """Draws progress on stderr while its block runs: a bar a stage on a terminal, a line a stage in a log."""
+    """Draws progress on stderr while its block runs: a bar a stage on a terminal, a line a stage in a log.
+
+    `took` are the seconds of the stages that ended, by name.
+    """
+
+    def __init__(self) -> None:
+        """Expect nothing yet."""
+        self.took: dict[str, float] = {}
+        self._left: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -143,6 +152,7 @@ class Terminal:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             console=self._console,
             # A busy parent spoils a measurement: redraw once a second.
             refresh_per_second=1,
@@ -158,14 +168,29 @@ class Terminal:
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show a stage while the block runs, and yield a function that is called with how much is done."""
         started = datetime.now(UTC)
-        task = self._bars.add_task(one_line(name), total=total)
+        of_stage = self._left.pop(name, 0.0)
+        task = self._bars.add_task(one_line(name), total=total, left=self._time_left(of_stage))
+
+        def step(done: int) -> None:
+            gone = (datetime.now(UTC) - started).total_seconds()
+            self._bars.update(task, completed=done, left=self._time_left(of_stage - gone))
+
         try:
-            yield lambda done: self._bars.update(task, completed=done)
+            yield step
         finally:
             self._bars.remove_task(task)
         seconds = (datetime.now(UTC) - started).total_seconds()
         if seconds >= 1:
+            self.took[name] = seconds
             self.note(f"{name}: {seconds:.0f} s")
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Take note of the stages that are to come, and of about how many seconds each takes."""
+        self._left = dict(seconds)
+
+    def _time_left(self, of_stage: float) -> str:
+        seconds = max(of_stage, 0.0) + sum(self._left.values())
+        return f"about {in_words(seconds)} left" if seconds else ""
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
@@ -176,4 +201,15 @@ class Terminal:
 def watched() -> Iterator[Context]:
     """Yield the surroundings of a watched command: progress on stderr, the user's cache, the time."""
     with Terminal() as progress:
-        yield Context(progress=progress, cache=Cache.of_user(progress.note))
+        cache, told = Cache.of_user(progress.note), list[Expected]()
+
+        def expect(expected: Expected) -> None:
+            seconds = expected.seconds(cache)
+            if not told:
+                progress.note(f"about {in_words(sum(seconds.values()))}: {expected.what}")
+            told.append(expected)
+            progress.expect(seconds)
+
+        yield Context(progress=progress, cache=cache, expect=expect)
+        for expected in told:
+            expected.keep(cache, progress.took)
