@@ -30,6 +30,7 @@ from exporter.publish.signature import sign
 from exporter.recipe.kinds import KINDS, runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
+from exporter.report.adopt import adopt
 from exporter.report.read import read_report
 from exporter.report.report import Report, assemble, rejudge, why_stale
 from exporter.report.write import is_complete, report_files
@@ -85,8 +86,10 @@ def export(
     folder = _built(ready, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
-        _check_recipe(report.recipe_digest, recipe, folder)
-        if (why := why_stale(report, this_machine())) is None:
+        why = why_stale(report, this_machine())
+        if report.recipe_digest != recipe.digest:
+            why = f"the report of {report.started_at} was measured otherwise than the recipe asks now"
+        if why is None:
             again = f"`exporter verify {folder}` measures again"
             context.progress.note(f"verify: report of {report.started_at} reused; {again}")
             return report
@@ -168,12 +171,15 @@ def _built(
     pairs = pair_entries(ready.verify_set, ready.calibrate_set)
     current = partial(is_current, final, recipe, ready.source, pairs)
     if ready.reusable:
-        context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
+        changed = ", ".join(adopt(recipe, final, measures=True))
+        but = f", but for the recipe's {changed}, which no build depends on" if changed else ""
+        context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed{but}")
         return final
 
     with ExitStack() as stack:
         place = stack.enter_context(reserved(final, context.progress.note))
         if final.exists() and not replace_old and current():
+            adopt(recipe, final, measures=True)
             context.progress.note(f"build: {final} reused, another run has just built it")
             return final
 

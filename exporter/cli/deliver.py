@@ -21,8 +21,8 @@ from exporter.cli.options import (
     Target,
     VerifyKey,
     ask_password,
+    current_folder,
     extent_of,
-    folder_of,
     layout_of,
     limits_of,
     signer_of,
@@ -88,7 +88,9 @@ def publish(
     ] = "reduced",
 ) -> None:
     """Deliver the variants that passed, with their card and proof, and refuse the rest."""
-    folder = folder_of(target, out)
+    folder, changed = current_folder(target, out)
+    if changed:
+        say(f"judged by the recipe's new {changed}")
     signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
     from exporter import pipeline
     from exporter.publish.folder import Publication

@@ -17,6 +17,7 @@ from exporter.cli.options import (
     Target,
     Wide,
     check_full,
+    current_folder,
     folder_of,
     limits_of,
 )
@@ -45,10 +46,13 @@ def verify(
     Models run in processes of their own, without limits unless you set some.
     """
     check_full(as_json=as_json, full=full)
-    folder, limits = folder_of(target, out), limits_of(max_memory, max_seconds)
+    limits = limits_of(max_memory, max_seconds)
+    folder, changed = current_folder(target, out, measures=True)
     from exporter import pipeline, worker
 
     with watched() as context, worker.limited(*limits):
+        if changed:
+            context.progress.note(f"measured by the recipe's new {changed}")
         report = pipeline.verify(folder, context)
     show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
 
@@ -67,7 +71,9 @@ def gate(
 ) -> None:
     """Judge an artifact's stored report again, without running a model."""
     check_full(as_json=as_json, full=full)
-    folder = folder_of(target, out)
+    folder, changed = current_folder(target, out)
+    if changed:
+        say(f"judged by the recipe's new {changed}")
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 

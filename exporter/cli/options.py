@@ -119,7 +119,31 @@ def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Rec
 
 def folder_of(target: Path, out: Path) -> Path:
     """Return the artifact's folder: `target` itself, or where the recipe `target` is built to."""
-    return out / recipe_of(target, None, None).name if target.suffix in (".yaml", ".yml") else target
+    return out / recipe_of(target, None, None).name if _is_recipe(target) else target
+
+
+def current_folder(target: Path, out: Path, *, measures: bool = False) -> tuple[Path, str]:
+    """Return the artifact's folder, judged by the recipe `target` as it is now; and what of it changed.
+
+    Args:
+        target: an artifact, or a recipe.
+        out: where recipes are built to.
+        measures: whether it is measured again.
+
+    Raises:
+        RecipeError: the recipe asks for another build than the artifact's, or, unless it is measured again,
+            for another measurement.
+    """
+    if not _is_recipe(target):
+        return target, ""
+    from exporter.report.adopt import adopt
+
+    recipe = recipe_of(target, None, None)
+    return out / recipe.name, ", ".join(adopt(recipe, out / recipe.name, measures=measures))
+
+
+def _is_recipe(target: Path) -> bool:
+    return target.suffix in (".yaml", ".yml")
 
 
 def layout_of(text: str) -> LayoutProfile:
