@@ -10,9 +10,7 @@ import pytest
 from exporter.runtime.allowed import ONNX_OPERATORS, OPENVINO_OPERATORS
 
 # What runs a graph again and again, draws by chance, or works on anything but tensors of numbers.
-NEVER = re.compile(
-    r"Loop|Scan|Sequence|Optional|String|Random|Bernoulli|Multinomial|Image|Loss|Tfidf|Regex"
-)
+NEVER = re.compile(r"Loop|Scan|Sequence|Optional|String|Random|Bernoulli|Multinomial|Image|Loss|Tfidf|Regex")
 
 
 def test_operators_of_onnx_exist() -> None:
