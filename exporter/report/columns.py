@@ -87,8 +87,8 @@ RANKING = {
     "pair": "the pair's number in the pair set, from 1; its text stands below where the report has it",
     "label": "relevance by your labels, 0 is not relevant",
     "score": "raw logit of the side",
-    "diff": "the candidate's score less the reference's of the same pair",
     "moved": "ranks up (▲) or down (▼) against the reference's order",
+    "diff": "the candidate's score less the reference's of the same pair",
 }
 
 

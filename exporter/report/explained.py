@@ -16,9 +16,10 @@ class About(NamedTuple):
     shown_in: tuple[str, ...]
 
 
-# Titles of the page's parts below; plots and tables have their own.
+# Titles of parts of the page: of its rankings, and of its sections of tables; plots are the others.
 WORST_QUERIES = "Worst queries"
 WORST_PAIRS = "Worst pairs"
+TABLES = frozenset(("Parity", "Files", "Builds", "Intervals (95 %)", "Speed and memory"))
 
 ABOUT = {
     "nonfinite_scores": About("Scores that are NaN or infinite.", (WORST_PAIRS, "Parity")),
@@ -112,7 +113,7 @@ def why(check: Check) -> str:
             f"all of it has to be {check.bar}."
         )
     if check.note:
-        said.append(f"It rests on {check.note}.")
+        said.append(f"{check.note[0].upper()}{check.note[1:]}.")
     return " ".join(said)
 
 
@@ -121,12 +122,12 @@ def _failed(check: Check) -> list[str]:
     short = _short_by(check)
     if check.low is None:
         return [
-            f"Observed {check.observed:.4g}, wanted {check.bar}{short}; exact, so it has no interval.",
+            f"Observed {check.observed:.4g}, wanted {check.bar}{short}; exact, no interval.",
             *place,
         ]
     return [
         f"Observed {check.observed:.4g}; the whole 95 % interval, {check.low:.4g} to {check.high:.4g}, "
-        f"misses the bar, {check.bar}{short}.",
+        f"is on the wrong side of the bar, {check.bar}{short}.",
         *place,
     ]
 
@@ -137,8 +138,12 @@ def _short_by(check: Check) -> str:
         return ""
     best = check.observed if check.high is None else check.high
     missing = bar - best if check.bar.startswith("≥") else check.observed - bar
-    nearer = "even the upper end " if check.high is not None else ""
-    return f", {nearer}by {missing:.3g}" if math.isfinite(missing) and missing > 0 else ""
+    end = "" if check.high is None else "its upper end is "
+    return (
+        f"; {end}{missing:.3g} {'short' if check.bar.startswith('≥') else 'too much'}"
+        if math.isfinite(missing) and missing > 0
+        else ""
+    )
 
 
 def interval_picture(check: Check) -> str:

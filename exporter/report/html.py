@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.escape import one_line
 from exporter.packages import missing
 from exporter.report.columns import RANKING, explained
-from exporter.report.explained import ABOUT, WORST_PAIRS, WORST_QUERIES, interval_picture, why
+from exporter.report.explained import ABOUT, TABLES, WORST_PAIRS, WORST_QUERIES, interval_picture, why
 from exporter.report.plots import draw_figures
 from exporter.report.rankings import RankedQuery, worst_queries
 from exporter.report.sections import WORST, sections
@@ -89,7 +89,7 @@ def html(report: Report, what_to_try: Sequence[str] = ()) -> str:
 
     worst = [_worst(report, row, i) for i, row in enumerate(report.variants, 1)]
     parts = [(title, parts) for title, parts in sections(report) if title not in ("Checks", WORST)]
-    shown = {title for title, *_ in (*figures, *parts)}
+    shown = {title for title, _, _ in figures} | {title for title, _ in parts}
     checks = [
         _check_row(row, check, found, shown)
         for wanted in ("fail", "invalid", "pass", "not judged")
@@ -131,9 +131,11 @@ def _anchor(title: str) -> str:
 
 def _verdict_first(summary: Table) -> Table:
     """Return the summary with its verdicts in front, where a phone shows them without scrolling."""
-    at = list(summary.titles).index("verdict")
-    moved = [(row[at], *row[:at], *row[at + 1 :]) for row in (summary.titles, *summary.rows)]
-    return Table(moved[0], [(row[0] or "reference", *row[1:]) for row in moved[1:]])
+    from_end = len(summary.titles) - list(summary.titles).index("verdict")
+    titles, *rows = map(list, (summary.titles, *summary.rows))
+    for row in (titles, *rows):
+        row.insert(0, row.pop(-from_end))
+    return Table(titles, [[row[0] or "reference", *row[1:]] for row in rows])
 
 
 def _advice(what_to_try: Sequence[str]) -> list[list[str]]:
@@ -172,12 +174,13 @@ def _links(check: Check, worst: _Worst, shown: Collection[str]) -> list[tuple[st
     for title in ABOUT[check.name].shown_in if check.name in ABOUT else ():
         if title == WORST_QUERIES:
             links += [
-                (f"query {query.name}", f"query-{worst.anchor}-{i}")
+                (f"Query {query.name}", f"query-{worst.anchor}-{i}")
                 for i, query in enumerate(worst.queries, 1)
                 if check.name in query.checks
             ]
         elif title == WORST_PAIRS:
-            links += [("worst pairs", f"pairs-{worst.anchor}")] if worst.pairs else []
+            links += [(WORST_PAIRS, f"pairs-{worst.anchor}")] if worst.pairs else []
         elif title in shown:
-            links.append((title, _anchor(title)))
+            what = "Table" if title in TABLES else "Plot"
+            links.append((f"{what}: {title}", _anchor(title)))
     return links

@@ -243,7 +243,7 @@ def _ranks(scores: _Scores, query: _Query) -> tuple[tuple[Passage, Passage], ...
 
 def _texts(report: Report, row: VariantReport) -> dict[int, str]:
     """Return the passages that a report has the text of, by their pair's number."""
-    found = {}
+    found: dict[int, str] = {}
     for one in (row, *report.variants):
         worst = (bucket.worst for bucket in one.fidelity.lengths)
         for pair in (*one.fidelity.worst_pairs, *worst):
