@@ -51,7 +51,7 @@ COLUMNS = {
     "p50 ms": "milliseconds for one query, half of the calls took less",
     "p95 ms": "milliseconds for one query, 95 % of the calls took less",
     "p99 ms": "milliseconds for one query, 99 % of the calls took less",
-    "calls": "how often it was timed; percentiles of few calls are near their maximum",
+    "calls": "how often it was timed; few calls tell no high percentile",
     "GFLOP/s": "multiplications and additions of matrix products a second, padding not counted",
     "peak GFLOP/s": "what the engine reaches on large matrix products on these cores",
     "of": "the type that the peak is of",
@@ -87,7 +87,7 @@ RANKING = {
     "pair": "the pair's number in the pair set, from 1; its text stands below where the report has it",
     "label": "relevance by your labels, 0 is not relevant",
     "score": "raw logit of the side",
-    "moved": "ranks up (▲) or down (▼) against the reference's order",
+    "▲▼": "by how many ranks it stands higher (▲) or lower (▼) than in the reference's order",
     "diff": "the candidate's score less the reference's of the same pair",
 }
 

@@ -129,7 +129,7 @@ def test_no_verdict() -> None:
 def test_both_orders_side_by_side() -> None:
     """By hand: b's first two passages change places; a, ranked alike, is not shown."""
     page = Page(html(of_two_queries(SWAPPED, TAU)))
-    at = page.rows.index(["rank", "pair", "label", "score", "moved", "pair", "label", "score", "diff"])
+    at = page.rows.index(["rank", "pair", "label", "score", "▲▼", "pair", "label", "score", "diff"])
     assert page.rows[at + 1 : at + 4] == [
         ["1", "4", "2", "3.00", "▲1", "5", "1", "2.50", "+0.50"],
         ["2", "5", "1", "2.00", "▼1", "4", "2", "2.25", "-0.75"],
