@@ -103,7 +103,7 @@ def html(report: Report, what_to_try: Sequence[str] = ()) -> str:
         legend=" ".join((LEGEND, *reference_lines(report))),
         summary=_verdict_first(table(report)),
         checks=checks,
-        missed=[row for row in checks if row.why],
+        missed=[row for one in report.variants for row in checks if row.why and row.kind == one.kind],
         # Escaped line by line: `seen` would make one line of what is typed in several.
         what_to_try=[
             (said, Markup("\n").join(map(one_line, lines))) for said, *lines in _advice(what_to_try)
