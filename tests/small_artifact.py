@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -74,28 +75,24 @@ def relist(folder: Path, **changes: object) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def endless() -> onnx.ModelProto:
-    """Return a graph that is right, and adds nothing to its scores four billion billion times."""
-    ends = ("i", TensorProto.INT64), ("go", TensorProto.BOOL), ("x", TensorProto.FLOAT)
-    shapes = {"i": [], "go": [], "x": [None, None]}
-    ports = [helper.make_tensor_value_info(name, kind, shapes[name]) for name, kind in ends]
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["going"]), helper.make_node("Add", ["x", "none"], ["more"])],
-        "body",
-        ports,
-        [
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("more", TensorProto.FLOAT, [None, None]),
-        ],
-        [numpy_helper.from_array(np.zeros(1, np.float32), "none")],
-    )
+def endless(n_products: int = 2000) -> onnx.ModelProto:
+    """Return a graph that is right, and multiplies matrices for half an hour on the way."""
+    names = [f"m{i}" for i in range(n_products + 1)]
     return a_model(
         [
             helper.make_node("Cast", ["input_ids"], ["wide"], to=TensorProto.FLOAT),
             helper.make_node("ReduceMean", ["wide", "axes"], ["start"], keepdims=1),
-            helper.make_node("Loop", ["times", "", "start"], ["logits"], body=body),
+            helper.make_node("ReduceMax", ["start"], ["one"], keepdims=1),
+            helper.make_node("Mul", ["one", "none"], ["nothing"]),
+            helper.make_node("Expand", ["nothing", "shape"], [names[0]]),
+            *(helper.make_node("MatMul", [names[0], last], [name]) for last, name in pairwise(names)),
+            helper.make_node("ReduceMax", [names[-1]], ["end"], keepdims=1),
+            helper.make_node("Add", ["start", "end"], ["logits"]),
         ],
-        tensors=[numpy_helper.from_array(np.array(1 << 62, np.int64), "times")],
+        tensors=[
+            numpy_helper.from_array(np.zeros(1, np.float32), "none"),
+            numpy_helper.from_array(np.array([4096, 4096]), "shape"),
+        ],
     )
 
 

@@ -24,6 +24,7 @@ from exporter.artifact.files import (
     MAX_FILES,
     MAX_TEXT_BYTES,
     TEXT,
+    TOKENIZER,
     UNLISTED,
     UNWANTED,
     Bytes,
@@ -48,7 +49,7 @@ from exporter.errors import IntegrityError, RecipeError
 from exporter.owners import folder_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
 # 5: a kind's traits; plans have a file of their own.
 # 4: the pair sets by digest, and the platform.
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 # 2: plans per CPU class with their sweeps, and the FLOPs of a pair.
 # 1: first version.
 MANIFEST_SCHEMA = 5
+# What libraries are told by a folder's JSON: others of such files put an adapter on another's weights
+# (adapter_config.json), or name modules to import (modules.json).
+_JSON = frozenset((*CHECKED, TOKENIZER, "vocab.json"))
 # What stands in a published manifest instead of local paths: the name of the source, and in the recipe the
 # folder of model and pairs. Nothing lies there, so that whatever looks for them says that they are not here.
 LOCAL_MODEL = "a local model"
@@ -326,6 +330,19 @@ def _odd_files(manifest: Manifest) -> Iterator[str]:
     for name in (*names, *needed):
         if not is_name(name):
             yield f"{name[:MAX_NAME]!a} leaves the artifact's folder, or is no name for a file of one"
+    folded = Counter(name.casefold() for name in (*names, *UNLISTED))
+    if twice := [name for name, n in folded.items() if n > 1]:
+        yield f"{twice[0]} is listed twice, or in upper case and lower case"
+    yield from _odd_names(names, needed)
+    for file in manifest.files:
+        if file.size_bytes > MAX_TEXT_BYTES and Path(file.path).suffix in TEXT:
+            yield f"{file.path} has {file.size_bytes} bytes, and no such file has more than {MAX_TEXT_BYTES}"
+    if (n_bytes := sum(file.size_bytes for file in manifest.files)) > MAX_BYTES:
+        yield f"its files have {n_bytes} bytes, and no artifact has more than {MAX_BYTES}"
+
+
+def _odd_names(names: Sequence[str], needed: Container[str]) -> Iterator[str]:
+    """Return findings about names of files that another tool would open."""
     for name in names:
         # A .bin is OpenVINO's, or a pickle: those lie at the top, where PyTorch's users look, or belong to no
         # variant.
@@ -336,14 +353,8 @@ def _odd_files(manifest: Manifest) -> Iterator[str]:
                 "when another tool opens it"
             )
 
-    folded = Counter(name.casefold() for name in (*names, *UNLISTED))
-    if twice := [name for name, n in folded.items() if n > 1]:
-        yield f"{twice[0]} is listed twice, or in upper case and lower case"
-    for file in manifest.files:
-        if file.size_bytes > MAX_TEXT_BYTES and Path(file.path).suffix in TEXT:
-            yield f"{file.path} has {file.size_bytes} bytes, and no such file has more than {MAX_TEXT_BYTES}"
-    if (n_bytes := sum(file.size_bytes for file in manifest.files)) > MAX_BYTES:
-        yield f"its files have {n_bytes} bytes, and no artifact has more than {MAX_BYTES}"
+        if suffix.lower() == ".json" and name not in _JSON:
+            yield f"{name[:MAX_NAME]} is no JSON file an artifact has; known are {', '.join(sorted(_JSON))}"
 
 
 def _odd_variants(manifest: Manifest) -> Iterator[str]:

@@ -145,8 +145,18 @@ def _read(where: str, folder: Path) -> Settings:
         max_length=(processor or {}).get("model_max_length", arguments.get("max_seq_length")),
         activation=_activation(where, folder, model),
         lowercase=arguments.get("do_lower_case") is True,
-        notes=notes,
+        notes=(*notes, *_half(transformer, arguments)),
     )
+
+
+def _half(name: str, arguments: dict[str, object]) -> tuple[str, ...]:
+    """Return a note where CrossEncoder would load the model in another type than the reference's."""
+    asked = arguments.get("model_kwargs")
+    assert isinstance(asked, dict | None)
+    dtype = (asked or {}).get("dtype", (asked or {}).get("torch_dtype"))
+    if dtype in (None, "float32"):
+        return ()
+    return (f"{name} asks for {str(dtype)[:80]!a}; scores are held against float32",)
 
 
 def _has(folder: Path, name: str) -> bool:

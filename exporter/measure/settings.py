@@ -40,7 +40,7 @@ class MeasureSettings:
     min_run_s: float = 3.0
     rest_s: float = 0.02
     n_timed_pairs: int = 48
-    sweep_s: float = 12.0
+    sweep_s: float = 8.0
     sweep_pass_s: float = 4.0
     n_warmup_pairs: int = 10
     n_length_pairs: int = 8

@@ -243,6 +243,7 @@ def _histogram(axes: Axes, report: Report, row: VariantReport, colour: str) -> N
     theirs, ours = _finite(report, row)
     axes.hist(ours - theirs, bins=60, color=colour)
     axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)  # powers are written as formulas, and labels are text only
     axes.set_xlabel("logits")
     axes.set_ylabel("pairs")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.errors import IntegrityError
+from exporter.runtime.allowed import OPENVINO_OPERATORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -205,9 +206,9 @@ class _Walk:
 
     def _layer(self, attributes: Mapping[str, str]) -> None:
         version, self._type = attributes.get("version", ""), attributes.get("type", "")
-        if not _OPSET.fullmatch(version):
+        if not _OPSET.fullmatch(version) or self._type not in OPENVINO_OPERATORS:
             op = f"{version[:40]}.{self._type[:40]}"
-            raise self._odd(f"runs {op!a}, an operator of none of OpenVINO's own sets")
+            raise self._odd(f"runs {op!a}, an operator that no artifact of ours has")
         if self._is_end:
             # Before 2024 a result had no name of its own.
             self.ends.append(_Layer(self._type, attributes.get("output_names", "logits")))

@@ -22,6 +22,7 @@ from exporter.artifact.files import TOKENIZER
 from exporter.artifact.manifest import check_files
 from exporter.artifact.names import is_name
 from exporter.errors import IntegrityError
+from exporter.runtime.allowed import ONNX_OPERATORS
 from exporter.runtime.ir_file import Port, check_ir, number_in
 from exporter.runtime.protobuf import fields, numbers
 from exporter.runtime.tokenizer import KNOWN_INPUTS, check_tokenizer
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
 
 
 _SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
-# ONNX's own operators, under both its names, and onnxruntime's; others come in a library, never loaded.
-# Source: https://github.com/onnx/onnx/blob/main/docs/IR.md (operator sets)
-# Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-DOMAINS = frozenset(("", "ai.onnx", "com.microsoft"))
 # The messages of an ONNX file that lead to operators or to tensors, by the numbers of their fields.
 # Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _PARTS: dict[str, dict[int, str]] = {
@@ -241,8 +238,11 @@ def _entry(message: memoryview) -> tuple[str, str]:
 
 def _check_onnx(path: Path, model: str, sizes: Mapping[str, int]) -> None:
     found = read_onnx(path)
-    if unknown := sorted(f"{domain}.{op}" for domain, op in found.operators if domain not in DOMAINS):
-        raise IntegrityError(f"{path}: runs {unknown[0]!a}, an operator neither of ONNX nor of onnxruntime")
+    known = ONNX_OPERATORS
+    if unknown := sorted(
+        f"{domain}.{op}" for domain, op in found.operators if op not in known.get(domain, ())
+    ):
+        raise IntegrityError(f"{path}: runs {unknown[0][:80]!a}, an operator that no artifact of ours has")
     # Functions that call functions grow to any size when they are inlined; a training graph scores nothing.
     if extra := [kind for kind in ("Function", "Training") if found.messages[kind]]:
         raise IntegrityError(f"{path}: holds a {extra[0].lower()}, which no exported model does")
