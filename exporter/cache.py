@@ -74,6 +74,15 @@ class Cache:
         _check_owner(self.root)
         return self.root
 
+    def holds(self, step: str, key: Mapping[str, object]) -> bool:
+        """Tell whether a step was made before from the same things; `get` looks whether it is whole."""
+        return self.root is not None and self._folder(self.root, step, key).is_dir()
+
+    @staticmethod
+    def _folder(root: Path, step: str, key: Mapping[str, object]) -> Path:
+        digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
+        return root / f"{step}-{digest}"
+
     def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder that a step makes, reused if it was made from the same things before.
 
@@ -88,8 +97,7 @@ class Cache:
         Raises:
             BackendError: the disk is full or refuses, or others could write there. Whatever `make` raises.
         """
-        digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
-        final = (self.root or self.check()) / f"{step}-{digest}"
+        final = self._folder(self.root or self.check(), step, key)
         _check_owner(final)  # also where it is not there yet: of all folders on the way
         if _is_whole(final):
             return final, True

@@ -136,7 +136,11 @@ def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ..
 
 def validity_problems(ratio: Ratio) -> tuple[str, ...]:
     """Return the reasons why a speed-up is invalid, each with what was found and what is allowed."""
-    few = () if ratio.n_rounds >= MIN_ROUNDS else (f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed",)
+    few = (
+        ()
+        if ratio.n_rounds >= MIN_ROUNDS
+        else (f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed: `exporter verify` makes them",)
+    )
     return (*few, *noise_problems(ratio))
 
 

@@ -18,6 +18,7 @@ from exporter.errors import BackendError, NoVerdict, RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
 from exporter.gate import judge_all, unsettled
 from exporter.machine import this_machine
+from exporter.measure.expected import expected
 from exporter.measure.run import measure
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.tune import with_plans
@@ -26,9 +27,10 @@ from exporter.packages import require
 from exporter.preflight import Ready, check
 from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
-from exporter.recipe.kinds import runs_on
+from exporter.recipe.kinds import KINDS, runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
+from exporter.report.adopt import adopt
 from exporter.report.read import read_report
 from exporter.report.report import Report, assemble, rejudge, why_stale
 from exporter.report.write import is_complete, report_files
@@ -80,11 +82,14 @@ def export(
     """
     context = context or Context()
     ready = check(recipe, out, context, replace_old=replace_old)
+    _announce(ready, context, settings, judged=True)
     folder = _built(ready, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
-        _check_recipe(report.recipe_digest, recipe, folder)
-        if (why := why_stale(report, this_machine())) is None:
+        why = why_stale(report, this_machine())
+        if report.recipe_digest != recipe.digest:
+            why = f"the report of {report.started_at} was measured otherwise than the recipe asks now"
+        if why is None:
             again = f"`exporter verify {folder}` measures again"
             context.progress.note(f"verify: report of {report.started_at} reused; {again}")
             return report
@@ -128,7 +133,29 @@ def build(
     """
     context = context or Context()
     ready = check(recipe, out, context, replace_old=replace_old, judged=False)
+    _announce(ready, context, settings, judged=False)
     return _built(ready, out, context, settings, replace_old=replace_old)
+
+
+def _announce(ready: Ready, context: Context, settings: MeasureSettings | None, *, judged: bool) -> None:
+    """Tell which stages a build has, and its measurement; of an artifact that is there `verify` tells."""
+    if ready.reusable:
+        return
+    machine = this_machine()
+    kinds = [variant.kind for variant in ready.recipe.variants]
+    runnable = [kind for kind in kinds if runs_on(KINDS[kind].traits, machine)]
+    context.expect(
+        expected(
+            ready.recipe,
+            ready.source,
+            ready.verify_set,
+            context,
+            settings,
+            built=kinds,
+            swept=runnable,
+            measured=runnable if judged else (),
+        )
+    )
 
 
 def _built(
@@ -144,12 +171,15 @@ def _built(
     pairs = pair_entries(ready.verify_set, ready.calibrate_set)
     current = partial(is_current, final, recipe, ready.source, pairs)
     if ready.reusable:
-        context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
+        changed = ", ".join(adopt(recipe, final, measures=True))
+        but = f", but for the recipe's {changed}, which no build depends on" if changed else ""
+        context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed{but}")
         return final
 
     with ExitStack() as stack:
         place = stack.enter_context(reserved(final, context.progress.note))
         if final.exists() and not replace_old and current():
+            adopt(recipe, final, measures=True)
             context.progress.note(f"build: {final} reused, another run has just built it")
             return final
 
@@ -189,6 +219,11 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
     context = context or Context()
     require("verify")
     workspace = open_artifact(folder, context)
+    kinds = [entry.kind for entry in workspace.runnable]
+    to_come = expected(
+        workspace.recipe, workspace.source, workspace.pair_set, context, settings, measured=kinds
+    )
+    context.expect(to_come)
     bars, precision, root = workspace.bars, workspace.recipe.measure.precision, workspace.manifest.root
     settled = partial(unsettled, bars, precision)
     with steady(folder, root):

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from pydantic import ValidationError
+
 from exporter import __version__
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import (
@@ -33,8 +35,9 @@ from exporter.machine import package_version, this_platform
 from exporter.packages import install
 from exporter.pairs import Pair, PairSet, spread_out
 from exporter.progress import quiet
+from exporter.recipe.difference import differences
 from exporter.recipe.kinds import KINDS
-from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoInt8
+from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoInt8, Recipe
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 
     from exporter.context import Context
     from exporter.export.source import Source
-    from exporter.recipe.schema import Recipe, Variant
+    from exporter.recipe.schema import Variant
 
     _Feeds: TypeAlias = list[dict[str, NDArray[np.int64]]]
 
@@ -156,13 +159,17 @@ def is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsE
         pairs: its pair sets, see `pair_entries`.
 
     Raises:
-        RecipeError: the artifact was built from another recipe, model, pairs or packages; the message names
-            which.
+        RecipeError: the artifact was built from another recipe, bars and how it is measured aside, or from
+            another model, pairs or packages; the message names which.
         IntegrityError: the artifact was built from this recipe, and its files were changed since.
     """
     manifest = read_manifest(folder)
+    if differs := _built_differently(manifest, recipe):
+        raise RecipeError(
+            f"{folder} already exists, built from another recipe; pass --replace to build it again "
+            f"(it differs in {', '.join(differs)})"
+        )
     for what, old, new in (
-        ("another recipe", manifest.recipe_digest, recipe.digest),
         ("another model", manifest.source.digest, source.digest),
         ("other pairs", manifest.pairs, pairs),
         ("other package versions", manifest.tools, tools()),
@@ -171,6 +178,15 @@ def is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsE
             raise RecipeError(f"{folder} already exists, built from {what}; pass --replace to build it again")
     check_artifact(manifest, folder)
     return True
+
+
+def _built_differently(manifest: Manifest, recipe: Recipe) -> tuple[str, ...]:
+    """Return the keys of a recipe that ask for another build than the manifest's; bars are none of them."""
+    try:
+        recorded = Recipe.model_validate_json(manifest.recipe)
+    except ValidationError:
+        return ("all",)
+    return differences(recorded, recipe).built
 
 
 def build_variants(
