@@ -1,4 +1,4 @@
-# Serves an artifact: no torch, no compiler, no pip; 0.24 GB beside the base image. From the repository's root:
+# Serves an artifact: no torch, no compiler, no pip; 232 MB beside the base image. From the repository's root:
 #
 #   docker build -f deploy/serve.Dockerfile -t exporter-serve .
 #   docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges --user "$(id -u):$(id -g)" \

@@ -111,13 +111,14 @@ os.execv(sys.executable, [sys.executable, "-m", "exporter", *argv])
 """
 GH = """\
 #!/usr/bin/env bash
-echo "$*" >>"$CALLS.gh"
+words=$*
+echo "$words" >>"$CALLS.gh"
 [ -z "${GH_FAILS:-}" ] || { echo "gh: HTTP 403" >&2; exit 1; }
-case "$*" in
+case "$words" in
     *--paginate*) echo "${COMMENTS:-}" ;;
-    *body=@*) cp "${*##*body=@}" "$CALLS.body" ;;
+    *body=@*) cp "${words##*body=@}" "$CALLS.body" ;;
     "run list"*) echo "${RUN_ID:-}" ;;
-    "run download"*) cp "$VERIFIED/report.json" "${*##*--dir }/" ;;
+    "run download"*) cp "$VERIFIED/report.json" "${words##*--dir }/" ;;
 esac
 """
 PULL_REQUEST = {"event.pull_request.number": "7", "event.pull_request.head.repo.full_name": "org/repo"}
