@@ -26,8 +26,9 @@ build_and_judge() {
     local words=()
     read -ra words <<<"${ARGS:-}" || true
     code=0
+    mkdir "$work/artifacts"
     run export ${words[@]+"${words[@]}"} --out "$work/artifacts" -- "$RECIPE" || code=$?
-    artifact=$(find "$work/artifacts" -mindepth 2 -maxdepth 2 -name manifest.json -printf '%h\n' 2>/dev/null | head -n 1)
+    artifact=$(find "$work/artifacts" -mindepth 2 -maxdepth 2 -name manifest.json -printf '%h\n' | head -n 1)
     # No verdict: the measurement was too noisy. It is the only code that another try may change.
     if [ "$code" = 5 ] && has_report; then
         code=0

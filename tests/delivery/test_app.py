@@ -79,7 +79,7 @@ GOOD = {"query": "q", "documents": ["a"]}
         (b"{", 422, "Invalid JSON"),
         (b"[" * 100_000, 422, "Invalid JSON"),
         (b"\xff\xfe", 422, "Invalid JSON"),
-        (b"[]", 422, "valid dictionary"),
+        (b"[]", 422, "an object"),
         ({}, 422, "query"),
         ({"query": "q"}, 422, "documents"),
         ({**GOOD, "query": 1}, 422, "query"),
@@ -105,10 +105,13 @@ def test_what_is_refused(body: object, status: int, says: str) -> None:
     assert "\n" not in line
 
 
+ONE_APP = App(ByLength())
+
+
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.text() | st.floats(), st.lists).map(json.dumps))
 def test_any_body_is_answered(body: bytes | str) -> None:
     """Whatever is sent, the answer is one, and no fault of the server."""
-    answer = post(App(ByLength()), body if isinstance(body, bytes) else body.encode())
+    answer = post(ONE_APP, body if isinstance(body, bytes) else body.encode())
     assert 400 <= answer.status < 500
 
 
@@ -197,7 +200,7 @@ def test_artifact(verified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("EXPORTER_ARTIFACT", "./gone", "./gone"),
+        ("EXPORTER_ARTIFACT", "./gone", "gone: no such artifact"),
         ("EXPORTER_VARIANT", "onnx-int9", "onnx-int9"),
         ("EXPORTER_MAX_DOCUMENTS", "0", "wanted a whole number"),
         ("EXPORTER_MAX_REQUESTS", "many", "wanted a whole number"),
