@@ -23,6 +23,7 @@ import numpy as np
 
 from exporter import Reranker
 from exporter.artifact.manifest import read_manifest
+from exporter.errors import ExporterError
 from exporter.machine import cores_allowed, this_machine
 
 # Documents of a call, and calls: a p95 needs 20 at least.
@@ -93,7 +94,10 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help="measure one variant in this process, print JSON")
     given = parser.parse_args()
     if given.here:
-        print(json.dumps(measure(given.artifact, given.variants[0])))
+        try:
+            print(json.dumps(measure(given.artifact, given.variants[0])))
+        except ExporterError as error:
+            raise SystemExit(f"error: {error}") from None
         return
     machine, n_calls = this_machine(), " and ".join(f"{calls} calls of {n}" for n, calls in _CALLS)
     print(f"{machine.cpu}, {machine.isa}, {cores_allowed()} cores; {n_calls} documents\n")
@@ -101,6 +105,7 @@ def main() -> None:
     titles += [f"{n} documents, ms p50 / p95" for n, _ in _CALLS]
     print(f"| {' | '.join(titles)} |")
     print("|---|---|---|---|---|")
+    failed = 0
     for variant in given.variants or [entry.kind for entry in read_manifest(Path(given.artifact)).variants]:
         done = subprocess.run(
             [sys.executable, __file__, given.artifact, variant, "--here"],
@@ -109,10 +114,12 @@ def main() -> None:
             text=True,
         )
         if done.returncode:
-            print(f"| `{variant}` | failed with {done.returncode}, see above | | | |", flush=True)
+            failed = 1
+            print(f"| `{variant}` | not measured | | | |", flush=True)
             continue
         found = json.loads(done.stdout.splitlines()[-1])
         print(row(variant, found, found["latency_ms"]), flush=True)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
