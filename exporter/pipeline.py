@@ -17,6 +17,7 @@ from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
 from exporter.gate import judge_all, unsettled
+from exporter.guide.after import look_into
 from exporter.machine import this_machine
 from exporter.measure.run import measure
 from exporter.measure.settings import MeasureSettings
@@ -202,6 +203,7 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
             report = replace(report, plans_sha256=plans_sha256(folder))
             files = report_files(report)
         write_together(folder, files)
+    look_into(workspace, report, context)
     return report
 
 

@@ -102,10 +102,13 @@ def write_text(path: Path, text: str) -> None:
 
 def show_verdict(report: Report, folder: Path, *, as_json: bool) -> None:
     """Print a report and where it lies, and end with the exit code of its verdict."""
+    from exporter.cli.after import lines_after
     from exporter.report.words import TERMS
 
     show(report, report_text(report), as_json=as_json)
     if not as_json:
+        for line in lines_after(report, folder):
+            say(line)
         say(TERMS)
         say(f"artifact {folder}, report {folder}/report.html, report.md, report.xml (JUnit)")
     if code := _EXIT_CODES[report.verdict]:

@@ -268,7 +268,9 @@ class _Steps:
             return make_graph(self.source, opset, self.proof, folder, inline_bytes=self.inline_bytes)
 
         instead = "docs/how-to/your-own-model.md says which architectures build"
-        return CommonGraph(self._step(_GRAPH, self.graph_key(opset), make, f"export to ONNX, opset {opset}", instead))
+        return CommonGraph(
+            self._step(_GRAPH, self.graph_key(opset), make, f"export to ONNX, opset {opset}", instead)
+        )
 
     def graph_key(self, opset: int) -> dict[str, object]:
         """Return everything that the graph of an opset is made from."""

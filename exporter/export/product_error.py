@@ -70,14 +70,18 @@ class _Product(NamedTuple):
 
         Source: https://onnx.ai/onnx/operators/onnx__DynamicQuantizeLinear.html
         """
-        if self.ranges is not None:
-            scale, zero, smoothing = self.ranges
-            steps = np.clip(np.round(inputs * smoothing / scale) + zero, 0, 255)
-            return ((steps - zero) * scale / smoothing).astype(np.float32)
-        least, most = min(float(inputs.min()), 0.0), max(float(inputs.max()), 0.0)
-        step = max((most - least) / 255, _SMALLEST)
-        zero_step = np.clip(np.round(-least / step), 0, 255)
-        return ((np.clip(np.round(inputs / step) + zero_step, 0, 255) - zero_step) * step).astype(np.float32)
+        scale, zero, smoothing = self.ranges or _own_range(inputs)
+        steps = np.clip(np.round(inputs * smoothing / scale) + zero, 0, 255)
+        found: NDArray[np.float32] = ((steps - zero) * scale / smoothing).astype(np.float32)
+        return found
+
+
+def _own_range(inputs: NDArray[np.float32]) -> _Ranges:
+    """Lay 0...255 over the range that inputs have, and 0."""
+    least, most = min(float(inputs.min()), 0.0), max(float(inputs.max()), 0.0)
+    scale = max((most - least) / 255, _SMALLEST)
+    zero = np.clip(np.round(-least / scale), 0, 255)
+    return _Ranges(np.array(scale, np.float32), np.array(zero, np.float32), np.array(1, np.float32))
 
 
 @dataclass(slots=True)
@@ -201,7 +205,7 @@ def _product(node: ir.Node, stored: Mapping[str, ir.Value]) -> _Product | None:
     if value is None or weight is None or weight.const_value is None:
         return None
     exact = _array(weight)
-    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+    if node.op_type == "Gemm" and node.attributes.get_int("transB"):
         exact = exact.T
     static = [f"{node.name}_int8_weight", f"{node.name}_int8_scales"]
     static += [f"{value.name}_int8_{what}" for what in ("smoothing", "scale", "zero")]

@@ -74,9 +74,7 @@ def measure_errors(
     variant = next((one for one in workspace.recipe.variants if one.kind == entry.kind), None)
     if variant is None:
         return ()
-    graph = common_graph(
-        workspace.recipe, workspace.source, workspace.pair_set, variant, context, make=make
-    )
+    graph = common_graph(workspace.recipe, workspace.source, workspace.pair_set, variant, context, make=make)
     if graph is None:
         return ()
 
