@@ -47,7 +47,7 @@ MAX_REPEAT_DIFF = 1e-6
 # some of an int8 variant's in fp32, not most; biases of products do not count.
 MIN_PROMISED_SHARE = 0.5
 # Bars on shares of queries, whose lower bound counts what n queries cannot have shown as lost.
-_COUNT_UNSEEN = ("min_ndcg_retained", "min_top1_agreement")
+COUNT_UNSEEN = ("min_ndcg_retained", "min_top1_agreement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ def judge_sampled(name: str, found: Estimate | None, bar: float) -> Check:
     given, why = _side(found.low, found.high, bar), ""
     note = f"{found.n_queries} queries" + (f", {found.n_silent} cannot tell" if found.n_silent else "")
     if given == "invalid":
-        needed = queries_needed(found, bar, counts_unseen=name in _COUNT_UNSEEN)
+        needed = queries_needed(found, bar, counts_unseen=name in COUNT_UNSEEN)
         why = (
             f"the interval holds the bar; about {needed} queries would tell"
             if needed

@@ -17,6 +17,7 @@ from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
 from exporter.gate import judge_all, unsettled
+from exporter.guide.after import look_into
 from exporter.machine import this_machine
 from exporter.measure.expected import expected
 from exporter.measure.run import measure
@@ -237,6 +238,7 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
             report = replace(report, plans_sha256=plans_sha256(folder))
             files = report_files(report)
         write_together(folder, files)
+    look_into(workspace, report, context)
     return report
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from exporter import __version__
-from exporter.cli import build, deliver, diagnose, judge
+from exporter.cli import build, deliver, diagnose, guide, judge
 from exporter.cli.ending import DEBUG, Program
 from exporter.cli.helps import Command, listed
 
@@ -55,11 +55,13 @@ class _Command(NamedTuple):
 
 
 COMMANDS = {  # in the order of `exporter --help`
+    "init": _Command(guide.init, (0, 2, 3, 4), "build"),
     "export": _Command(build.export, (0, 1, 2, 3, 4, 5), "build"),
     "plan": _Command(build.plan, (0, 2, 3, 4), "build"),
     "verify": _Command(judge.verify, (0, 1, 2, 3, 4, 5), "verify"),
     "gate": _Command(judge.gate, (0, 1, 2, 3, 4, 5)),
     "show": _Command(judge.show_artifact, (0, 2, 3, 4)),
+    "advise": _Command(guide.advise, (0, 2, 3, 4), "verify"),
     "profile": _Command(diagnose.profile, (0, 2, 3, 4), "verify"),
     "bench": _Command(diagnose.bench, (0, 2, 3, 4), "verify"),
     "compare": _Command(judge.compare, (0, 1, 2, 3, 4, 5), "verify", "something got worse"),

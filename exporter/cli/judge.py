@@ -91,6 +91,7 @@ def show_artifact(
     from exporter.artifact.files import REPORT
     from exporter.artifact.manifest import read_manifest
     from exporter.artifact.plans import read_plans
+    from exporter.cli.after import lines_after
     from exporter.report.read import read_report
     from exporter.report.words import TERMS
     from exporter.runtime.model_file import check_artifact
@@ -110,6 +111,8 @@ def show_artifact(
     verdict = report_text(report, wide=wide) if report else later
     show({"manifest": manifest, "report": report}, text, verdict, as_json=as_json)
     if report and not as_json:
+        for line in lines_after(report, folder):
+            say(line)
         say(TERMS)
 
 

@@ -110,6 +110,7 @@ def show_verdict(
         full: with `as_json`, the whole report.
         wide: every column and all checks.
     """
+    from exporter.cli.after import lines_after
     from exporter.report.words import TERMS
 
     code = _EXIT_CODES[report.verdict]
@@ -117,6 +118,8 @@ def show_verdict(
         show(report if full else short_verdict(report, report.name, folder), as_json=True)
     else:
         tell(report_text(report, wide=wide))
+        for line in lines_after(report, folder):
+            say(line)
         say(TERMS if wide else f"--wide shows every column and check. {TERMS}")
         say(f"artifact {folder}: report.html, report.md, report.xml (JUnit)")
     if code:

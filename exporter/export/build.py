@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 # Pairs of all lengths, on which a rewritten graph is held against the exported one.
 N_PROOF_PAIRS = 64
+# The step that makes the common graph.
+_GRAPH = "export"
 # A cached step's facts for the manifest.
 _FACTS = "facts.txt"
 _TOOLS = (
@@ -223,6 +225,36 @@ def build_variants(
     return tuple(steps.variant(variant, graphs[_opset(variant)], into) for variant in recipe.variants)
 
 
+def common_graph(
+    recipe: Recipe,
+    source: Source,
+    verify_set: PairSet,
+    variant: Variant,
+    context: Context,
+    *,
+    make: bool,
+) -> CommonGraph | None:
+    """Return the fp32 graph that a variant is made from, from the cache.
+
+    Args:
+        recipe: what the artifact was built from.
+        source: its model.
+        verify_set: pairs on which rewritten graphs must score as the exported one.
+        variant: one of the recipe's.
+        context: see `build_variants`.
+        make: whether it is made where the cache has none; else None is returned.
+
+    Raises:
+        BackendError, BackendMissing: see `build_variants`.
+    """
+    proof = spread_out(verify_set, N_PROOF_PAIRS)
+    steps = _Steps(recipe, source, (), proof, context, INLINE_BYTES)
+    if make:
+        return steps.graph(_opset(variant))
+    found = context.cache.find(_GRAPH, steps.graph_key(_opset(variant)))
+    return None if found is None else CommonGraph(found)
+
+
 def _opset(variant: Variant) -> int:
     return variant.opset if isinstance(variant, Onnx | OnnxInt8 | OnnxInt8Static) else DEFAULT_OPSET
 
@@ -247,14 +279,19 @@ class _Steps:
 
     def graph(self, opset: int) -> CommonGraph:
         """Export and rewrite the graph that all variants of one opset are made from."""
-        max_length = self.source.max_length
-        key = {**self._base(opset), "max_length": max_length, "proof": [list(pair) for pair in self.proof]}
 
         def make(folder: Path) -> tuple[str, ...]:
             return make_graph(self.source, opset, self.proof, folder, inline_bytes=self.inline_bytes)
 
         instead = "docs/how-to/your-own-model.md says which architectures build"
-        return CommonGraph(self._step("export", key, make, f"export to ONNX, opset {opset}", instead))
+        return CommonGraph(
+            self._step(_GRAPH, self.graph_key(opset), make, f"export to ONNX, opset {opset}", instead)
+        )
+
+    def graph_key(self, opset: int) -> dict[str, object]:
+        """Return everything that the graph of an opset is made from."""
+        max_length, proof = self.source.max_length, [list(pair) for pair in self.proof]
+        return {**self._base(opset), "max_length": max_length, "proof": proof}
 
     def variant(self, variant: Variant, graph: CommonGraph, into: Path) -> VariantEntry:
         """Build a variant's files into the artifact's folder."""
