@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
+from exporter.artifact.cpus import why_not_judged
 from exporter.artifact.files import ATTESTATION, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import no_plans, plans_sha256, read_plans, write_plans
@@ -26,7 +27,6 @@ from exporter.packages import require
 from exporter.preflight import Ready, check
 from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
-from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
 from exporter.report.read import read_report
@@ -158,7 +158,7 @@ def _built(
             recipe, ready.source, ready.verify_set, ready.calibrate_set, into=scratch, context=context
         )
         machine = this_machine()
-        kinds = [entry.kind for entry in manifest.variants if runs_on(entry.traits, machine)]
+        kinds = [entry.kind for entry in manifest.variants if not why_not_judged(entry, machine)]
         plans = with_plans(
             no_plans(manifest),
             kinds,

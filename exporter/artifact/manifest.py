@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationError
 
 from exporter.artifact.configs import CHECKED, FOREIGN, odd_key
+from exporter.artifact.cpus import kind_of
 from exporter.artifact.files import (
     MANIFEST,
     MAX_BYTES,
@@ -107,8 +108,9 @@ class Traits:
 class VariantEntry:
     """One runnable variant of an artifact.
 
-    `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs` the
-    graph's input names in order. `facts` are short statements on what the build did, for people.
+    `kind` is the variant's id: its kind, or `kind@isa` where the recipe lists several instruction sets for
+    it. `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs`
+    the graph's input names in order. `facts` are short statements on what the build did, for people.
     """
 
     kind: Line
@@ -177,16 +179,30 @@ class Manifest:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def variant(self, kind: str) -> VariantEntry:
-        """Return the variant of a kind.
+        """Return the variant of an id.
 
         Raises:
-            RecipeError: the artifact has none of that kind.
+            RecipeError: the artifact has none of that id.
         """
         for entry in self.variants:
             if entry.kind == kind:
                 return entry
-        raise RecipeError(
-            f"{self.name} has no {kind}; it has {', '.join(entry.kind for entry in self.variants)}"
+        raise self._lacks(kind)
+
+    def named(self, name: str) -> tuple[VariantEntry, ...]:
+        """Return the variant of an id, or all variants of a bare kind, in the manifest's order.
+
+        Raises:
+            RecipeError: the artifact has none.
+        """
+        found = [entry for entry in self.variants if entry.kind == name]
+        if found := found or [entry for entry in self.variants if kind_of(entry.kind) == name]:
+            return tuple(found)
+        raise self._lacks(name)
+
+    def _lacks(self, name: str) -> RecipeError:
+        return RecipeError(
+            f"{self.name} has no {name}; it has {', '.join(entry.kind for entry in self.variants)}"
         )
 
     def size_bytes(self, entry: VariantEntry) -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from exporter.artifact.cpus import kind_of
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
@@ -64,7 +65,7 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
     Args:
         folder: the artifact, for errors.
         report: its report, judged.
-        wanted: kinds asked for, by default all.
+        wanted: ids asked for, by default all; a bare kind means all its variants.
 
     Raises:
         GateRefused: none passed, or one asked for did not.
@@ -73,8 +74,10 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
     """
     verdicts = {row.kind: row.verdict for row in report.variants}
     verdicts |= {row.kind: "not judged" for row in report.not_judged}
-    if unknown := [kind for kind in wanted if kind not in verdicts]:
+    names = [(one, [kind for kind in verdicts if one in (kind, kind_of(kind))]) for one in wanted]
+    if unknown := [one for one, found in names if not found]:
         raise RecipeError(f"{folder} has no {unknown[0]}; it has {', '.join(verdicts)}")
+    wanted = [kind for _, found in names for kind in found]
     passed = tuple(
         kind for kind, verdict in verdicts.items() if verdict == "pass" and (kind in wanted or not wanted)
     )
