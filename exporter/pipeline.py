@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
 from exporter.artifact.cpus import why_not_judged
-from exporter.artifact.files import ATTESTATION, REPORT, write_together
+from exporter.artifact.files import ATTESTATION, PLANS, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
-from exporter.artifact.plans import no_plans, plans_sha256, read_plans, write_plans
+from exporter.artifact.plans import VerdictEntry, no_plans, plans_bytes, read_plans, sha256_of, write_plans
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
@@ -195,14 +195,29 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         measured = measure(workspace, settings or MeasureSettings(), context, settled)
     checks = judge_all(bars, measured.variants)
     report = assemble(workspace, measured, checks, context.started_at)
-    files = report_files(report)  # outside of the lock: drawing takes seconds
+    report, files = _proof(report, read_plans(folder, workspace.manifest))  # drawing takes seconds: no lock
     with changing(folder, root):
-        _check_plans(measured, read_plans(folder, workspace.manifest), folder)
-        if report.plans_sha256 != plans_sha256(folder):  # another machine's were added
-            report = replace(report, plans_sha256=plans_sha256(folder))
-            files = report_files(report)
+        plans = read_plans(folder, workspace.manifest)
+        _check_plans(measured, plans, folder)
+        if report.plans_sha256 != sha256_of(_judged_plans(plans, report)):  # another machine's were added
+            report, files = _proof(report, plans)
         write_together(folder, files)
     return report
+
+
+def _proof(report: Report, plans: Plans) -> tuple[Report, dict[str, bytes]]:
+    """Return a report that names the plans with its own verdicts, and the files of both."""
+    judged = _judged_plans(plans, report)
+    report = replace(report, plans_sha256=sha256_of(judged))
+    return report, {PLANS: plans_bytes(judged), **report_files(report)}
+
+
+def _judged_plans(plans: Plans, report: Report) -> Plans:
+    """Return plans with the verdicts of a report."""
+    isa, n_cores = report.machine.isa, report.machine.n_cores
+    for row in report.variants:
+        plans = plans.judged(row.kind, VerdictEntry(isa, n_cores, row.verdict, row.throughput.pairs_per_s))
+    return plans
 
 
 def _check_plans(measured: Measurements, plans: Plans, folder: Path) -> None:

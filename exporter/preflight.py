@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.artifact.cpus import AT, fits, runs_on, saturates
+from exporter.artifact.cpus import fits, runs_on, saturates
 from exporter.artifact.files import MANIFEST
+from exporter.artifact.names import AT
 from exporter.artifact.place import check_place
 from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError, RecipeError
 from exporter.export.build import is_current, pair_entries

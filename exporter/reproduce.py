@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from exporter.artifact.cpus import kind_of
 from exporter.artifact.files import CARD, MANIFEST, PLOTS, list_files
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
+from exporter.artifact.names import kind_of
 from exporter.artifact.plans import read_plans
 from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError

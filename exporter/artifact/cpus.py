@@ -8,17 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.artifact.names import AT
+
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Traits, VariantEntry
     from exporter.machine import Cpu, Machine
-
-# Between a kind and the instruction set that one of its variants is for.
-AT = "@"
-
-
-def kind_of(variant: str) -> str:
-    """Return the kind of a variant's id, which is the kind, or `kind@isa` where a recipe lists several."""
-    return variant.partition(AT)[0]
 
 
 def saturates(isa: str) -> bool:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationError
 
 from exporter.artifact.configs import CHECKED, FOREIGN, odd_key
-from exporter.artifact.cpus import kind_of
 from exporter.artifact.files import (
     MANIFEST,
     MAX_BYTES,
@@ -44,7 +43,7 @@ from exporter.artifact.files import (
     write_sealed,
 )
 from exporter.artifact.lfs import IS_POINTER, is_pointer
-from exporter.artifact.names import MAX_NAME, beside, check_owner, is_name, plain_file, shown
+from exporter.artifact.names import MAX_NAME, beside, check_owner, is_name, kind_of, plain_file, shown
 from exporter.artifact.place import check_text
 from exporter.errors import IntegrityError, RecipeError
 from exporter.owners import folder_problem

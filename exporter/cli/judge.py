@@ -53,7 +53,16 @@ def gate(
     show_verdict(report, folder, as_json=as_json)
 
 
-def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
+def show_artifact(
+    target: Target,
+    *,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="What each variant is worth on this CPU, and which is chosen."),
+    ] = False,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
     """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
     folder = folder_of(target, out)
     from exporter.artifact.access import read_whole
@@ -71,6 +80,13 @@ def show_artifact(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = Fal
         return manifest, plans, read_report(folder, manifest) if (folder / REPORT).is_file() else None
 
     manifest, plans, report = read_whole(folder, read)
+    if here:
+        from exporter.artifact.choice import standing_text, standings
+        from exporter.machine import this_cpu
+
+        found = standings(manifest, plans, cpu := this_cpu())
+        show(found, "\n".join(standing_text(one, cpu) for one in found), as_json=as_json)
+        return
     text = _artifact_text(folder, manifest, plans)
     verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
     show({"manifest": manifest, "report": report}, text, verdict, as_json=as_json)

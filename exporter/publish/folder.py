@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exporter.artifact.cpus import kind_of
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
+from exporter.artifact.names import kind_of
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
 from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
 from exporter.errors import GateRefused, IntegrityError, NoVerdict, RecipeError
@@ -190,9 +190,7 @@ def make_publication(
     published = replace(published, files=list_files(into))
     write_manifest(published, into)
 
-    plans = read_plans(folder, manifest)
-    kept = {kind: plans.of(kind) for kind in kinds}
-    write_plans(replace(plans, manifest_root=published.root, plans=kept), into)
+    write_plans(read_plans(folder, manifest).only(kinds, published.root), into)
     judged = replace(judged, manifest_root=published.root, plans_sha256=plans_sha256(into))
     write_report(judged, into)
     write_statements(into, published, judged, builder=options.builder)

@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from exporter.artifact.bare import HUB_ID, means_hub
-from exporter.artifact.cpus import AT, kind_of
+from exporter.artifact.names import AT, kind_of
 from exporter.errors import RecipeError, did_you_mean, each_once
 from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from exporter.artifact.cpus import AT
+from exporter.artifact.names import AT
 from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS
 

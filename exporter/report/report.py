@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exporter.artifact.cpus import kind_of, why_not_judged
+from exporter.artifact.cpus import why_not_judged
 from exporter.artifact.manifest import Manifest, Traits
+from exporter.artifact.names import kind_of
 from exporter.artifact.plans import PlanEntry, plans_sha256
 from exporter.errors import RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
