@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 # What a file may be called: ASCII, so that no two names look alike or differ only in how a file system folds
 # them, and none is a pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
 _PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+=-]*")
-AT = "@"
 MAX_NAME = 200
+# Between a kind and the instruction set that one of its variants is for.
+AT = "@"
 # What version control keeps in a working copy: no part of an artifact that lies there, and never touched.
 _VERSION_CONTROL = frozenset(
     (

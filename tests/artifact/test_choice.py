@@ -1,4 +1,4 @@
-"""The variant that is chosen for a CPU: never one that is not safe there, and by verdicts of its like only."""
+"""The variant that is chosen for a CPU: never one that is not safe there, by verdicts of its like only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from exporter.artifact.choice import choose_variant, standing_text, standings
 from exporter.artifact.cpus import fits, why_not_judged, why_unsafe
-from exporter.artifact.manifest import Manifest, Traits
+from exporter.artifact.manifest import (
+    MANIFEST_SCHEMA,
+    FlopCount,
+    Manifest,
+    SourceEntry,
+    Traits,
+    VariantEntry,
+)
 from exporter.artifact.plans import Plans, VerdictEntry, no_plans
 from exporter.errors import BackendError
 from exporter.machine import Cpu
-from tests.factories import a_manifest
 
 ISAS = ("avx2", "avx512", "avx512_vnni", "avx_vnni", "arm64", "other")
 INT8 = Traits("onnxruntime", "int8", "int8")
@@ -24,10 +30,24 @@ OLD, NEW = Cpu("avx2", (), 4), Cpu("avx512_vnni", ("amx_bf16",), 4)
 
 def a_fleet(*wanted: tuple[str, str | None, Traits]) -> Manifest:
     """A manifest with these variants: id, instruction set, traits."""
-    manifest = a_manifest()
-    first = manifest.variants[0]
-    variants = tuple(replace(first, kind=kind, isa=isa, traits=traits) for kind, isa, traits in wanted)
-    return replace(manifest, variants=variants)
+    variants = tuple(
+        VariantEntry(kind, traits, isa, "model", ("model",), (), FlopCount(1, 1, 1), ())
+        for kind, isa, traits in wanted
+    )
+    return Manifest(
+        schema=MANIFEST_SCHEMA,
+        name="fleet",
+        recipe_digest="0" * 64,
+        recipe="",
+        source=SourceEntry("sample", None, "0" * 64, 1),
+        pairs=(),
+        platform="",
+        max_length=8,
+        pad_id=0,
+        tools=(),
+        variants=variants,
+        files=(),
+    )
 
 
 FLEET = a_fleet(("i@avx512_vnni", "avx512_vnni", INT8), ("i@avx2", "avx2", INT8), ("b", None, BF16))
