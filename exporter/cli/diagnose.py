@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def profile(
     target: Target,
     *,
-    variant: Annotated[str | None, typer.Option(help="Which kind, by default the artifact's first.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Which one, by default what load takes.")] = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:
