@@ -63,6 +63,7 @@ lint: _setup
     @.venv/bin/ruff check .
     @.venv/bin/ruff format --check .
     @.venv/bin/mypy
+    @.venv/bin/mypy deploy
     @.venv/bin/lint-imports --no-logo
 
 # Everything that must be clean before a change lands

@@ -74,6 +74,24 @@ class Cache:
         _check_owner(self.root)
         return self.root
 
+    def holds(self, step: str, key: Mapping[str, object]) -> bool:
+        """Tell whether a step was made before from the same things; `get` looks whether it is whole."""
+        return self.root is not None and (self.root / _name(step, key)).is_dir()
+
+    def find(self, step: str, key: Mapping[str, object]) -> Path | None:
+        """Return the folder of a step that is finished, see `get`; None where it would have to be made.
+
+        Raises:
+            BackendError: others could write there.
+        """
+        if self.root is None:
+            return None
+        final = self.root / _name(step, key)
+        if not final.is_dir():
+            return None
+        _check_owner(final)
+        return final if _is_whole(final) else None
+
     def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder that a step makes, reused if it was made from the same things before.
 
@@ -88,8 +106,7 @@ class Cache:
         Raises:
             BackendError: the disk is full or refuses, or others could write there. Whatever `make` raises.
         """
-        digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
-        final = (self.root or self.check()) / f"{step}-{digest}"
+        final = (self.root or self.check()) / _name(step, key)
         _check_owner(final)  # also where it is not there yet: of all folders on the way
         if _is_whole(final):
             return final, True
@@ -111,6 +128,11 @@ class Cache:
                     f"{final.parent}: the cache cannot be written: {error.strerror}{_WAY_ON}"
                 ) from error
         return final, False
+
+
+def _name(step: str, key: Mapping[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps([step, key], sort_keys=True).encode()).hexdigest()[:32]
+    return f"{step}-{digest}"
 
 
 def _check_owner(folder: Path) -> None:

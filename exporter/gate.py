@@ -47,7 +47,7 @@ MAX_REPEAT_DIFF = 1e-6
 # some of an int8 variant's in fp32, not most; biases of products do not count.
 MIN_PROMISED_SHARE = 0.5
 # Bars on shares of queries, whose lower bound counts what n queries cannot have shown as lost.
-_COUNT_UNSEEN = ("min_ndcg_retained", "min_top1_agreement")
+COUNT_UNSEEN = ("min_ndcg_retained", "min_top1_agreement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,11 @@ def judge(bars: Bars, found: Fidelity, speedup: Ratio | None) -> tuple[Check, ..
 
 def validity_problems(ratio: Ratio) -> tuple[str, ...]:
     """Return the reasons why a speed-up is invalid, each with what was found and what is allowed."""
-    few = () if ratio.n_rounds >= MIN_ROUNDS else (f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed",)
+    few = (
+        ()
+        if ratio.n_rounds >= MIN_ROUNDS
+        else (f"{ratio.n_rounds} rounds, {MIN_ROUNDS} needed: `exporter verify` makes them",)
+    )
     return (*few, *noise_problems(ratio))
 
 
@@ -288,7 +292,7 @@ def judge_sampled(name: str, found: Estimate | None, bar: float) -> Check:
     given, why = _side(found.low, found.high, bar), ""
     note = f"{found.n_queries} queries" + (f", {found.n_silent} cannot tell" if found.n_silent else "")
     if given == "invalid":
-        needed = queries_needed(found, bar, counts_unseen=name in _COUNT_UNSEEN)
+        needed = queries_needed(found, bar, counts_unseen=name in COUNT_UNSEEN)
         why = (
             f"the interval holds the bar; about {needed} queries would tell"
             if needed

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
-from exporter.artifact.cpus import why_not_judged
+from exporter.artifact.cpus import fits, runs_on, why_not_judged
 from exporter.artifact.files import ATTESTATION, PLANS, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
+from exporter.artifact.names import AT
 from exporter.artifact.plans import VerdictEntry, no_plans, plans_bytes, read_plans, sha256_of, write_plans
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
 from exporter.gate import judge_all, unsettled
+from exporter.guide.after import look_into
 from exporter.machine import this_machine
+from exporter.measure.expected import expected
 from exporter.measure.run import measure
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.tune import with_plans
@@ -27,8 +30,10 @@ from exporter.packages import require
 from exporter.preflight import Ready, check
 from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
-from exporter.recipe.schema import Recipe
+from exporter.recipe.kinds import KINDS
+from exporter.recipe.schema import Recipe, isa_of
 from exporter.remote.send import destination, send
+from exporter.report.adopt import adopt
 from exporter.report.read import read_report
 from exporter.report.report import Report, assemble, rejudge, why_stale
 from exporter.report.write import is_complete, report_files
@@ -80,11 +85,14 @@ def export(
     """
     context = context or Context()
     ready = check(recipe, out, context, replace_old=replace_old)
+    _announce(ready, context, settings, judged=True)
     folder = _built(ready, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
         report = gate(folder)
-        _check_recipe(report.recipe_digest, recipe, folder)
-        if (why := why_stale(report, this_machine())) is None:
+        why = why_stale(report, this_machine())
+        if report.recipe_digest != recipe.digest:
+            why = f"the report of {report.started_at} was measured otherwise than the recipe asks now"
+        if why is None:
             again = f"`exporter verify {folder}` measures again"
             context.progress.note(f"verify: report of {report.started_at} reused; {again}")
             return report
@@ -128,7 +136,34 @@ def build(
     """
     context = context or Context()
     ready = check(recipe, out, context, replace_old=replace_old, judged=False)
+    _announce(ready, context, settings, judged=False)
     return _built(ready, out, context, settings, replace_old=replace_old)
+
+
+def _announce(ready: Ready, context: Context, settings: MeasureSettings | None, *, judged: bool) -> None:
+    """Tell which stages a build has, and its measurement; of an artifact that is there `verify` tells."""
+    if ready.reusable:
+        return
+    machine = this_machine()
+    variants = ready.recipe.by_id
+    runnable = [
+        name
+        for name, one in variants.items()
+        if runs_on(KINDS[one.kind].traits, machine)
+        and (AT not in name or fits(isa_of(one) or machine.isa, machine.isa))
+    ]
+    context.expect(
+        expected(
+            ready.recipe,
+            ready.source,
+            ready.verify_set,
+            context,
+            settings,
+            built=list(variants),
+            swept=runnable,
+            measured=runnable if judged else (),
+        )
+    )
 
 
 def _built(
@@ -144,12 +179,15 @@ def _built(
     pairs = pair_entries(ready.verify_set, ready.calibrate_set)
     current = partial(is_current, final, recipe, ready.source, pairs)
     if ready.reusable:
-        context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed")
+        changed = ", ".join(adopt(recipe, final, measures=True))
+        but = f", but for the recipe's {changed}, which no build depends on" if changed else ""
+        context.progress.note(f"build: {final} reused, recipe, model, pairs and tools have not changed{but}")
         return final
 
     with ExitStack() as stack:
         place = stack.enter_context(reserved(final, context.progress.note))
         if final.exists() and not replace_old and current():
+            adopt(recipe, final, measures=True)
             context.progress.note(f"build: {final} reused, another run has just built it")
             return final
 
@@ -189,6 +227,11 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
     context = context or Context()
     require("verify")
     workspace = open_artifact(folder, context)
+    kinds = [entry.kind for entry in workspace.runnable]
+    to_come = expected(
+        workspace.recipe, workspace.source, workspace.pair_set, context, settings, measured=kinds
+    )
+    context.expect(to_come)
     bars, precision, root = workspace.bars, workspace.recipe.measure.precision, workspace.manifest.root
     settled = partial(unsettled, bars, precision)
     with steady(folder, root):
@@ -202,6 +245,7 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         if report.plans_sha256 != sha256_of(_judged_plans(plans, report)):  # another machine's were added
             report, files = _proof(report, plans)
         write_together(folder, files)
+    look_into(workspace, report, context)
     return report
 
 

@@ -24,7 +24,7 @@ from exporter.artifact.files import MANIFEST, PLANS, REPORT, list_files, read_se
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.cache import Cache
-from exporter.cli.screen import findings_text, report_text
+from exporter.cli.tables import findings_text, report_text
 from exporter.errors import IntegrityError
 from exporter.export.source import find_source
 from exporter.measure.workspace import bars_of, recipe_of
@@ -385,7 +385,7 @@ def _read_report(folder: Path, draw: random.Random) -> None:
     report = read_report(folder, manifest)
     judged = rejudge(report, bars_of(recipe_of(manifest, folder)))
     for one in (report, judged):
-        for text in (markdown(one), junit(one), report_text(one)):
+        for text in (markdown(one), junit(one), report_text(one), report_text(one, wide=True)):
             text.encode()
         if one.variants:  # of one without, nothing is published
             card(manifest, one, Licence()).encode()

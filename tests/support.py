@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 WORDS = [
@@ -44,13 +45,23 @@ WORDS = [
     "test",
     "result",
 ]
+_OUTLIER = 200.0
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def write_tiny_model(folder: Path, *, seed: int = 0, n_labels: int = 1) -> Path:
-    """Write a two-layer BERT cross-encoder over a 40-word vocabulary.
+def write_tiny_model(
+    folder: Path,
+    *,
+    seed: int = 0,
+    n_labels: int = 1,
+    n_layers: int = 2,
+    outlier_layers: Sequence[int] = (),
+) -> Path:
+    """Write a BERT cross-encoder over a 40-word vocabulary.
 
-    Its weights come from numpy, not from torch's seed.
+    Its weights come from numpy, not from torch's seed. In the attention of outlier layers one channel of the
+    values is 200 times as large, and the weights that read it as much smaller: the same scores in fp32, and
+    next to nothing left of the other channels where all of them share one int8 range.
     """
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
@@ -61,7 +72,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, n_labels: int = 1) -> Path:
     config = BertConfig(
         vocab_size=len(SPECIAL) + len(WORDS),
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=n_layers,
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=64,
@@ -77,6 +88,11 @@ def write_tiny_model(folder: Path, *, seed: int = 0, n_labels: int = 1) -> Path:
             centre = 1.0 if name.endswith("LayerNorm.weight") else 0.0
             values = rng.normal(centre, 0.25 if weight.ndim == 2 else 0.05, tuple(weight.shape))
             weight.copy_(torch.from_numpy(values.astype(np.float32)))
+        for layer in outlier_layers:
+            attention = model.bert.encoder.layer[layer].attention
+            attention.self.value.weight[0] *= _OUTLIER
+            attention.self.value.bias[0] *= _OUTLIER
+            attention.output.dense.weight[:, 0] /= _OUTLIER
     model.save_pretrained(folder, safe_serialization=True)
     return folder
 

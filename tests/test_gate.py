@@ -319,7 +319,10 @@ def test_speed_that_was_not_measured() -> None:
 @pytest.mark.parametrize(
     ("ratio", "why"),
     [
-        (a_ratio(n_rounds=MIN_ROUNDS - 1), f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed"),
+        (
+            a_ratio(n_rounds=MIN_ROUNDS - 1),
+            f"{MIN_ROUNDS - 1} rounds, {MIN_ROUNDS} needed: `exporter verify` makes them",
+        ),
         (a_ratio(spread=MAX_SPREAD + 0.05), "rounds spread by 15.0%, 10% allowed"),
         (
             a_ratio(cpu_contention=0.5),

@@ -177,12 +177,12 @@ def test_what_is_there_is_reused(tiny: Path, built: Path) -> None:
     done = run("plan", tiny / "recipe.yaml", "--out", built.parent)
     assert done.exit_code == 0
     assert "is there already and is reused" in done.stdout
-    done = run("plan", tiny / "recipe.yaml", "--out", built.parent, "--set", "measure.budget_s=2")
+    done = run("plan", tiny / "recipe.yaml", "--out", built.parent, "--set", "variants.0.opset=17")
     assert done.exit_code == 2
     assert "built from another recipe; pass --replace" in said(done)[0]
     assert (
         run(
-            "plan", tiny / "recipe.yaml", "--out", built.parent, "--set", "measure.budget_s=2", "--replace"
+            "plan", tiny / "recipe.yaml", "--out", built.parent, "--set", "variants.0.opset=17", "--replace"
         ).exit_code
         == 0
     )

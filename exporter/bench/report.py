@@ -11,6 +11,7 @@ from exporter.escape import markdown as escaped
 from exporter.packages import missing
 from exporter.report.plots import TEXT_ONLY, label
 from exporter.report.table import md_table
+from exporter.report.words import milliseconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,8 +93,8 @@ def markdown(bench: Bench) -> str:
                     f"{row.low:.1f} to {row.high:.1f}",
                     f"{row.ours_over.value:.2f}" if row.ours_over else "",
                     f"{row.ours_over.low:.2f} to {row.ours_over.high:.2f}" if row.ours_over else "",
-                    f"{row.latency.p50_ms:.0f}",
-                    f"{row.latency.p95_ms:.0f}",
+                    milliseconds(row.latency.at(50)),
+                    milliseconds(row.latency.at(95)),
                     f"{row.throughput.peak_rss_bytes / 1e6:.0f}",
                     f"{row.load_s:.2f}",
                     f"{row.quality.ndcg_retained.value:.1%}" if row.quality else "no labels",

@@ -17,7 +17,7 @@ class BenchSettings:
         n_queries: whole queries that are timed: peers that take a query with its candidates are not handed
             one pair at a time.
         n_quality_queries: whole queries that quality is measured on.
-        n_latency_calls: calls of one query with its candidates.
+        n_latency_calls: calls of one query with its candidates; twenty tell a 95th percentile.
         min_run_s: seconds that a job of the scaling is timed in all; a call by length half of that.
         n_mix_pairs: pairs of one mix of lengths.
         n_mix_rounds: rounds over all mixes.
@@ -30,7 +30,7 @@ class BenchSettings:
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     n_queries: int = 4
     n_quality_queries: int = 30
-    n_latency_calls: int = 10
+    n_latency_calls: int = 20
     min_run_s: float = 2.0
     n_mix_pairs: int = 8
     n_mix_rounds: int = 2

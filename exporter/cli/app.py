@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from exporter import __version__
-from exporter.cli import build, deliver, diagnose, judge
+from exporter.cli import build, deliver, diagnose, guide, judge
 from exporter.cli.ending import DEBUG, Program
+from exporter.cli.helps import Command, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,16 @@ CODES = {
 }
 
 
+# The module that holds a command says what it is for.
+_GROUPS = {
+    build.__name__: "Build",
+    judge.__name__: "Judge",
+    deliver.__name__: "Publish",
+    diagnose.__name__: "Diagnose",
+}
+_WHOLE_SENTENCE = 1000
+
+
 class _Command(NamedTuple):
     """A command: the function, the exit codes it can end with beside 70 and 130, the extra it needs.
 
@@ -44,11 +55,13 @@ class _Command(NamedTuple):
 
 
 COMMANDS = {  # in the order of `exporter --help`
+    "init": _Command(guide.init, (0, 2, 3, 4), "build"),
     "export": _Command(build.export, (0, 1, 2, 3, 4, 5), "build"),
     "plan": _Command(build.plan, (0, 2, 3, 4), "build"),
     "verify": _Command(judge.verify, (0, 1, 2, 3, 4, 5), "verify"),
     "gate": _Command(judge.gate, (0, 1, 2, 3, 4, 5)),
     "show": _Command(judge.show_artifact, (0, 2, 3, 4)),
+    "advise": _Command(guide.advise, (0, 2, 3, 4), "verify"),
     "profile": _Command(diagnose.profile, (0, 2, 3, 4), "verify"),
     "bench": _Command(diagnose.bench, (0, 2, 3, 4), "verify"),
     "compare": _Command(judge.compare, (0, 1, 2, 3, 4, 5), "verify", "something got worse"),
@@ -82,20 +95,28 @@ def exit_codes(name: str) -> dict[int, str]:
     return {code: command.one if code == 1 else CODES[code] for code in (*command.codes, 70, 130)}
 
 
-def _in_words(codes: dict[int, str]) -> str:
-    return f"Exit codes: {', '.join(f'{code} {meaning}' for code, meaning in codes.items())}."
-
-
 class _Exporter(Program):
     extras = {name: command.extra for name, command in COMMANDS.items()}  # noqa: RUF012 # not changed
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:  # typer's own classes are private
+        """Write the commands for `exporter --help`, group by group, each with a whole sentence."""
+        width = max(map(len, self.commands))
+        for group in _GROUPS.values():
+            rows = [
+                (name.ljust(width), command.get_short_help_str(_WHOLE_SENTENCE))
+                for name, command in self.commands.items()
+                if isinstance(command, Command) and command.rich_help_panel == group
+            ]
+            with formatter.section(group):
+                formatter.write_dl(rows)
 
 
 app = typer.Typer(
     cls=_Exporter,
     help="Export a CrossEncoder reranker to ONNX, INT8 ONNX and OpenVINO IR, and gate it on parity and "
-    f"speed.\n\n{_in_words(CODES)}",
+    f"speed.\n\n{listed(CODES)}",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -142,4 +163,10 @@ def _with_debug(run: Callable[..., None]) -> Callable[..., None]:
 
 
 for _name, _row in COMMANDS.items():
-    app.command(_name, epilog=_in_words(exit_codes(_name)))(_with_debug(_row.run))
+    _entered = app.command(
+        _name,
+        cls=Command,
+        epilog=listed(exit_codes(_name)),
+        rich_help_panel=_GROUPS[_row.run.__module__],
+    )
+    _entered(_with_debug(_row.run))

@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exporter.cli.options import ARTIFACTS, AsJson, Changes, ModelName, Out, RecipePath, Replace, recipe_of
+from exporter.cli.options import (
+    ARTIFACTS,
+    AsJson,
+    Changes,
+    Full,
+    ModelName,
+    Out,
+    RecipePath,
+    Replace,
+    Wide,
+    check_full,
+    recipe_of,
+)
 from exporter.cli.screen import show, show_verdict, tell, watched
+from exporter.cli.tables import prose
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -25,8 +38,11 @@ def export(
     replace: Replace = False,
     build_only: Annotated[bool, typer.Option("--build-only", help="Do not verify.")] = False,
     as_json: AsJson = False,
+    full: Full = False,
+    wide: Wide = False,
 ) -> None:
     """Build a recipe's artifact, verify it against PyTorch, and judge it. The main job."""
+    check_full(as_json=as_json, full=full)
     from exporter import pipeline, preflight
     from exporter.recipe.load import read_recipe
 
@@ -41,7 +57,7 @@ def export(
             show({"artifact": str(folder)}, str(folder), as_json=as_json)
             return
         report = pipeline.export(loaded, out, context, replace_old=replace)
-    show_verdict(report, out / loaded.name, as_json=as_json)
+    show_verdict(report, out / loaded.name, as_json=as_json, full=full, wide=wide)
 
 
 def plan(
@@ -67,7 +83,7 @@ def plan(
             for note in found.warnings:
                 context.progress.note(f"warning: {note}")
     if draft.recipe is not None:
-        show(draft.recipe, _plan_text(draft.recipe, out, found), as_json=as_json)
+        show(draft.recipe, prose(_plan_text(draft.recipe, out, found)), as_json=as_json)
     found.refuse()
 
 
@@ -113,13 +129,21 @@ def _speed_over(recipe: Recipe) -> str:
 
 
 def reproduce(
-    folder: Annotated[Path, typer.Argument(help="An artifact, or a published copy.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="ARTIFACT", help="An artifact, or a published copy.", show_default=False),
+    ],
     *,
     model: Annotated[
-        str | None, typer.Option(help="A copy of the model, where the recorded folder is not here.")
+        str | None,
+        typer.Option(metavar="MODEL", help="A copy of the model, where the recorded folder is not here."),
     ] = None,
-    verify_pairs: Annotated[Path | None, typer.Option(help="A copy of the verify pairs.")] = None,
-    calibrate_pairs: Annotated[Path | None, typer.Option(help="A copy of the calibration pairs.")] = None,
+    verify_pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A copy of the verify pairs.")
+    ] = None,
+    calibrate_pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A copy of the calibration pairs.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Build an artifact again from its manifest alone, and compare hashes, and scores where they differ.
@@ -139,7 +163,9 @@ def reproduce(
 
 def reference(
     recipe: RecipePath,
-    folder: Annotated[Path, typer.Argument(help="The folder to write.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder to write.", show_default=False)
+    ],
     *,
     model: ModelName = None,
     changes: Changes = None,

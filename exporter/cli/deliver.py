@@ -21,8 +21,8 @@ from exporter.cli.options import (
     Target,
     VerifyKey,
     ask_password,
+    current_folder,
     extent_of,
-    folder_of,
     layout_of,
     limits_of,
     signer_of,
@@ -37,6 +37,7 @@ def publish(
     to: Annotated[
         str,
         typer.Argument(
+            metavar="PLACE",
             help="A folder, hf://org/name[@branch], oci://registry/name:tag, or s3://bucket/prefix.",
             show_default=False,
         ),
@@ -44,22 +45,31 @@ def publish(
     *,
     out: Out = ARTIFACTS,
     variant: Annotated[
-        list[str] | None, typer.Option(help="Only this kind; may be given again. By default all that passed.")
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Only this kind; may be given again. By default all that passed."),
     ] = None,
     profile: Annotated[
         str,
-        typer.Option(help="hub: every variant under its name. flat: one ONNX variant as onnx/model.onnx."),
+        typer.Option(
+            metavar="hub|flat",
+            help="hub: every variant under its name. flat: one ONNX variant as onnx/model.onnx.",
+        ),
     ] = "hub",
-    sign_key: Annotated[Path | None, typer.Option(help="Sign with this private key, PEM.")] = None,
-    certificate: Annotated[Path | None, typer.Option(help="The key's certificate, PEM.")] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sign with this private key, PEM.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key's certificate, PEM.")
+    ] = None,
     chain: Annotated[
-        list[Path] | None, typer.Option(help="A certificate on the way to the root; may be given again.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A certificate on the way to the root; may be given again."),
     ] = None,
     sigstore: Annotated[
         bool, typer.Option("--sigstore", help="Sign as the identity of this CI job, or who logs in.")
     ] = False,
     builder: Annotated[
-        str, typer.Option(help="Who built it, for the provenance; a URI.")
+        str, typer.Option(metavar="URI", help="Who built it, for the provenance.")
     ] = "urn:exporter:builder:local",
     consumers: Annotated[
         bool,
@@ -72,12 +82,15 @@ def publish(
     report: Annotated[
         str,
         typer.Option(
-            help="reduced: no texts, labels, scores and names of private pairs, no local paths. full: all."
+            metavar="reduced|full",
+            help="reduced: no texts, labels, scores and names of private pairs, no local paths. full: all.",
         ),
     ] = "reduced",
 ) -> None:
     """Deliver the variants that passed, with their card and proof, and refuse the rest."""
-    folder = folder_of(target, out)
+    folder, changed = current_folder(target, out)
+    if changed:
+        say(f"judged by the recipe's new {changed}")
     signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
     from exporter import pipeline
     from exporter.publish.folder import Publication
@@ -107,11 +120,14 @@ def pull(
     source: Annotated[
         str,
         typer.Argument(
+            metavar="PLACE",
             help="hf://org/name[@branch], oci://registry/name:tag, s3://bucket/prefix, or a folder.",
             show_default=False,
         ),
     ],
-    folder: Annotated[Path, typer.Argument(help="The folder to become the copy.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder to become the copy.", show_default=False)
+    ],
     *,
     replace: Overwrite = False,
     key: VerifyKey = None,
@@ -158,7 +174,7 @@ def _try(fetched: Path, max_bytes: int | None, max_s: float | None) -> None:
 
 
 def verify_signature(
-    folder: Annotated[Path, typer.Argument(help="A published folder.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A published folder.", show_default=False)],
     *,
     key: VerifyKey = None,
     root: Roots = None,
@@ -181,12 +197,16 @@ def verify_signature(
 
 
 def check_consumers(
-    folder: Annotated[Path, typer.Argument(help="A published folder, or an artifact.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="ARTIFACT", help="A published folder, or an artifact.", show_default=False),
+    ],
     *,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only this consumer; may be given again. By default all.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this consumer; may be given again. By default all."),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="A file for the table, Markdown.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="A file for the table, Markdown.")] = None,
     max_memory: MaxMemory = None,
     max_seconds: MaxSeconds = None,
     as_json: AsJson = False,

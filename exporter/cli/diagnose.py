@@ -17,10 +17,12 @@ from exporter.cli.options import (
     Out,
     RecipePath,
     Target,
+    VariantName,
     folder_of,
     recipe_of,
 )
-from exporter.cli.screen import profile_text, say, show, watched
+from exporter.cli.screen import say, show, watched
+from exporter.cli.tables import profile_text, prose
 from exporter.errors import GateRefused
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 def profile(
     target: Target,
     *,
-    variant: Annotated[str | None, typer.Option(help="Which one, by default what load takes.")] = None,
+    variant: VariantName = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:
@@ -49,9 +51,12 @@ def bench(
     target: Target,
     *,
     out: Out = ARTIFACTS,
-    to: Annotated[Path, typer.Option(help="The folder for table, JSON and charts.")] = Path("bench"),
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for table, JSON and charts.")] = Path(
+        "bench"
+    ),
     peer: Annotated[
-        list[str] | None, typer.Option(help="Only this peer; may be given again. By default all.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this peer; may be given again. By default all."),
     ] = None,
     lengths: Annotated[bool, typer.Option("--lengths", help="Also on short, medium and long pairs.")] = False,
     scaling: Annotated[
@@ -75,7 +80,7 @@ def gpu_check(
     *,
     model: ModelName = None,
     changes: Changes = None,
-    to: Annotated[Path, typer.Option(help="The folder for the report.")] = Path(),
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for the report.")] = Path(),
     as_json: AsJson = False,
 ) -> None:
     """Score and time PyTorch on an NVIDIA GPU in float32, float16 and bfloat16, against float32 on the CPU.
@@ -127,7 +132,7 @@ def doctor(*, as_json: AsJson = False) -> None:
         "missing": {fit.kind: fit.missing for fit in kinds},
         "kinds": kinds,
     }
-    show(value, _doctor_text(machine, cache, kinds), as_json=as_json)
+    show(value, prose(_doctor_text(machine, cache, kinds)), as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEBUG = "--debug"
+_COMMAND = "exporter"
 # What the system says of a path that cannot be meant; any other refusal is the disk's.
 _WRONG_PATH = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
@@ -49,9 +50,10 @@ class Program(TyperGroup):
             SystemExit: always, with the exit code.
         """
         given = list(sys.argv[1:] if args is None else args)
+        self._main_shell_completion({}, _COMMAND)  # where a shell asks, by a variable; it ends the process
         with unfailing() as (out, _err), stoppable():
             try:
-                code = self._run(given, prog_name or _own_name())
+                code = self._run(given, _COMMAND if _completes(given) else prog_name or _own_name())
             except BaseException as error:  # noqa: BLE001 # raised while another was worded
                 say_error(f"{type(error).__name__}: {error}")
                 code = Unplanned.exit_code
@@ -70,8 +72,10 @@ class Program(TyperGroup):
             with self.make_context(name, list(given)) as context:
                 self.invoke(context)
         except typer.Exit as done:
-            return done.exit_code
+            return RecipeError.exit_code if done.exit_code and _completes(given) else done.exit_code
         except BaseException as error:  # noqa: BLE001 # worded, whatever it is: Rust's panics are no Exception
+            if isinstance(error, SystemExit) and _completes(given):  # typer's own way to end there
+                return RecipeError.exit_code if error.code else 0
             return self._say(error, given)
         return 0
 
@@ -140,6 +144,11 @@ def _first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else "wrong usage."
 
 
+def _completes(given: Sequence[str]) -> bool:
+    """Tell whether a script for a shell is asked for: it completes the command's own name, however called."""
+    return bool({"--show-completion", "--install-completion"} & set(given))
+
+
 def _own_name() -> str:
     """Return what the user typed to get here, for `Usage:`."""
-    return "python -m exporter" if Path(sys.argv[0]).name == "__main__.py" else "exporter"
+    return f"python -m {_COMMAND}" if Path(sys.argv[0]).name == "__main__.py" else _COMMAND

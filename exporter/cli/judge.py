@@ -7,8 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exporter.cli.options import ARTIFACTS, AsJson, MaxMemory, MaxSeconds, Out, Target, folder_of, limits_of
-from exporter.cli.screen import findings_text, report_text, say, show, show_verdict, watched, write_text
+from exporter.cli.options import (
+    ARTIFACTS,
+    AsJson,
+    Full,
+    MaxMemory,
+    MaxSeconds,
+    Out,
+    Target,
+    Wide,
+    check_full,
+    current_folder,
+    folder_of,
+    limits_of,
+)
+from exporter.cli.screen import say, short_verdict, show, show_verdict, watched, write_text
+from exporter.cli.tables import findings_text, prose, report_text
 from exporter.errors import GateRefused, NoVerdict
 
 if TYPE_CHECKING:
@@ -24,33 +38,47 @@ def verify(
     max_memory: MaxMemory = None,
     max_seconds: MaxSeconds = None,
     as_json: AsJson = False,
+    full: Full = False,
+    wide: Wide = False,
 ) -> None:
     """Measure an artifact against PyTorch again, judge it, and write its report.
 
     Models run in processes of their own, without limits unless you set some.
     """
-    folder, limits = folder_of(target, out), limits_of(max_memory, max_seconds)
+    check_full(as_json=as_json, full=full)
+    limits = limits_of(max_memory, max_seconds)
+    folder, changed = current_folder(target, out, measures=True)
     from exporter import pipeline, worker
 
     with watched() as context, worker.limited(*limits):
+        if changed:
+            context.progress.note(f"measured by the recipe's new {changed}")
         report = pipeline.verify(folder, context)
-    show_verdict(report, folder, as_json=as_json)
+    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
 
 
 def gate(
     target: Target,
     *,
-    bars: Annotated[Path | None, typer.Option(help="Other bars: a YAML file of kind: {bar: limit}.")] = None,
+    bars: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Other bars: a YAML file of kind: {bar: limit}."),
+    ] = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
+    full: Full = False,
+    wide: Wide = False,
 ) -> None:
     """Judge an artifact's stored report again, without running a model."""
-    folder = folder_of(target, out)
+    check_full(as_json=as_json, full=full)
+    folder, changed = current_folder(target, out)
+    if changed:
+        say(f"judged by the recipe's new {changed}")
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 
     report = pipeline.gate(folder, load_bars(bars) if bars else None)
-    show_verdict(report, folder, as_json=as_json)
+    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
 
 
 def show_artifact(
@@ -62,13 +90,17 @@ def show_artifact(
     ] = False,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
+    full: Full = False,
+    wide: Wide = False,
 ) -> None:
     """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
+    check_full(as_json=as_json, full=full)
     folder = folder_of(target, out)
     from exporter.artifact.access import read_whole
     from exporter.artifact.files import REPORT
     from exporter.artifact.manifest import read_manifest
     from exporter.artifact.plans import read_plans
+    from exporter.cli.after import lines_after
     from exporter.report.read import read_report
     from exporter.report.words import TERMS
     from exporter.runtime.model_file import check_artifact
@@ -87,10 +119,16 @@ def show_artifact(
         found = standings(manifest, plans, cpu := this_cpu())
         show(found, "\n".join(standing_text(one, cpu) for one in found), as_json=as_json)
         return
-    text = _artifact_text(folder, manifest, plans)
-    verdict = report_text(report) if report else f"not verified yet; run `exporter verify {folder}`"
+    if as_json and not full:
+        show(short_verdict(report, manifest.name, folder), as_json=True)
+        return
+    text = prose(_artifact_text(folder, manifest, plans))
+    later = f"not verified yet; run `exporter verify {folder}`"
+    verdict = report_text(report, wide=wide) if report else later
     show({"manifest": manifest, "report": report}, text, verdict, as_json=as_json)
     if report and not as_json:
+        for line in lines_after(report, folder):
+            say(line)
         say(TERMS)
 
 
@@ -108,8 +146,11 @@ def _artifact_text(folder: Path, manifest: Manifest, plans: Plans) -> str:
 
 
 def compare(
-    old: Annotated[Path, typer.Argument(help="An artifact folder or a report.json.", show_default=False)],
-    new: Annotated[Path, typer.Argument(help="The other one.", show_default=False)],
+    old: Annotated[
+        Path,
+        typer.Argument(metavar="OLD", help="An artifact folder or a report.json.", show_default=False),
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The other one.", show_default=False)],
     *,
     min_effect: Annotated[
         list[str] | None,
@@ -120,7 +161,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="A file for the table, Markdown.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="A file for the table, Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what got better or worse from one report to another, beyond noise.
@@ -144,12 +185,19 @@ def selftest(
     target: Target,
     *,
     variant: Annotated[
-        str | None, typer.Option(help="Which ONNX kind, by default the artifact's first.")
+        str | None,
+        typer.Option(metavar="KIND", help="Which ONNX kind, by default the artifact's first."),
     ] = None,
     trials: Annotated[
-        int, typer.Option(help="Speed trials of the artifact against itself, 1 to 3 minutes each.", min=0)
+        int,
+        typer.Option(
+            metavar="N", help="Speed trials of the artifact against itself, 1 to 3 minutes each.", min=0
+        ),
     ] = 0,
-    to: Annotated[Path | None, typer.Option(help="A folder for selftest.json and selftest.md.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A folder for selftest.json and selftest.md."),
+    ] = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:

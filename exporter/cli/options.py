@@ -21,32 +21,55 @@ if TYPE_CHECKING:
 
 
 RecipePath = Annotated[
-    Path, typer.Argument(help="A recipe, for example recipes/int8.yaml.", show_default=False)
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe, for example recipes/int8.yaml.", show_default=False),
 ]
 Target = Annotated[
-    Path, typer.Argument(help="An artifact folder, or the recipe it was built from.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="An artifact folder, or the recipe it was built from.",
+        show_default=False,
+    ),
 ]
-Out = Annotated[Path, typer.Option(help="The folder that holds artifacts.")]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder that holds artifacts.")]
+VariantName = Annotated[
+    str | None, typer.Option(metavar="KIND", help="Which kind, by default the artifact's first.")
+]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="Use this model: sample, a folder, or a Hub id.")
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Use this model: sample, a folder, or a Hub id."),
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change the recipe, for example variants.0.bars.min_speedup=2."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change the recipe, for example variants.0.bars.min_speedup=2."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--replace", help="Replace an artifact that stands there.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Build again over an artifact that stands there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-VerifyKey = Annotated[Path | None, typer.Option(help="The public key it must be signed with, PEM.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="With --json: all that was measured, not the verdict only.")
+]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Every column, memory and latency, and all checks, also those passed.")
+]
+VerifyKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The public key it must be signed with, PEM.")
+]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option(help="A certificate that must have issued the signer's, PEM; may be given again."),
+    typer.Option(
+        metavar="FILE", help="A certificate that must have issued the signer's, PEM; may be given again."
+    ),
 ]
 Subject = Annotated[
-    str | None, typer.Option(help="Whom that certificate must be for: its common name or whole subject.")
+    str | None,
+    typer.Option(metavar="NAME", help="Whom that certificate must be for: its common name or whole subject."),
 ]
-Identity = Annotated[str | None, typer.Option(help="Who must have signed it with sigstore.")]
-Issuer = Annotated[str | None, typer.Option(help="Who vouches for that identity, a URL.")]
+Identity = Annotated[str | None, typer.Option(metavar="NAME", help="Who must have signed it with sigstore.")]
+Issuer = Annotated[str | None, typer.Option(metavar="URL", help="Who vouches for that identity.")]
 MaxMemory = Annotated[
     str | None,
     typer.Option(
@@ -73,6 +96,16 @@ _LEAST_BYTES = 128 << 20
 _MOST_BYTES = 1 << 60  # no machine has as much, and the kernel takes no larger number
 
 
+def check_full(*, as_json: bool, full: bool) -> None:
+    """Check that `--full` stands beside `--json`.
+
+    Raises:
+        RecipeError: it stands alone.
+    """
+    if full and not as_json:
+        raise RecipeError("--full belongs to --json; for people, --wide shows every column and all checks")
+
+
 def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Recipe:
     """Read a recipe, changed by `--model` and `--set`.
 
@@ -86,7 +119,31 @@ def recipe_of(recipe: Path, model: str | None, changes: list[str] | None) -> Rec
 
 def folder_of(target: Path, out: Path) -> Path:
     """Return the artifact's folder: `target` itself, or where the recipe `target` is built to."""
-    return out / recipe_of(target, None, None).name if target.suffix in (".yaml", ".yml") else target
+    return out / recipe_of(target, None, None).name if _is_recipe(target) else target
+
+
+def current_folder(target: Path, out: Path, *, measures: bool = False) -> tuple[Path, str]:
+    """Return the artifact's folder, judged by the recipe `target` as it is now; and what of it changed.
+
+    Args:
+        target: an artifact, or a recipe.
+        out: where recipes are built to.
+        measures: whether it is measured again.
+
+    Raises:
+        RecipeError: the recipe asks for another build than the artifact's, or, unless it is measured again,
+            for another measurement.
+    """
+    if not _is_recipe(target):
+        return target, ""
+    from exporter.report.adopt import adopt
+
+    recipe = recipe_of(target, None, None)
+    return out / recipe.name, ", ".join(adopt(recipe, out / recipe.name, measures=measures))
+
+
+def _is_recipe(target: Path) -> bool:
+    return target.suffix in (".yaml", ".yml")
 
 
 def layout_of(text: str) -> LayoutProfile:

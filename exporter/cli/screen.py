@@ -17,35 +17,24 @@ from pydantic_core import PydanticSerializationError
 
 from exporter.artifact.files import to_json, to_python
 from exporter.cache import Cache
+from exporter.cli.tables import Rendered, report_text
 from exporter.context import Context
+from exporter.duration import Expected, in_words
 from exporter.errors import BackendError, GateRefused, NoVerdict
-from exporter.escape import no_command, one_line, terminal, terminal_json
+from exporter.escape import one_line, terminal, terminal_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from rich.console import RenderableType
-
-    from exporter.measure.profile import Profile
-    from exporter.report.compare import Finding
     from exporter.report.report import Report
+    from exporter.report.verdict import VerdictDocument
 
-# A log or a pipe has no width; a narrow terminal wraps, which beats losing digits.
-_MIN_WIDTH, _MAX_WIDTH = 100, 400
-_VERDICTS = {"PASS": "green", "FAIL": "red", "INVALID": "yellow", "NOT JUDGED": "dim"}
-_CHANGES = {"better": "green", "worse": "red", "unknown": "yellow"}
 _EXIT_CODES = {
     "pass": 0,
     "fail": GateRefused.exit_code,
     "invalid": NoVerdict.exit_code,
     "not judged": NoVerdict.exit_code,
 }
-
-
-class Rendered(str):
-    """Text whose parts were escaped before they were laid out and coloured."""
-
-    __slots__ = ()
 
 
 def show(value: object, *texts: str, as_json: bool) -> None:
@@ -100,104 +89,53 @@ def write_text(path: Path, text: str) -> None:
         raise BackendError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def show_verdict(report: Report, folder: Path, *, as_json: bool) -> None:
-    """Print a report and where it lies, and end with the exit code of its verdict."""
+def short_verdict(report: Report | None, name: str, folder: Path) -> VerdictDocument:
+    """Return the verdict of an artifact, perhaps not verified yet, as a short document."""
+    from exporter.report.verdict import not_verified, verdict_document
+
+    if report is None:
+        return not_verified(name, folder)
+    return verdict_document(report, folder, _EXIT_CODES[report.verdict])
+
+
+def show_verdict(
+    report: Report, folder: Path, *, as_json: bool, full: bool = False, wide: bool = False
+) -> None:
+    """Print a report and where it lies, and end with the exit code of its verdict.
+
+    Args:
+        report: the report.
+        folder: the artifact.
+        as_json: print the verdict as a short document for machines.
+        full: with `as_json`, the whole report.
+        wide: every column and all checks.
+    """
+    from exporter.cli.after import lines_after
     from exporter.report.words import TERMS
 
-    show(report, report_text(report), as_json=as_json)
-    if not as_json:
-        say(TERMS)
-        say(f"artifact {folder}, report {folder}/report.html, report.md, report.xml (JUnit)")
-    if code := _EXIT_CODES[report.verdict]:
+    code = _EXIT_CODES[report.verdict]
+    if as_json:
+        show(report if full else short_verdict(report, report.name, folder), as_json=True)
+    else:
+        tell(report_text(report, wide=wide))
+        for line in lines_after(report, folder):
+            say(line)
+        say(TERMS if wide else f"--wide shows every column and check. {TERMS}")
+        say(f"artifact {folder}: report.html, report.md, report.xml (JUnit)")
+    if code:
         raise typer.Exit(code)
 
 
-def report_text(report: Report) -> Rendered:
-    """Return the summary as a table, and below it the checks of every variant."""
-    from rich.box import SIMPLE
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    from exporter.report.text import table
-    from exporter.report.words import observed, reason, reference_lines
-
-    titles, rows = table(report)
-    machine = report.machine
-    title = f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores"
-    summary = Table(title=escape(one_line(title)), box=SIMPLE, pad_edge=False)
-    for i, column in enumerate(titles):
-        summary.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for cells in rows:
-        summary.add_row(*(escape(one_line(cell)) for cell in cells), style=_VERDICTS.get(cells[-1]))
-
-    lines = [Text(one_line(line)) for line in reference_lines(report)]
-    for row in report.variants:
-        for check in row.checks:
-            word, why = check.outcome.upper(), f" ({reason(check)})" if reason(check) else ""
-            found = f" {observed(check)}" if observed(check) else ""
-            text = f"  {row.kind}: {word:7s} {check.name}{found}, bar {check.bar}{why}"
-            lines.append(Text(one_line(text), style=_VERDICTS[word]))
-    for skipped in report.not_judged:
-        word = "NOT JUDGED"
-        lines.append(Text(one_line(f"  {skipped.kind}: {word} {skipped.why}"), style=_VERDICTS[word]))
-    return _rendered(summary, *lines)
-
-
-def findings_text(findings: Sequence[Finding]) -> Rendered:
-    """Return what a comparison of two reports found, as a table."""
-    from rich.box import SIMPLE
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for title in ("variant", "what", "old", "new", "", "detail"):
-        table.add_column(title, justify="right" if title in ("old", "new") else "left")
-    for row in findings:
-        old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
-        cells = (row.kind, row.what, old, new, row.change, row.detail)
-        table.add_row(*(escape(one_line(cell)) for cell in cells), style=_CHANGES.get(row.change))
-    return _rendered(table)
-
-
-def profile_text(profile: Profile) -> Rendered:
-    """Return where a variant's time goes, as a table."""
-    from rich.box import SIMPLE
-    from rich.markup import escape
-    from rich.table import Table
-
-    n_tokens, rate = profile.n_tokens / profile.n_pairs, profile.n_pairs / profile.wall_s
-    what = f"{profile.kind}, {profile.plan}: {profile.n_pairs} pairs of {n_tokens:.0f} tokens"
-    title = f"{what}, {rate:.1f} pairs/s"
-    table = Table(title=escape(one_line(title)), box=SIMPLE, pad_edge=False)
-    table.add_column("operator")
-    for name in ("runs", "ms", "share", "GFLOP/s"):
-        table.add_column(name, justify="right")
-    for row in profile.operators:
-        speed = f"{row.flops / row.seconds / 1e9:.1f}" if row.flops else ""
-        op = escape(one_line(row.op))
-        table.add_row(op, str(row.n_runs), f"{row.seconds * 1e3:.1f}", f"{row.share:.1%}", speed)
-    return _rendered(table)
-
-
-def _rendered(*parts: RenderableType) -> Rendered:
-    """Return what rich makes of tables and lines; in colour where stdout is a terminal."""
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    unbounded = console.options.update(width=_MAX_WIDTH)
-    widths = [Measurement.get(console, unbounded, part).maximum for part in parts if isinstance(part, Table)]
-    console.width = max(console.width, _MIN_WIDTH, *widths)
-    with console.capture() as capture:
-        for part in parts:
-            console.print(part)
-    return Rendered(no_command(capture.get().rstrip("\n")))
-
-
 class Terminal:
-    """Draws progress on stderr while its block runs: a bar a stage on a terminal, a line a stage in a log."""
+    """Draws progress on stderr while its block runs: a bar a stage on a terminal, a line a stage in a log.
+
+    `took` are the seconds of the stages that ended, by name.
+    """
+
+    def __init__(self) -> None:
+        """Expect nothing yet."""
+        self.took: dict[str, float] = {}
+        self._left: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -217,6 +155,7 @@ class Terminal:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
             console=self._console,
             # A busy parent spoils a measurement: redraw once a second.
             refresh_per_second=1,
@@ -232,14 +171,29 @@ class Terminal:
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show a stage while the block runs, and yield a function that is called with how much is done."""
         started = datetime.now(UTC)
-        task = self._bars.add_task(one_line(name), total=total)
+        of_stage = self._left.pop(name, 0.0)
+        task = self._bars.add_task(one_line(name), total=total, left=self._time_left(of_stage))
+
+        def step(done: int) -> None:
+            gone = (datetime.now(UTC) - started).total_seconds()
+            self._bars.update(task, completed=done, left=self._time_left(of_stage - gone))
+
         try:
-            yield lambda done: self._bars.update(task, completed=done)
+            yield step
         finally:
             self._bars.remove_task(task)
         seconds = (datetime.now(UTC) - started).total_seconds()
         if seconds >= 1:
+            self.took[name] = seconds
             self.note(f"{name}: {seconds:.0f} s")
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Take note of the stages that are to come, and of about how many seconds each takes."""
+        self._left = dict(seconds)
+
+    def _time_left(self, of_stage: float) -> str:
+        seconds = max(of_stage, 0.0) + sum(self._left.values())
+        return f"about {in_words(seconds)} left" if seconds else ""
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""
@@ -250,4 +204,15 @@ class Terminal:
 def watched() -> Iterator[Context]:
     """Yield the surroundings of a watched command: progress on stderr, the user's cache, the time."""
     with Terminal() as progress:
-        yield Context(progress=progress, cache=Cache.of_user(progress.note))
+        cache, told = Cache.of_user(progress.note), list[Expected]()
+
+        def expect(expected: Expected) -> None:
+            seconds = expected.seconds(cache)
+            if not told:
+                progress.note(f"about {in_words(sum(seconds.values()))}: {expected.what}")
+            told.append(expected)
+            progress.expect(seconds)
+
+        yield Context(progress=progress, cache=cache, expect=expect)
+        for expected in told:
+            expected.keep(cache, progress.took)

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from pydantic import ValidationError
+
 from exporter import __version__
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import (
@@ -33,6 +35,7 @@ from exporter.machine import package_version, this_platform
 from exporter.packages import install
 from exporter.pairs import Pair, PairSet, spread_out
 from exporter.progress import quiet
+from exporter.recipe.difference import differences
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import (
     Onnx,
@@ -40,6 +43,7 @@ from exporter.recipe.schema import (
     OnnxInt8Static,
     OpenVino,
     OpenVinoInt8,
+    Recipe,
     int8_isa_of,
     isa_of,
     path_of,
@@ -54,13 +58,15 @@ if TYPE_CHECKING:
 
     from exporter.context import Context
     from exporter.export.source import Source
-    from exporter.recipe.schema import Recipe, Variant
+    from exporter.recipe.schema import Variant
 
     _Feeds: TypeAlias = list[dict[str, NDArray[np.int64]]]
 
 
 # Pairs of all lengths, on which a rewritten graph is held against the exported one.
 N_PROOF_PAIRS = 64
+# The step that makes the common graph.
+_GRAPH = "export"
 # A cached step's facts for the manifest.
 _FACTS = "facts.txt"
 _TOOLS = (
@@ -165,13 +171,17 @@ def is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsE
         pairs: its pair sets, see `pair_entries`.
 
     Raises:
-        RecipeError: the artifact was built from another recipe, model, pairs or packages; the message names
-            which.
+        RecipeError: the artifact was built from another recipe, bars and how it is measured aside, or from
+            another model, pairs or packages; the message names which.
         IntegrityError: the artifact was built from this recipe, and its files were changed since.
     """
     manifest = read_manifest(folder)
+    if differs := _built_differently(manifest, recipe):
+        raise RecipeError(
+            f"{folder} already exists, built from another recipe; pass --replace to build it again "
+            f"(it differs in {', '.join(differs)})"
+        )
     for what, old, new in (
-        ("another recipe", manifest.recipe_digest, recipe.digest),
         ("another model", manifest.source.digest, source.digest),
         ("other pairs", manifest.pairs, pairs),
         ("other package versions", manifest.tools, tools()),
@@ -180,6 +190,15 @@ def is_current(folder: Path, recipe: Recipe, source: Source, pairs: tuple[PairsE
             raise RecipeError(f"{folder} already exists, built from {what}; pass --replace to build it again")
     check_artifact(manifest, folder)
     return True
+
+
+def _built_differently(manifest: Manifest, recipe: Recipe) -> tuple[str, ...]:
+    """Return the keys of a recipe that ask for another build than the manifest's; bars are none of them."""
+    try:
+        recorded = Recipe.model_validate_json(manifest.recipe)
+    except ValidationError:
+        return ("all",)
+    return differences(recorded, recipe).built
 
 
 def build_variants(
@@ -219,6 +238,36 @@ def build_variants(
     return tuple(steps.variant(name, one, graphs[_opset(one)], into) for name, one in wanted.items())
 
 
+def common_graph(
+    recipe: Recipe,
+    source: Source,
+    verify_set: PairSet,
+    variant: Variant,
+    context: Context,
+    *,
+    make: bool,
+) -> CommonGraph | None:
+    """Return the fp32 graph that a variant is made from, from the cache.
+
+    Args:
+        recipe: what the artifact was built from.
+        source: its model.
+        verify_set: pairs on which rewritten graphs must score as the exported one.
+        variant: one of the recipe's.
+        context: see `build_variants`.
+        make: whether it is made where the cache has none; else None is returned.
+
+    Raises:
+        BackendError, BackendMissing: see `build_variants`.
+    """
+    proof = spread_out(verify_set, N_PROOF_PAIRS)
+    steps = _Steps(recipe, source, (), proof, context, INLINE_BYTES)
+    if make:
+        return steps.graph(_opset(variant))
+    found = context.cache.find(_GRAPH, steps.graph_key(_opset(variant)))
+    return None if found is None else CommonGraph(found)
+
+
 def _opset(variant: Variant) -> int:
     return variant.opset if isinstance(variant, Onnx | OnnxInt8 | OnnxInt8Static) else DEFAULT_OPSET
 
@@ -243,14 +292,19 @@ class _Steps:
 
     def graph(self, opset: int) -> CommonGraph:
         """Export and rewrite the graph that all variants of one opset are made from."""
-        max_length = self.source.max_length
-        key = {**self._base(opset), "max_length": max_length, "proof": [list(pair) for pair in self.proof]}
 
         def make(folder: Path) -> tuple[str, ...]:
             return make_graph(self.source, opset, self.proof, folder, inline_bytes=self.inline_bytes)
 
         instead = "docs/how-to/your-own-model.md says which architectures build"
-        return CommonGraph(self._step("export", key, make, f"export to ONNX, opset {opset}", instead))
+        return CommonGraph(
+            self._step(_GRAPH, self.graph_key(opset), make, f"export to ONNX, opset {opset}", instead)
+        )
+
+    def graph_key(self, opset: int) -> dict[str, object]:
+        """Return everything that the graph of an opset is made from."""
+        max_length, proof = self.source.max_length, [list(pair) for pair in self.proof]
+        return {**self._base(opset), "max_length": max_length, "proof": proof}
 
     def variant(self, name: str, variant: Variant, graph: CommonGraph, into: Path) -> VariantEntry:
         """Build a variant's files into the artifact's folder; `name` is its id."""

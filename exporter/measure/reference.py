@@ -87,14 +87,7 @@ def tuned_reference(
         )
         (folder / "tuned.json").write_bytes(TypeAdapter(TunedTorch).dump_json(tuned))
 
-    key = {
-        **_key(source, max_length, device, pair_set),
-        "n_cores": machine.n_cores,
-        "bf16": machine.has_bf16,
-        "tried": [settings.torch_batch_sizes, settings.torch_token_budgets, settings.gpu_batch_sizes],
-        "for": [settings.n_timed_pairs, settings.sweep_s],
-        "folder": str(source.folder),
-    }
+    key = _plan_key(source, max_length, device, pair_set, settings)
     folder, reused = context.cache.get("torch-plan", key, make)
     tuned = TypeAdapter(TunedTorch).validate_json((folder / "tuned.json").read_bytes())
     if reused:
@@ -157,13 +150,56 @@ def _scored(source: Source, tuned: TunedTorch, pair_set: PairSet, context: Conte
             (folder / name).write_bytes(buffer.getvalue())
 
     spec = tuned.float32
-    key = {**_key(source, spec.max_length, spec.device, pair_set), "bf16": few if tuned.bfloat16 else None}
+    with_bf16 = tuned.bfloat16 is not None
+    key = _scores_key(source, spec.max_length, spec.device, pair_set, with_bf16=with_bf16)
     return context.cache.get("torch-scores", key, make)
+
+
+def is_tuned(
+    source: Source,
+    max_length: int,
+    device: str,
+    pair_set: PairSet,
+    *,
+    settings: MeasureSettings,
+    context: Context,
+) -> bool:
+    """Tell whether the reference's best plan is remembered, so that it is not swept again."""
+    return context.cache.holds("torch-plan", _plan_key(source, max_length, device, pair_set, settings))
+
+
+def is_scored(source: Source, max_length: int, device: str, pair_set: PairSet, context: Context) -> bool:
+    """Tell whether the reference's scores are remembered, with or without those in bfloat16."""
+    keys = (
+        _scores_key(source, max_length, device, pair_set, with_bf16=with_bf16) for with_bf16 in (True, False)
+    )
+    return any(context.cache.holds("torch-scores", key) for key in keys)
 
 
 def _read_scores(path: Path) -> NDArray[np.float32]:
     scores: NDArray[np.float32] = np.load(path, allow_pickle=False)
     return scores
+
+
+def _plan_key(
+    source: Source, max_length: int, device: str, pair_set: PairSet, settings: MeasureSettings
+) -> dict[str, object]:
+    machine = this_machine()
+    return {
+        **_key(source, max_length, device, pair_set),
+        "n_cores": machine.n_cores,
+        "bf16": machine.has_bf16,
+        "tried": [settings.torch_batch_sizes, settings.torch_token_budgets, settings.gpu_batch_sizes],
+        "for": [settings.n_timed_pairs, settings.sweep_s],
+        "folder": str(source.folder),
+    }
+
+
+def _scores_key(
+    source: Source, max_length: int, device: str, pair_set: PairSet, *, with_bf16: bool
+) -> dict[str, object]:
+    few = whole_queries(pair_set, _N_BF16_QUERIES) if with_bf16 else None
+    return {**_key(source, max_length, device, pair_set), "bf16": few}
 
 
 def _key(source: Source, max_length: int, device: str, pair_set: PairSet) -> dict[str, object]:

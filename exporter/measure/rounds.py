@@ -120,17 +120,18 @@ def measure_calls(
     pair_set: PairSet,
     buckets: Mapping[str, Sequence[int]],
     settings: MeasureSettings,
+    *,
+    pairs_per_s: float,
 ) -> tuple[tuple[Latency, ...], dict[str, float]]:
     """Time single queries with few and many candidates of mixed length, and a few pairs of every length.
-
-    The 99th percentile of few calls is close to their maximum.
 
     Args:
         side: the side's name.
         spec: how it is run.
         pair_set: what the positions are of.
         buckets: positions of pairs of like length by name.
-        settings: how many candidates, and how many pairs of each length.
+        settings: how many candidates and calls, and how many pairs of each length.
+        pairs_per_s: how fast the side is; a slow one is called less often.
 
     Returns:
         The latencies, and pairs per second by bucket; all of one process.
@@ -142,8 +143,11 @@ def measure_calls(
     n_most = max(n for n, _ in settings.latencies)
     pairs = [(query, passage) for _, passage in spread_out(pair_set, n_most)]
     calls = [
-        Call(tuple(int(i) for i in np.linspace(0, len(pairs) - 1, min(n, len(pairs)))), n_calls)
-        for n, n_calls in settings.latencies
+        Call(
+            tuple(int(i) for i in np.linspace(0, len(pairs) - 1, min(n, len(pairs)))),
+            max(1, min(most, int(settings.latency_s * pairs_per_s / n))),
+        )
+        for n, most in settings.latencies
     ]
     n = settings.n_length_pairs
     for positions in buckets.values():

@@ -149,7 +149,7 @@ def measure(
     runs = _rounds(workspace, specs, tuned, settings=settings, context=context, unsettled=unsettled)
     n_tokens = token_counts(workspace.folder, workspace.manifest, workspace.pair_set.pairs)
     buckets = positions_by_length(n_tokens, workspace.manifest.max_length)
-    latency, by_length = _calls(workspace, specs, tuned, buckets, settings=settings, context=context)
+    latency, by_length = _calls(workspace, specs, tuned, buckets, runs, settings=settings, context=context)
     defaults = _engine_defaults(specs, scores, expected, settings)
 
     judged = faster(runs, TUNED, BF16) if workspace.recipe.reference.speed_over == "best" else TUNED
@@ -286,6 +286,7 @@ def _calls(
     specs: Mapping[str, ArtifactSpec],
     tuned: TunedTorch,
     buckets: Mapping[str, Sequence[int]],
+    runs: Mapping[Side, Sequence[Run]],
     *,
     settings: MeasureSettings,
     context: Context,
@@ -297,7 +298,12 @@ def _calls(
     with context.progress.stage("latency and lengths", len(sides)) as step:
         for done, (side, spec) in enumerate(sides.items(), 1):
             latency[side], by_length[side] = measure_calls(
-                str(side), spec, workspace.pair_set, buckets, settings
+                str(side),
+                spec,
+                workspace.pair_set,
+                buckets,
+                settings,
+                pairs_per_s=pool(str(side), str(spec), runs[side]).pairs_per_s,
             )
             step(done)
     return latency, by_length

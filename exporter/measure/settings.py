@@ -23,7 +23,9 @@ class MeasureSettings:
         sweep_pass_s: seconds of a sweep's pass, beyond which fewer pairs are taken.
         n_warmup_pairs: pairs scored before anything is timed.
         n_length_pairs: pairs of one length bucket that speed by length is taken from.
-        latencies: (candidates of one query, calls).
+        latencies: (candidates of one query, calls at most): twenty tell a 95th percentile, five a median.
+        latency_s: about how many seconds the calls of one number of candidates may take: of a model that is
+            slower there are fewer calls, and no percentile.
         torch_batch_sizes: batch sizes tried for PyTorch on a CPU: small ones win on some, and a reference
             that is not at its best flatters us.
         torch_token_budgets: and padded tokens a batch, as a variant has them.
@@ -42,7 +44,8 @@ class MeasureSettings:
     sweep_pass_s: float = 4.0
     n_warmup_pairs: int = 10
     n_length_pairs: int = 8
-    latencies: tuple[tuple[int, int], ...] = ((10, 12), (100, 1))
+    latencies: tuple[tuple[int, int], ...] = ((10, 20), (100, 5))
+    latency_s: float = 30.0
     torch_batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     torch_token_budgets: tuple[int, ...] = (256, 512, 1024, 2048)
     gpu_batch_sizes: tuple[int, ...] = (32, 64, 128, 256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,10 @@ _Side = TypeVar("_Side", bound="Hashable")
 _PEAK_OF: dict[str, Dtype] = {"fp32": "float32", "int8": "int8"}
 # The fewest values whose extremes hold their median with 95 %: 1 - 2 / 2^6 = 97 %, with five 94 %.
 MIN_ROUNDS = 6
+# Calls from which a percentile p of latencies is told. Of fewer than 100 / (100 - p) calls not one lies
+# beyond it on average: it is the maximum under another name. A median is told of five, which two spoilt calls
+# do not make.
+MIN_CALLS = {50: 5, 95: 100 // (100 - 95), 99: 100 // (100 - 99)}
 # By how much the CPU's clock may differ between the runs that a speed-up is taken from.
 MAX_CLOCK_CHANGE = 0.15
 
@@ -91,14 +95,23 @@ class Utilization:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds to score one query's candidates, from text to scores."""
+    """Milliseconds to score one query's candidates, from text to scores.
+
+    A percentile of too few calls is None, see `at`. Older reports hold such percentiles too.
+    """
 
     side: str
     n_documents: int
     n_calls: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+    def at(self, percentile: Literal[50, 95, 99]) -> float | None:
+        """Return a percentile in milliseconds; None where fewer calls were made than it takes to tell it."""
+        if self.n_calls < MIN_CALLS[percentile]:
+            return None
+        return {50: self.p50_ms, 95: self.p95_ms, 99: self.p99_ms}[percentile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +287,10 @@ def utilization(
 
 
 def percentiles(side: str, run: Run) -> Latency:
-    """Return the latency that the calls of a run come to."""
-    p50, p95, p99 = (float(p) * 1000 for p in np.percentile(run.seconds, [50, 95, 99]))
-    return Latency(side, run.n_pairs, len(run.seconds), p50, p95, p99)
+    """Return the latency that the calls of a run come to; percentiles only from enough calls."""
+    n_calls = len(run.seconds)
+    p50, p95, p99 = (
+        float(value) * 1000 if n_calls >= least else None
+        for least, value in zip(MIN_CALLS.values(), np.percentile(run.seconds, list(MIN_CALLS)), strict=True)
+    )
+    return Latency(side, run.n_pairs, n_calls, p50, p95, p99)

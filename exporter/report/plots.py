@@ -180,9 +180,11 @@ def _latency(axes: Axes, report: Report) -> None:
         (label(row.kind), row.latency, colour) for row, colour in zip(report.variants, COLOURS, strict=False)
     ]
     for name, found, colour in sides:
-        at = [x.n_documents for x in found]
-        axes.plot(at, [x.p50_ms for x in found], "o-", color=colour, label=name)
-        axes.fill_between(at, [x.p50_ms for x in found], [x.p95_ms for x in found], color=colour, alpha=0.2)
+        told = [(x.n_documents, p50, x.at(95)) for x in found if (p50 := x.at(50)) is not None]
+        at, medians = [n for n, _, _ in told], [p50 for _, p50, _ in told]
+        axes.plot(at, medians, "o-", color=colour, label=name)
+        tails = [p95 if p95 is not None else p50 for _, p50, p95 in told]
+        axes.fill_between(at, medians, tails, color=colour, alpha=0.2)
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain_numbers(axes.xaxis)
@@ -241,6 +243,7 @@ def _histogram(axes: Axes, report: Report, row: VariantReport, colour: str) -> N
     theirs, ours = _finite(report, row)
     axes.hist(ours - theirs, bins=60, color=colour)
     axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)  # powers are written as formulas, and labels are text only
     axes.set_xlabel("logits")
     axes.set_ylabel("pairs")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from exporter.gate import noise_problems
 from exporter.report.table import Table
-from exporter.report.words import not_judged, observed, reason
+from exporter.report.words import milliseconds, not_judged, observed, reason
 
 if TYPE_CHECKING:
     from exporter.measure.estimate import Estimate
@@ -182,9 +182,7 @@ def _latencies(report: Report) -> Table:
             (
                 x.side,
                 str(x.n_documents),
-                f"{x.p50_ms:.0f}",
-                f"{x.p95_ms:.0f}",
-                f"{x.p99_ms:.0f}",
+                *(milliseconds(x.at(percentile)) for percentile in (50, 95, 99)),
                 str(x.n_calls),
             )
             for x in (*report.reference.latency, *(x for row in report.variants for x in row.latency))

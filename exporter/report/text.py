@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from exporter.escape import markdown as escaped
 from exporter.report.sections import sections
 from exporter.report.table import Table, md_table
-from exporter.report.words import LEGEND, TERMS, left_out, reference_lines, speedup_text
+from exporter.report.words import (
+    LEGEND,
+    TERMS,
+    left_out,
+    milliseconds,
+    reference_lines,
+    speedup_in_short,
+    speedup_text,
+)
 
 if TYPE_CHECKING:
     from exporter.report.compare import Comparison
@@ -54,6 +62,53 @@ def table(report: Report) -> Table:
     blank = ("",) * (len(titles) - 2)
     rows += [(row.kind, *blank, "NOT JUDGED") for row in report.not_judged]
     return Table(titles, rows)
+
+
+def short_table(report: Report) -> Table:
+    """Return the summary in 80 columns: what a variant keeps, its speed, and over what speed is judged."""
+    reference = report.reference
+    over_bf16 = reference.judged_over == "bfloat16"
+    judged = reference.bfloat16 if over_bf16 and reference.bfloat16 else reference.tuned
+    rows: list[tuple[str, ...]] = []
+    for side in (reference.default, reference.tuned, reference.bfloat16):
+        if side:
+            mb, ratio = f"{reference.weights_bytes / 1e6:.1f}", side.pairs_per_s / judged.pairs_per_s
+            rows.append((side.side, mb, "", "", f"{side.pairs_per_s:.1f}", f"{ratio:.2f}", ""))
+    for row in report.variants:
+        found = row.fidelity
+        speedup = row.speedup_bf16 if over_bf16 and row.speedup_bf16 else row.speedup_tuned
+        rows.append(
+            (
+                row.kind,
+                f"{found.size_bytes / 1e6:.1f}",
+                f"{found.quality.ndcg_retained.value:.1%}" if found.quality else "no labels",
+                f"{found.parity.kendall_tau.value:.4f}",
+                f"{row.throughput.pairs_per_s:.1f}",
+                speedup_in_short(speedup),
+                row.verdict.upper(),
+            )
+        )
+    rows += [(row.kind, "", "", "", "", "", "NOT JUDGED") for row in report.not_judged]
+    versus = "vs bf16" if over_bf16 else "vs tuned"
+    return Table(("variant", "MB", "nDCG kept", "tau-b", "pairs/s", versus, "verdict"), rows)
+
+
+def memory_table(report: Report) -> Table:
+    """Return what each side takes: its most memory, its start, and latencies by candidates of one query."""
+    reference = report.reference
+    sides = [(side, ()) for side in (reference.default, reference.bfloat16) if side]
+    measured = [*sides, (reference.tuned, reference.latency)]
+    measured += [(row.throughput, row.latency) for row in report.variants]
+    counts = sorted({one.n_documents for _, latency in measured for one in latency})
+    rows = []
+    for side, latency in measured:
+        of = {one.n_documents: one for one in latency}
+        cells = [
+            milliseconds(of[n].at(percentile)) if n in of else "" for n in counts for percentile in (50, 95)
+        ]
+        rows.append((side.side, f"{side.peak_rss_bytes / 1e6:.0f}", f"{side.load_s:.2f}", *cells))
+    titles = [f"p{percentile} ms of {n}" for n in counts for percentile in (50, 95)]
+    return Table(("side", "peak RSS MB", "load s", *titles), rows)
 
 
 def findings(comparison: Comparison) -> str:

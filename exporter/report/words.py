@@ -44,6 +44,20 @@ def reference_lines(report: Report) -> list[str]:
     return lines
 
 
+# Behind a speed-up, in short.
+DOUBT = "?"
+
+
+def speedup_in_short(ratio: Ratio) -> str:
+    """Return a speed-up, with a mark where the machine was too restless to believe it."""
+    return f"{ratio.value:.2f}{DOUBT if noise_problems(ratio) else ''}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a percentile of latencies; a dash where too few calls were made to tell it."""
+    return "–" if value is None else f"{value:.0f}"
+
+
 def speedup_text(ratio: Ratio) -> str:
     """Return a speed-up, marked where the machine was too restless to believe it."""
     return f"{ratio.value:.2f}{' (invalid)' if noise_problems(ratio) else ''}"

@@ -18,6 +18,7 @@ from exporter.report.junit import junit
 from exporter.report.text import markdown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from exporter.report.report import Report
@@ -33,11 +34,15 @@ def write_report(report: Report, folder: Path) -> None:
     write_together(folder, report_files(report))
 
 
-def report_files(report: Report) -> dict[str, bytes]:
+def report_files(report: Report, what_to_try: Sequence[str] = ()) -> dict[str, bytes]:
     """Return a report in all its forms, by file name, for `write_together`.
 
     report.json comes first: whoever is killed while the files take their names has lost nothing, and the next
     run finds by `is_complete` that the rest is to be made.
+
+    Args:
+        report: what was measured, and how it was judged.
+        what_to_try: advice for the page, see `exporter.report.html.html`.
 
     Raises:
         BackendMissing: matplotlib or jinja2 is not installed.
@@ -46,7 +51,7 @@ def report_files(report: Report) -> dict[str, bytes]:
 
     content = to_python(report)
     seal = _made_of(seal_of(content))
-    texts = {REPORT_MD: markdown(report), REPORT_XML: junit(report), REPORT_HTML: html(report)}
+    texts = {REPORT_MD: markdown(report), REPORT_XML: junit(report), REPORT_HTML: html(report, what_to_try)}
     forms = {name: f"{text.rstrip()}\n{seal}\n".encode() for name, text in texts.items()}
     return {REPORT: sealed(content), **forms}
 

@@ -5,6 +5,23 @@ child's; `scorers` and `timing` run in the child. `limits` and `watch` stop a wo
 """
 
 from exporter.worker.limits import limited
-from exporter.worker.process import CountWorker, SweepWorker, TimedWorker, score, score_each, time
+from exporter.worker.process import (
+    CountWorker,
+    SweepWorker,
+    TimedWorker,
+    product_errors,
+    score,
+    score_each,
+    time,
+)
 
-__all__ = ["CountWorker", "SweepWorker", "TimedWorker", "limited", "score", "score_each", "time"]
+__all__ = [
+    "CountWorker",
+    "SweepWorker",
+    "TimedWorker",
+    "limited",
+    "product_errors",
+    "score",
+    "score_each",
+    "time",
+]

@@ -20,6 +20,7 @@ from exporter.worker.forkserver import SERVE, Order, end_with, serve
 from exporter.worker.job import (
     CountJob,
     PeerSpec,
+    ProductsJob,
     Run,
     ScoreJob,
     Scoring,
@@ -62,6 +63,8 @@ def _work(job: Job, order: Order) -> list[Run]:
             return _sweep(job)
         case CountJob():
             return _count(job)
+        case ProductsJob():
+            return _products(job, order)
 
 
 def _scored(scoring: Scoring, pairs: Sequence[Pair], models: Models) -> NDArray[np.float32]:
@@ -155,6 +158,23 @@ def _count(job: CountJob) -> list[Run]:
     while line := sys.stdin.readline():
         pairs = [(query, passage) for query, passage in json.loads(line)]
         print(f"counted {json.dumps(tokenizer.count_untruncated(pairs).tolist())}", flush=True)
+    return []
+
+
+def _products(job: ProductsJob, order: Order) -> list[Run]:
+    """Write what each int8 product loses beside the runs; no run is kept."""
+    from exporter.artifact.files import to_json
+    from exporter.export.product_error import product_errors
+    from exporter.runtime import PairTokenizer
+
+    spec, pairs = job.spec, sorted(job.pairs, key=lambda pair: len(pair[1]))
+    named = spec.tokenizer
+    tokenizer = PairTokenizer(Path(named.file), named.max_length, named.pad_id)
+    encodings = tokenizer.encode(pairs)
+    batches = (encodings[start : start + job.n_batch] for start in range(0, len(encodings), job.n_batch))
+    feeds = [tokenizer.padded(batch, spec.inputs) for batch in batches]
+    found = product_errors(Path(spec.graph), Path(spec.quantized), feeds, order.run.parent)
+    order.run.with_name("products.json").write_bytes(to_json(found))
     return []
 
 

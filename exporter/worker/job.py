@@ -229,7 +229,39 @@ class CountJob:
         return (self.spec,)
 
 
-Job: TypeAlias = Annotated[ScoreJob | TimeJob | TurnsJob | SweepJob | CountJob, Field(discriminator="task")]
+@dataclass(frozen=True, slots=True)
+class ProductsSpec:
+    """An int8 file beside the fp32 graph that it was made from, and what gives that graph its `inputs`."""
+
+    graph: str
+    quantized: str
+    inputs: tuple[str, ...]
+    tokenizer: TokenizerSpec
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """Format as `products of FILE`."""
+        return f"products of {self.quantized}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProductsJob:
+    """Measure what every int8 product loses on the inputs that pairs give it in fp32."""
+
+    pairs: tuple[Pair, ...]
+    spec: ProductsSpec
+    n_batch: int
+    task: Literal["products"] = "products"
+
+    @property
+    def specs(self) -> tuple[ProductsSpec, ...]:
+        """What is loaded."""
+        return (self.spec,)
+
+
+Job: TypeAlias = Annotated[
+    ScoreJob | TimeJob | TurnsJob | SweepJob | CountJob | ProductsJob, Field(discriminator="task")
+]
 
 
 @dataclass(frozen=True, slots=True)

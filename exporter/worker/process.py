@@ -20,12 +20,14 @@ from pydantic import TypeAdapter
 from exporter.artifact.files import TOKENIZER
 from exporter.artifact.manifest import check_needed
 from exporter.errors import BackendError, ExporterError, Unplanned
+from exporter.export.product_error import ProductError
 from exporter.memory import ULIMIT, limit_bytes, says_short, shortage
 from exporter.scratch import Scratch
 from exporter.worker.forkserver import OWN_VARIABLES, Forked, forked
 from exporter.worker.job import (
     CountJob,
     Job,
+    ProductsJob,
     Run,
     ScoreJob,
     Scoring,
@@ -55,6 +57,7 @@ _HUNG_S = 300.0
 _CRASHES = (-signal.SIGSEGV, -signal.SIGABRT)
 _JOB: TypeAdapter[Job] = TypeAdapter(Job)
 _RUNS = TypeAdapter(tuple[Run, ...])
+_PRODUCTS = TypeAdapter(tuple[ProductError, ...])
 
 
 def _unwatched(_n_done: int) -> None:
@@ -130,6 +133,23 @@ def time(job: TimeJob, *, hung_s: float = _HUNG_S) -> tuple[Run, ...]:
         while process.read_line():
             pass
         return process.result()
+
+
+def product_errors(job: ProductsJob, *, hung_s: float = _HUNG_S) -> tuple[ProductError, ...]:
+    """Measure in a new process what each int8 product loses, the one that loses most first.
+
+    Args:
+        job: the files and the pairs.
+        hung_s: see `score`.
+
+    Raises:
+        BackendError: see `score`.
+    """
+    with Scratch("job") as scratch, _Process(scratch, job, hung_s) as process:
+        while process.read_line():
+            pass
+        process.result()
+        return _PRODUCTS.validate_json((scratch / "products.json").read_bytes())
 
 
 class _DrivenWorker:

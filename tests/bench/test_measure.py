@@ -174,7 +174,7 @@ def test_a_real_run(built: Path) -> None:
     settings = BenchSettings(
         rounds=replace(SHORT, min_rounds=1),
         n_quality_queries=4,
-        n_latency_calls=2,
+        n_latency_calls=5,
         batches=(4, 8),
         min_run_s=0.0,
         n_mix_rounds=1,

@@ -51,7 +51,7 @@ TABLE = [
     ("", 2, "Usage:"),
     ("exprot", 2, "No such command 'exprot'. Did you mean 'export'?; see `exporter --help`"),
     ("doctor --frob", 2, "No such option: --frob; see `exporter doctor --help`"),
-    ("plan", 2, "Missing argument 'recipe'; see `exporter plan --help`"),
+    ("plan", 2, "Missing argument 'RECIPE'; see `exporter plan --help`"),
     ("plan --model", 2, "requires an argument"),
     ("selftest x --trials few", 2, "valid integer"),
     ("selftest x --trials -1", 2, "greater than or equal to 0"),

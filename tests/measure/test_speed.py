@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from exporter.artifact.manifest import FlopCount
 from exporter.measure.settings import MeasureSettings
-from exporter.measure.speed import faster, pool, rounds_at_like_clock, speedup, utilization
+from exporter.measure.speed import (
+    Latency,
+    faster,
+    percentiles,
+    pool,
+    rounds_at_like_clock,
+    speedup,
+    utilization,
+)
 from exporter.measure.tune import default_torch, layouts, torch_families
 from exporter.recipe.kinds import KINDS
 from exporter.worker.job import ArtifactSpec, TorchSpec, peak_flops
@@ -312,3 +320,20 @@ def test_default_torch() -> None:
 def test_specs_as_people_write_them(spec: object, text: str) -> None:
     """A plan prints as workers x threads and size of a batch, with the device if it is not the CPU."""
     assert str(spec) == text
+
+
+@pytest.mark.parametrize(
+    ("n_calls", "told"), [(4, ()), (5, (50,)), (19, (50,)), (20, (50, 95)), (100, (50, 95, 99))]
+)
+def test_percentiles_need_calls(n_calls: int, told: tuple[int, ...]) -> None:
+    """A percentile stands only where the calls tell it: the median from 5, p95 from 20, p99 from 100."""
+    found = percentiles("onnx", a_run(seconds=tuple(0.01 * (i + 1) for i in range(n_calls))))
+    assert tuple(p for p in (50, 95, 99) if found.at(p) is not None) == told
+    assert (found.p99_ms is None) == (99 not in told)
+    if 50 in told:
+        assert found.at(50) == pytest.approx(10 * (n_calls + 1) / 2)
+
+
+def test_percentiles_of_older_reports_are_not_told() -> None:
+    """A report of before may hold a 99th percentile of one call; it is not shown."""
+    assert Latency("onnx", 100, 1, p50_ms=20.0, p95_ms=20.0, p99_ms=20.0).at(99) is None

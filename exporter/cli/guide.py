@@ -1,0 +1,50 @@
+"""The commands that lead a user: a first recipe, and what to do after a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exporter.cli.after import after_lines, product_lines
+from exporter.cli.options import ARTIFACTS, AsJson, Out, Target, folder_of
+from exporter.cli.screen import say, show, watched
+
+
+def init(
+    model: Annotated[str, typer.Argument(help="A folder, `sample`, or a Hub id.", show_default=False)],
+    pairs: Annotated[str, typer.Argument(help="Pairs to verify on, a file.", show_default=False)],
+    *,
+    calibrate: Annotated[
+        str | None, typer.Option(help="Pairs that static int8 is calibrated on, not those to verify on.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="The recipe to write, by default MODEL.yaml.", show_default=False)
+    ] = None,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write a first recipe for a model and pairs: kinds for this CPU, bars that these pairs can show."""
+    from exporter.guide.first_recipe import Wanted, write_first_recipe
+
+    with watched() as context:
+        made = write_first_recipe(Wanted(model, pairs, calibrate), context, to=to, out=out)
+        for warning in made.warnings:
+            context.progress.note(f"warning: {warning}")
+    show(made, made.text.rstrip("\n"), as_json=as_json)
+    if not as_json:
+        say(f"written to {made.path}; next: exporter export {made.path}")
+
+
+def advise(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
+    """Print which variant to deploy, what to try for the others, and what each int8 product loses.
+
+    Exits 0 whatever the verdict is.
+    """
+    folder = folder_of(target, out)
+    from exporter.guide.after import advise as advise_on
+
+    with watched() as context:
+        found = advise_on(folder, context)
+    show(found, "\n".join([*after_lines(found), *product_lines(found)]), as_json=as_json)
