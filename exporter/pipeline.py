@@ -13,7 +13,15 @@ from exporter.artifact.cpus import fits, runs_on, why_not_judged
 from exporter.artifact.files import ATTESTATION, PLANS, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.names import AT
-from exporter.artifact.plans import VerdictEntry, no_plans, plans_bytes, read_plans, sha256_of, write_plans
+from exporter.artifact.plans import (
+    VerdictEntry,
+    no_plans,
+    plans_bytes,
+    plans_sha256,
+    read_plans,
+    sha256_of,
+    write_plans,
+)
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
@@ -285,10 +293,18 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
     is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
     if bars is None and not is_delivered and not is_complete(judged, folder):
         with suppress(BackendError):  # what is there stays, where it cannot be written
-            files = report_files(judged)
-            with changing(folder, judged.manifest_root):
-                write_together(folder, files)
+            return _renewed(judged, folder)
     return judged
+
+
+def _renewed(judged: Report, folder: Path) -> Report:
+    """Write a report anew, and its verdicts beside the plans; return it as it is then."""
+    report, files = _proof(judged, read_plans(folder, read_manifest(folder)))
+    with changing(folder, judged.manifest_root):
+        if plans_sha256(folder) != judged.plans_sha256:  # another machine's were added meanwhile
+            return judged
+        write_together(folder, files)
+    return report
 
 
 def _judged(folder: Path, bars: Mapping[str, Bars] | None) -> Report:
