@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
 from exporter.artifact.cpus import fits, runs_on, why_not_judged
-from exporter.artifact.files import ATTESTATION, PLANS, REPORT, write_together
+from exporter.artifact.files import ATTESTATION, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.names import AT
-from exporter.artifact.plans import (
-    VerdictEntry,
-    no_plans,
-    plans_bytes,
-    plans_sha256,
-    read_plans,
-    sha256_of,
-    write_plans,
-)
+from exporter.artifact.plans import no_plans, plans_sha256, read_plans, sha256_of, write_plans
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
@@ -44,7 +36,7 @@ from exporter.remote.send import destination, send
 from exporter.report.adopt import adopt
 from exporter.report.read import read_report
 from exporter.report.report import Report, assemble, rejudge, why_stale
-from exporter.report.write import is_complete, report_files
+from exporter.report.write import is_complete, proven, with_verdicts
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -167,7 +159,7 @@ def _announce(ready: Ready, context: Context, settings: MeasureSettings | None, 
             ready.verify_set,
             context,
             settings,
-            built=list(variants),
+            built=tuple(variants),
             swept=runnable,
             measured=runnable if judged else (),
         )
@@ -246,30 +238,16 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         measured = measure(workspace, settings or MeasureSettings(), context, settled)
     checks = judge_all(bars, measured.variants)
     report = assemble(workspace, measured, checks, context.started_at)
-    report, files = _proof(report, read_plans(folder, workspace.manifest))  # drawing takes seconds: no lock
+    plans = read_plans(folder, workspace.manifest)
+    report, files = proven(report, plans, workspace.recipe)  # drawing takes seconds: not in the lock
     with changing(folder, root):
         plans = read_plans(folder, workspace.manifest)
         _check_plans(measured, plans, folder)
-        if report.plans_sha256 != sha256_of(_judged_plans(plans, report)):  # another machine's were added
-            report, files = _proof(report, plans)
+        if report.plans_sha256 != sha256_of(with_verdicts(report, plans)):  # another machine's were added
+            report, files = proven(report, plans, workspace.recipe)
         write_together(folder, files)
     look_into(workspace, report, context)
     return report
-
-
-def _proof(report: Report, plans: Plans) -> tuple[Report, dict[str, bytes]]:
-    """Return a report that names the plans with its own verdicts, and the files of both."""
-    judged = _judged_plans(plans, report)
-    report = replace(report, plans_sha256=sha256_of(judged))
-    return report, {PLANS: plans_bytes(judged), **report_files(report)}
-
-
-def _judged_plans(plans: Plans, report: Report) -> Plans:
-    """Return plans with the verdicts of a report."""
-    isa, n_cores = report.machine.isa, report.machine.n_cores
-    for row in report.variants:
-        plans = plans.judged(row.kind, VerdictEntry(isa, n_cores, row.verdict, row.throughput.pairs_per_s))
-    return plans
 
 
 def _check_plans(measured: Measurements, plans: Plans, folder: Path) -> None:
@@ -299,7 +277,8 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
 
 def _renewed(judged: Report, folder: Path) -> Report:
     """Write a report anew, and its verdicts beside the plans; return it as it is then."""
-    report, files = _proof(judged, read_plans(folder, read_manifest(folder)))
+    manifest = read_manifest(folder)
+    report, files = proven(judged, read_plans(folder, manifest), recipe_of(manifest, folder))
     with changing(folder, judged.manifest_root):
         if plans_sha256(folder) != judged.plans_sha256:  # another machine's were added meanwhile
             return judged

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from exporter.artifact.names import kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -107,7 +109,7 @@ class Measured(Protocol):
 class Case:
     """A report with all that advice on it may rest on.
 
-    `recipe` is None where it is not at hand; `products` are measured errors by kind, the largest first;
+    `recipe` is None where it is not at hand; `products` are measured errors by id, the largest first;
     `artifact` is how commands name the folder.
     """
 
@@ -122,7 +124,7 @@ class Case:
 
     def row(self, kind: str) -> Row | None:
         """Return the variant of a kind, if the report has it."""
-        return next((row for row in self.report.variants if row.kind == kind), None)
+        return next((row for row in self.report.variants if kind_of(row.kind) == kind), None)
 
     def ratio(self, row: Row) -> Ratio:
         """Return the speed-up that a speed bar is held against."""
