@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
-from exporter.artifact.cpus import runs_on, why_not_judged
+from exporter.artifact.cpus import fits, runs_on, why_not_judged
 from exporter.artifact.files import ATTESTATION, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
-from exporter.artifact.plans import no_plans, read_plans, sha256_of, write_plans
+from exporter.artifact.names import AT
+from exporter.artifact.plans import no_plans, plans_sha256, read_plans, sha256_of, write_plans
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
@@ -30,12 +31,12 @@ from exporter.preflight import Ready, check
 from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
 from exporter.recipe.kinds import KINDS
-from exporter.recipe.schema import Recipe
+from exporter.recipe.schema import Recipe, isa_of
 from exporter.remote.send import destination, send
 from exporter.report.adopt import adopt
 from exporter.report.read import read_report
 from exporter.report.report import Report, assemble, rejudge, why_stale
-from exporter.report.write import is_complete, proven, report_files, with_verdicts
+from exporter.report.write import is_complete, proven, with_verdicts
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -145,7 +146,12 @@ def _announce(ready: Ready, context: Context, settings: MeasureSettings | None, 
         return
     machine = this_machine()
     variants = ready.recipe.by_id
-    runnable = [name for name, one in variants.items() if runs_on(KINDS[one.kind].traits, machine)]
+    runnable = [
+        name
+        for name, one in variants.items()
+        if runs_on(KINDS[one.kind].traits, machine)
+        and (AT not in name or fits(isa_of(one) or machine.isa, machine.isa))
+    ]
     context.expect(
         expected(
             ready.recipe,
@@ -265,10 +271,19 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
     is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
     if bars is None and not is_delivered and not is_complete(judged, folder):
         with suppress(BackendError):  # what is there stays, where it cannot be written
-            files = report_files(judged, recipe_of(read_manifest(folder), folder))
-            with changing(folder, judged.manifest_root):
-                write_together(folder, files)
+            return _renewed(judged, folder)
     return judged
+
+
+def _renewed(judged: Report, folder: Path) -> Report:
+    """Write a report anew, and its verdicts beside the plans; return it as it is then."""
+    manifest = read_manifest(folder)
+    report, files = proven(judged, read_plans(folder, manifest), recipe_of(manifest, folder))
+    with changing(folder, judged.manifest_root):
+        if plans_sha256(folder) != judged.plans_sha256:  # another machine's were added meanwhile
+            return judged
+        write_together(folder, files)
+    return report
 
 
 def _judged(folder: Path, bars: Mapping[str, Bars] | None) -> Report:

@@ -13,7 +13,7 @@ def a_published(folder: Path, letter: str = "x") -> Path:
     """Write a published folder; another letter gives another artifact with most files alike."""
     manifest = an_artifact(folder)
     (folder / "onnx/model.onnx").write_text(letter * 100, encoding="utf-8")
-    (folder / "onnx" / f"only-{letter}.json").write_text(letter, encoding="utf-8")
+    (folder / "onnx" / f"only-{letter}.txt").write_text(letter, encoding="utf-8")
     return seal(folder, manifest.name)
 
 

@@ -39,7 +39,8 @@ def deploy(report: Measured, artifact: str) -> tuple[str, ...]:
     ]
     row_of_kind = KINDS.get(kind_of(row.kind))
     if row_of_kind and found.traits.engine == "onnxruntime":
-        lines.append(f"  sentence-transformers: file_name={_quoted(row_of_kind.path(found.isa))}")
+        path = row_of_kind.path(found.isa, one_of_several="@" in row.kind)
+        lines.append(f"  sentence-transformers: file_name={_quoted(path)}")
     return tuple(lines)
 
 

@@ -38,6 +38,7 @@ _GROUPS = {
     judge.__name__: "Judge",
     deliver.__name__: "Publish",
     diagnose.__name__: "Diagnose",
+    guide.__name__: "Build",
 }
 _WHOLE_SENTENCE = 1000
 

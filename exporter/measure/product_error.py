@@ -71,7 +71,7 @@ def measure_errors(
     """
     if found := found_errors(workspace.manifest, entry, context.cache):
         return found
-    variant = next((one for one in workspace.recipe.variants if one.kind == entry.kind), None)
+    variant = workspace.recipe.by_id.get(entry.kind)
     if variant is None:
         return ()
     graph = common_graph(workspace.recipe, workspace.source, workspace.pair_set, variant, context, make=make)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -19,13 +19,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from exporter.artifact.bare import HUB_ID, means_hub
-from exporter.artifact.names import AT, kind_of
+from exporter.artifact.names import kind_of
 from exporter.errors import RecipeError, did_you_mean, each_once
-from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import (
-    ONE,
-    SEVERAL,
+    FORMS,
     Bars,
     Measure,
     Model,
@@ -35,6 +33,7 @@ from exporter.recipe.schema import (
     Recipe,
     Reference,
     Variant,
+    is_id,
     misfits,
     options_of,
 )
@@ -186,20 +185,15 @@ def load_bars(path: Path) -> dict[str, Bars]:
         raise RecipeError(
             f"{path}: bars are a mapping of kind to limits, for example `onnx-int8: {{min_speedup: 1.5}}`"
         )
-    if unknown := [name for name in data if not _is_id(name)]:
-        raise RecipeError(
-            f"{path}: {unknown[0]!r} is no kind; the kinds are {', '.join(KINDS)}, "
-            f"and of one that is there for several CPUs KIND{AT}ISA"
-        )
+    if unknown := [name for name in data if not is_id(str(name))]:
+        raise RecipeError(f"{path}: {unknown[0]!r} is no kind; the kinds are {', '.join(KINDS)}")
     bars = {}
     for kind, limits in data.items():
         try:
             bars[kind] = Bars.model_validate(limits)
         except ValidationError as error:
-            problems = (
-                {**problem, "loc": ("variants", 0, kind_of(kind), "bars", *problem["loc"])}
-                for problem in error.errors()
-            )
+            at = ("variants", 0, kind_of(kind), "bars")
+            problems = ({**problem, "loc": (*at, *problem["loc"])} for problem in error.errors())
             located = {
                 ("variants", "0", "bars", *loc[1:]): line
                 for loc, line in lines.items()
@@ -211,14 +205,6 @@ def load_bars(path: Path) -> dict[str, Bars]:
     if findings:
         raise RecipeError("\n".join(each_once(findings)))
     return bars
-
-
-def _is_id(name: object) -> bool:
-    """Tell whether a text is a kind, or the id of a variant that is one of several of its kind."""
-    kind, at, isa = str(name).partition(AT)
-    if kind not in KINDS:
-        return False
-    return not at or ("isa" in options_of(kind).model_fields and isa in get_args(Isa))
 
 
 def _read_yaml(path: Path) -> tuple[Yaml, _Lines, list[str]]:
@@ -408,12 +394,7 @@ def _finding(path: Path, lines: _Lines, problem: object) -> str:
     """Word one pydantic error as `file:line: where: what was found, what was wanted`."""
     assert isinstance(problem, dict)
     loc: _Loc = tuple(problem["loc"])
-    plain = tuple(
-        step
-        for i, step in enumerate(loc)
-        if not (i == 2 and loc[0] == "variants" and step in KINDS)
-        and not (loc[i - 1] == "isa" and step in (ONE, SEVERAL))
-    )
+    plain = tuple(step for i, step in enumerate(loc) if not _is_tag(loc, i))
     steps = tuple(map(str, plain))
     line = next((lines[steps[:end]] for end in range(len(steps), 0, -1) if steps[:end] in lines), None)
     place = f"{path}:{line}" if line else str(path)
@@ -441,6 +422,12 @@ def _finding(path: Path, lines: _Lines, problem: object) -> str:
             f"{message[0].lower()}{message[1:]}, found {text if len(text) <= 200 else f'{text[:200]}...'}"
         )
     return f"{place}: {where}: {message}" if where else f"{place}: {message}"
+
+
+def _is_tag(loc: _Loc, i: int) -> bool:
+    """Tell whether a step is pydantic's name for a form of a value, and no key of a recipe."""
+    is_tag = loc[i] in KINDS if i == 2 else loc[i - 1] == "isa" and loc[i] in FORMS
+    return loc[0] == "variants" and is_tag
 
 
 def _fields_at(loc: _Loc) -> tuple[str, ...]:

@@ -166,8 +166,8 @@ def _each_once(value: tuple[Isa, ...]) -> tuple[Isa, ...]:
     return value
 
 
-# The tags of the two forms stand in the places that pydantic names in its errors, see `load`.
-ONE, SEVERAL = "one", "several"
+# The names of the two forms stand in the places that pydantic names in its errors, see `load`.
+FORMS = ONE, SEVERAL = "one", "several"
 _Several = Annotated[tuple[Isa, ...], Field(min_length=1), AfterValidator(_each_once)]
 Isas = Annotated[
     Annotated[Isa, Tag(ONE)] | Annotated[_Several, Tag(SEVERAL)],
@@ -235,6 +235,14 @@ def options_of(kind: str) -> type[AnyVariant]:
     """
     classes: tuple[type[AnyVariant], ...] = get_args(AnyVariant)
     return {name: cls for cls in classes for name in get_args(cls.model_fields["kind"].annotation)}[kind]
+
+
+def is_id(name: str) -> bool:
+    """Tell whether a text is a kind, or may be the id of a variant that is one of several of its kind."""
+    kind, at, isa = name.partition(AT)
+    if kind not in KINDS:
+        return False
+    return not at or ("isa" in options_of(kind).model_fields and isa in get_args(Isa))
 
 
 def default_variant(kind: str, bars: Bars) -> AnyVariant:

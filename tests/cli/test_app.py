@@ -217,6 +217,18 @@ def test_show_prints_files_and_verdict(verified: Path) -> None:
     assert run("show", verified, "--full").exit_code == 2
 
 
+def test_show_here(verified: Path) -> None:
+    """`show --here` says how each variant stands on this CPU, and which one is taken."""
+    done = run("show", verified, "--here")
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["onnx", "onnx-int8"]
+    assert all("safe here; " in line for line in lines)
+    assert sum(line.endswith("chosen here") for line in lines) == 1
+    found = json.loads(run("show", verified, "--here", "--json").stdout)
+    assert [one["kind"] for one in found if one["is_chosen"]]
+
+
 def test_show_knows_what_it_is_told(verified: Path, tmp_path: Path) -> None:
     """A kind of another version is shown with its stored verdict: all that is needed stands in the files."""
     folder = Path(shutil.copytree(verified, tmp_path / "tiny"))

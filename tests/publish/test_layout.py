@@ -122,3 +122,18 @@ def test_published_again(manifest: Manifest, tmp_path: Path) -> None:
     (out / "plots/speed.png").write_text("png", encoding="utf-8")
     assert lay_out(a_manifest(out), MODELS) == layout
     assert lay_out(a_manifest(out), ["onnx"]) == lay_out(manifest, ["onnx"])
+
+
+@pytest.mark.parametrize("order", [("avx2", "avx512_vnni"), ("avx512_vnni", "avx2")])
+def test_second_name_is_right_everywhere(manifest: Manifest, order: tuple[str, str]) -> None:
+    """Of several int8 variants the second name is that of one that is right on every CPU."""
+    int8 = manifest.variant("onnx-int8")
+    entries = [
+        dataclasses.replace(
+            int8, kind=f"onnx-int8@{isa}", isa=isa, model=f"onnx/{isa}.onnx", files=(f"onnx/{isa}.onnx",)
+        )
+        for isa in order
+    ]
+    several = dataclasses.replace(manifest, variants=tuple(entries))
+    layout = lay_out(several, [entry.kind for entry in entries])
+    assert Placed("onnx/model_quantized.onnx", "onnx/avx2.onnx") in layout.files

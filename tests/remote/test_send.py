@@ -321,7 +321,7 @@ def test_files_of_a_renamed_artifact(address: str, tmp_path: Path) -> None:
     """A file that is gone from the artifact is gone from the place."""
     folder = a_published(tmp_path / "a")
     send(folder, address)
-    (folder / "onnx/only-x.json").unlink()
+    (folder / "onnx/only-x.txt").unlink()
     seal(folder)
     send(folder, address, replace=True)
     assert contents(fetch_artifact(address, tmp_path / "back")[0]) == contents(folder)

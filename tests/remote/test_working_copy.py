@@ -99,7 +99,7 @@ def test_an_older_publication_with_a_commit_of_its_own(clone: Path, tmp_path: Pa
     assert kept(clone) == before
     assert git(clone, "rev-parse", "HEAD") == unpushed
     assert contents(folder).items() <= contents(clone).items()
-    assert not (clone / "onnx/only-x.json").exists()
+    assert not (clone / "onnx/only-x.txt").exists()
     check_files(read_manifest(clone), clone)
 
 
@@ -189,7 +189,7 @@ def test_a_damaged_manifest(clone: Path, tmp_path: Path) -> None:
     (clone / MANIFEST).write_text("{}", encoding="utf-8")
     with pytest.raises(RecipeError, match="is damaged"):
         send(folder, str(clone))
-    with pytest.raises(RecipeError, match=r"only-x\.json of its own"):
+    with pytest.raises(RecipeError, match=r"only-x\.txt of its own"):
         send(with_card(a_published(tmp_path / "b", "y")), str(clone), replace=True)
     send(folder, str(clone), replace=True)
     assert kept(clone) == before
@@ -242,7 +242,7 @@ def test_no_artifact_brings_version_control(name: str, tmp_path: Path) -> None:
     folder = a_published(tmp_path / "a")
     manifest = read_manifest(folder)
     files = tuple(
-        replace(file, path=name) if file.path == "onnx/only-x.json" else file for file in manifest.files
+        replace(file, path=name) if file.path == "onnx/only-x.txt" else file for file in manifest.files
     )
     write_manifest(replace(manifest, files=files), folder)
     with pytest.raises(IntegrityError, match="leaves the artifact's folder, or is no name for a file of one"):
