@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, get_args
 
 from exporter.advice.evidence import SAMPLED, supported
-from exporter.advice.tip import REBUILD, Case, Row, Tip, bars_line
+from exporter.advice.tip import REBUILD, Case, Row, Tip, bars_line, plain_kind
 from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS, fits, runs_on, saturates
 
@@ -118,7 +118,7 @@ def _pattern(name: str) -> str:
 
 
 def _static(case: Case, row: Row) -> Iterator[Tip]:
-    if row.kind == _STATIC or case.row(_STATIC):
+    if case.row(_STATIC):
         return
     text = f"try {_STATIC}: ranges measured on calibration pairs keep more, at the same speed"
     yield static_tip(case, row, text)
@@ -131,7 +131,7 @@ def static_tip(case: Case, row: Row, text: str) -> Tip:
 
 def _wider_weights(case: Case, row: Row) -> Iterator[Tip]:
     wide, isa = own_isa(case.report.machine), row.fidelity.isa
-    if wide is None or isa is None or not saturates(isa):
+    if wide is None or isa is None or not saturates(isa) or plain_kind(row) != row.kind:
         return
     text = (
         f"set isa: {wide} in the variant: weights of 8 bits instead of 7 keep more, on CPUs like this one "
@@ -158,7 +158,7 @@ def _other_kinds(case: Case, row: Row, kinds: Sequence[str]) -> Iterator[Tip]:
 def _variant_tip(case: Case, row: Row, kind: str, text: str) -> Tip:
     """Return the tip to try another kind under the same bars, with the lines for the recipe."""
     variant, traits = case.variant(row), KINDS[kind].traits
-    isa = getattr(variant, "isa", None)
+    isa = row.fidelity.isa
     lines = [f"  - kind: {kind}"]
     if isa is not None and traits.weights == "int8":
         lines.append(f"    isa: {isa}")

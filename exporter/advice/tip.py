@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import AnyVariant, Bars, Recipe
     from exporter.worker.job import TorchDtype
 
+# After a change of what is built, of how long is measured, and of bars alone.
 REBUILD = "exporter export RECIPE --replace"
+MEASURE = "exporter verify RECIPE"
+JUDGE = "exporter gate RECIPE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +122,22 @@ class Case:
     def variant(self, row: Row) -> AnyVariant | None:
         """Return what the recipe says of a variant."""
         found = self.recipe.variants if self.recipe else ()
-        return next((one for one in found if one.kind == row.kind), None)
+        return next((one for one in found if one.kind == plain_kind(row)), None)
 
     def row(self, kind: str) -> Row | None:
-        """Return the variant of a kind, if the report has it."""
-        return next((row for row in self.report.variants if row.kind == kind), None)
+        """Return the variant of a kind, if the report has it; of several one that passed."""
+        found = sorted(self.report.variants, key=lambda row: row.verdict != "pass")
+        return next((row for row in found if plain_kind(row) == kind), None)
 
     def ratio(self, row: Row) -> Ratio:
         """Return the speed-up that a speed bar is held against."""
         over_bf16 = self.report.reference.judged_over == "bfloat16"
         return row.speedup_bf16 if over_bf16 and row.speedup_bf16 else row.speedup_tuned
+
+
+def plain_kind(row: Row) -> str:
+    """Return a variant's kind, without the instruction set that may stand behind it."""
+    return row.kind.partition("@")[0]
 
 
 def bar_of(check: Check) -> float:

@@ -12,7 +12,7 @@ from exporter.artifact.manifest import read_manifest
 from exporter.errors import ExporterError
 from exporter.export.product_error import ProductError
 from exporter.measure.product_error import found_errors, has_products, measure_errors
-from exporter.measure.workspace import open_artifact, recipe_of
+from exporter.measure.workspace import bars_of, open_artifact, recipe_of
 from exporter.report.read import read_report
 from exporter.report.report import Report, rejudge
 from exporter.runtime.model_file import check_artifact
@@ -108,7 +108,7 @@ def _report(folder: Path) -> Report:
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
     recipe = recipe_of(manifest, folder)
-    return rejudge(read_report(folder, manifest), {variant.kind: variant.bars for variant in recipe.variants})
+    return rejudge(read_report(folder, manifest), bars_of(recipe))
 
 
 def _after(

@@ -71,7 +71,8 @@ def measure_errors(
     """
     if found := found_errors(workspace.manifest, entry, context.cache):
         return found
-    variant = next((one for one in workspace.recipe.variants if one.kind == entry.kind), None)
+    kind = entry.kind.partition("@")[0]  # the same graph for every instruction set
+    variant = next((one for one in workspace.recipe.variants if one.kind == kind), None)
     if variant is None:
         return ()
     graph = common_graph(workspace.recipe, workspace.source, workspace.pair_set, variant, context, make=make)
