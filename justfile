@@ -11,7 +11,7 @@ failed := '{ echo "error: pip failed, see above; run this again" >&2; exit 3; }'
 default:
     @{{ just }} --list --unsorted
 
-# Build, verify and judge recipes/NAME.yaml: int8, int8-static, onnx, openvino, all, ms-marco-minilm-l6
+# Build, verify and judge recipes/NAME.yaml: int8, int8-static, onnx, openvino, all, fleet, ms-marco-minilm-l6
 export NAME *FLAGS: _setup
     @.venv/bin/exporter export recipes/{{ NAME }}.yaml {{ FLAGS }}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from exporter.artifact.cpus import saturates
 from exporter.measure.estimate import queries_needed, share_unseen
 from exporter.measure.lengths import TRUNCATED
 from exporter.measure.parity import MIN_GROUP_PAIRS
 from exporter.measure.saturation import LARGEST_SUM
 from exporter.measure.speed import MAX_CLOCK_CHANGE, MIN_ROUNDS, speedup
-from exporter.recipe.kinds import saturates
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:

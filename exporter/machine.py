@@ -71,6 +71,15 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Cpu:
+    """What decides which variant is right, and fastest, on a CPU; the fields are those of `Machine`."""
+
+    isa: str
+    cpu_features: tuple[str, ...]
+    n_cores: int
+
+
+@dataclass(frozen=True, slots=True)
 class Allowance:
     """The cores a process may use, and in words what limits them, the machine first."""
 
@@ -99,6 +108,12 @@ def this_machine() -> Machine:
             *((name, version) for name in _PACKAGES if (version := package_version(name))),
         ),
     )
+
+
+def this_cpu() -> Cpu:
+    """Return the CPU this process runs on, and the cores that it may use."""
+    _, flags = _cpu()
+    return Cpu(isa_of(flags, platform.machine()), tuple(sorted(flags & _BF16_UNITS)), cores_allowed())
 
 
 def this_isa() -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
+from exporter.artifact.cpus import runs_on, why_not_judged
 from exporter.artifact.files import ATTESTATION, REPORT, write_together
 from exporter.artifact.manifest import read_manifest
-from exporter.artifact.plans import no_plans, plans_sha256, read_plans, write_plans
+from exporter.artifact.plans import no_plans, read_plans, sha256_of, write_plans
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
@@ -28,13 +29,13 @@ from exporter.packages import require
 from exporter.preflight import Ready, check
 from exporter.publish.folder import Publication, passed_kinds, staged_publication
 from exporter.publish.signature import sign
-from exporter.recipe.kinds import KINDS, runs_on
+from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Recipe
 from exporter.remote.send import destination, send
 from exporter.report.adopt import adopt
 from exporter.report.read import read_report
 from exporter.report.report import Report, assemble, rejudge, why_stale
-from exporter.report.write import is_complete, report_files
+from exporter.report.write import is_complete, proven, report_files, with_verdicts
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def _announce(ready: Ready, context: Context, settings: MeasureSettings | None, 
     if ready.reusable:
         return
     machine = this_machine()
-    kinds = [variant.kind for variant in ready.recipe.variants]
-    runnable = [kind for kind in kinds if runs_on(KINDS[kind].traits, machine)]
+    variants = ready.recipe.by_id
+    runnable = [name for name, one in variants.items() if runs_on(KINDS[one.kind].traits, machine)]
     context.expect(
         expected(
             ready.recipe,
@@ -152,7 +153,7 @@ def _announce(ready: Ready, context: Context, settings: MeasureSettings | None, 
             ready.verify_set,
             context,
             settings,
-            built=kinds,
+            built=tuple(variants),
             swept=runnable,
             measured=runnable if judged else (),
         )
@@ -189,7 +190,7 @@ def _built(
             recipe, ready.source, ready.verify_set, ready.calibrate_set, into=scratch, context=context
         )
         machine = this_machine()
-        kinds = [entry.kind for entry in manifest.variants if runs_on(entry.traits, machine)]
+        kinds = [entry.kind for entry in manifest.variants if not why_not_judged(entry, machine)]
         plans = with_plans(
             no_plans(manifest),
             kinds,
@@ -231,12 +232,13 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         measured = measure(workspace, settings or MeasureSettings(), context, settled)
     checks = judge_all(bars, measured.variants)
     report = assemble(workspace, measured, checks, context.started_at)
-    files = report_files(report)  # outside of the lock: drawing takes seconds
+    plans = read_plans(folder, workspace.manifest)
+    report, files = proven(report, plans, workspace.recipe)  # drawing takes seconds: not in the lock
     with changing(folder, root):
-        _check_plans(measured, read_plans(folder, workspace.manifest), folder)
-        if report.plans_sha256 != plans_sha256(folder):  # another machine's were added
-            report = replace(report, plans_sha256=plans_sha256(folder))
-            files = report_files(report)
+        plans = read_plans(folder, workspace.manifest)
+        _check_plans(measured, plans, folder)
+        if report.plans_sha256 != sha256_of(with_verdicts(report, plans)):  # another machine's were added
+            report, files = proven(report, plans, workspace.recipe)
         write_together(folder, files)
     look_into(workspace, report, context)
     return report
@@ -263,7 +265,7 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
     is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
     if bars is None and not is_delivered and not is_complete(judged, folder):
         with suppress(BackendError):  # what is there stays, where it cannot be written
-            files = report_files(judged)
+            files = report_files(judged, recipe_of(read_manifest(folder), folder))
             with changing(folder, judged.manifest_root):
                 write_together(folder, files)
     return judged

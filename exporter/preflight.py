@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.artifact.cpus import fits, runs_on, saturates
 from exporter.artifact.files import MANIFEST
+from exporter.artifact.names import AT
 from exporter.artifact.place import check_place
 from exporter.errors import BackendError, BackendMissing, ExporterError, IntegrityError, RecipeError
 from exporter.export.build import is_current, pair_entries
@@ -28,8 +30,8 @@ from exporter.measure.reference import device_for
 from exporter.owners import folder_problem
 from exporter.packages import SAMPLE_PACKAGE, install, lacking
 from exporter.pairs import load_pair_sets, load_pairs
-from exporter.recipe.kinds import KINDS, fits, runs_on, saturates
-from exporter.recipe.schema import Model, Pairs, Recipe
+from exporter.recipe.kinds import KINDS
+from exporter.recipe.schema import Model, Pairs, Recipe, by_id, isa_of, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -272,7 +274,7 @@ def _room(recipe: Recipe, final: Path, parent: Path, source: Source | None) -> N
     """Check that a disk has room for the least an artifact can weigh."""
     if source is None:
         return
-    files = {KINDS[v.kind].path(getattr(v, "isa", None)): KINDS[v.kind].traits for v in recipe.variants}
+    files = {path_of(name, one): KINDS[one.kind].traits for name, one in recipe.by_id.items()}
     least = sum(_SHARES.get(traits.weights, 0) for traits in files.values()) * source.weights_bytes
     free = shutil.disk_usage(parent).free
     if free < least:
@@ -285,15 +287,21 @@ def _room(recipe: Recipe, final: Path, parent: Path, source: Source | None) -> N
 def _cpu(draft: Draft, found: Found) -> None:
     """Note the variants that this CPU can build and not judge, or not judge rightly."""
     machine = this_machine()
-    for variant in draft.variants:
+    for name, variant in by_id(draft.variants).items():
         traits = KINDS[variant.kind].traits
         if not runs_on(traits, machine):
             found.notes.append(
-                f"{variant.kind} is built and not judged here: "
-                f"it needs a CPU with {' or '.join(traits.cpu_features)}"
+                f"{name} is built and not judged here: it needs a CPU with {' or '.join(traits.cpu_features)}"
             )
-        wanted = getattr(variant, "isa", None)
-        if wanted and not fits(wanted, machine.isa):
+        wanted = isa_of(variant)
+        if wanted is None or fits(wanted, machine.isa):
+            continue
+        if AT in name:
+            found.notes.append(
+                f"{name} is built and not judged here: this CPU is {machine.isa}; "
+                "verify the artifact on a CPU that it is for too"
+            )
+        else:
             whom = "CPUs whose int8 sums have 32 bits" if saturates(machine.isa) else "others"
             found.notes.append(
                 f"{variant.kind} for {wanted} is for {whom}; this CPU is {machine.isa}: "

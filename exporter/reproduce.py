@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from exporter.artifact.files import CARD, MANIFEST, PLOTS, list_files
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
+from exporter.artifact.names import kind_of
 from exporter.artifact.plans import read_plans
 from exporter.cache import Cache
 from exporter.errors import IntegrityError, RecipeError
@@ -101,12 +102,16 @@ class Reproduction:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What an artifact is built from: its recipe with the variants it still has, the model, the pair sets."""
+    """What an artifact is built from: its recipe, the model, the pair sets; and the ids of its variants.
+
+    A published copy may have fewer of those than the recipe.
+    """
 
     recipe: Recipe
     source: Source
     verify: PairSet
     calibrate: PairSet | None
+    variants: frozenset[str]
 
 
 def reproduce(
@@ -241,7 +246,7 @@ def find_inputs(
         raise IntegrityError(
             f"{place / MANIFEST}: its recipe is none that this exporter reads: {where}: {problem['msg']}"
         ) from None
-    kinds = {entry.kind for entry in manifest.variants}
+    kinds = {kind_of(entry.kind) for entry in manifest.variants}
     recipe = recipe.model_copy(update={"variants": tuple(v for v in recipe.variants if v.kind in kinds)})
     source = _find_model(recipe, manifest, model, place, cache)
     verify = _find_pairs("verify", recipe.pairs.verify, verify_pairs, manifest, place)
@@ -249,7 +254,7 @@ def find_inputs(
     # A recipe may name pairs that none of the variants left was calibrated on.
     if recipe.pairs.calibrate and any(KINDS[variant.kind].traits.calibrated for variant in recipe.variants):
         calibrate = _find_pairs("calibrate", recipe.pairs.calibrate, calibrate_pairs, manifest, place)
-    return Inputs(recipe, source, verify, calibrate)
+    return Inputs(recipe, source, verify, calibrate, frozenset(entry.kind for entry in manifest.variants))
 
 
 def rebuild(inputs: Inputs, into: Path, context: Context) -> tuple[VariantEntry, ...]:
@@ -267,6 +272,7 @@ def rebuild(inputs: Inputs, into: Path, context: Context) -> tuple[VariantEntry,
         proof=spread_out(inputs.verify, N_PROOF_PAIRS),
         into=into,
         context=context,
+        only=inputs.variants,
     )
     write_config_and_tokenizer(inputs.source, into)
     return variants

@@ -554,7 +554,7 @@ NUMBERS = [
     attack("a budget without end", with_plan(token_budget=10**12), "token_budget", LOAD),
     attack("no core", with_plan(n_cores=0), "n_cores", LOAD),
     attack("plans of other files", with_plans(manifest_root="0" * 64), "is about other files", LOAD),
-    attack("plans of another schema", with_plans(schema=7), "schema 7, this exporter reads 1", LOAD),
+    attack("plans of another schema", with_plans(schema=7), "schema 7, this exporter reads 2", LOAD),
     attack("plans that are a list", with_plans(plans=[]), "plans.json: plans", LOAD),
     attack("plans with a byte changed", with_text("plans.json", "{}"), "plans.json: changed since", LOAD),
     attack("pairs of any length", with_field(max_length=10**12), "max_length"),

@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from exporter import pipeline
+from exporter.artifact.cpus import fits
 from exporter.cache import Cache
 from exporter.cli.app import app
 from exporter.context import Context
 from exporter.errors import BackendError, RecipeError
 from exporter.machine import this_machine
 from exporter.preflight import check, look
-from exporter.recipe.kinds import fits
 from exporter.recipe.load import Draft, load_recipe, read_recipe
 from tests.support import write_pairs, write_recipe
 

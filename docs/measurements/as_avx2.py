@@ -110,6 +110,7 @@ def main() -> None:
     run.write_text(f"#!/bin/sh\n{start}\n", encoding="utf-8")
     run.chmod(0o755)
     print(f"{run} {copy}/bin/python -m exporter export recipes/all.yaml --out {copy}/out")
+    print(f"{run} {copy}/bin/python -m exporter verify ARTIFACT  # adds plans and verdicts of AVX2 to it")
 
 
 def _patched(library: Path) -> int:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.artifact.cpus import runs_on
 from exporter.artifact.manifest import read_manifest
 from exporter.cli.screen import watched
 from exporter.export.source import find_source
@@ -23,7 +24,6 @@ from exporter.measure.settings import MeasureSettings
 from exporter.measure.speed import pool, speedup
 from exporter.measure.tune import tune_artifact, tune_torch
 from exporter.pairs import load_pair_sets, spread_out
-from exporter.recipe.kinds import runs_on
 from exporter.recipe.load import load_recipe
 from exporter.worker.job import ArtifactSpec
 

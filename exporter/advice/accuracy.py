@@ -7,9 +7,11 @@ import statistics
 from typing import TYPE_CHECKING, get_args
 
 from exporter.advice.evidence import SAMPLED, supported
-from exporter.advice.tip import REBUILD, Case, Row, Tip, bars_line, plain_kind
+from exporter.advice.tip import REBUILD, Case, Row, Tip, bars_line
+from exporter.artifact.cpus import fits, runs_on, saturates
+from exporter.artifact.names import kind_of
 from exporter.machine import Isa
-from exporter.recipe.kinds import KINDS, fits, runs_on, saturates
+from exporter.recipe.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,7 +120,7 @@ def _pattern(name: str) -> str:
 
 
 def _static(case: Case, row: Row) -> Iterator[Tip]:
-    if case.row(_STATIC):
+    if kind_of(row.kind) == _STATIC or case.row(_STATIC):
         return
     text = f"try {_STATIC}: ranges measured on calibration pairs keep more, at the same speed"
     yield static_tip(case, row, text)
@@ -131,7 +133,7 @@ def static_tip(case: Case, row: Row, text: str) -> Tip:
 
 def _wider_weights(case: Case, row: Row) -> Iterator[Tip]:
     wide, isa = own_isa(case.report.machine), row.fidelity.isa
-    if wide is None or isa is None or not saturates(isa) or plain_kind(row) != row.kind:
+    if wide is None or isa is None or not saturates(isa) or kind_of(row.kind) != row.kind:
         return
     text = (
         f"set isa: {wide} in the variant: weights of 8 bits instead of 7 keep more, on CPUs like this one "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.artifact.names import kind_of
 from exporter.gate import noise_problems
 from exporter.recipe.kinds import KINDS
 
@@ -36,7 +37,7 @@ def deploy(report: Measured, artifact: str) -> tuple[str, ...]:
         f"Deploy {row.kind}: {_speed(row)}, {kept}, {found.size_bytes / 1e6:.1f} MB",
         f"  Reranker.load({_quoted(artifact)}{which})",
     ]
-    row_of_kind = KINDS.get(row.kind.partition("@")[0])
+    row_of_kind = KINDS.get(kind_of(row.kind))
     if row_of_kind and found.traits.engine == "onnxruntime":
         lines.append(f"  sentence-transformers: file_name={_quoted(row_of_kind.path(found.isa))}")
     return tuple(lines)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from exporter.artifact.names import kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -110,7 +112,7 @@ class Measured(Protocol):
 class Case:
     """A report with all that advice on it may rest on.
 
-    `recipe` is None where it is not at hand; `products` are measured errors by kind, the largest first;
+    `recipe` is None where it is not at hand; `products` are measured errors by id, the largest first;
     `artifact` is how commands name the folder.
     """
 
@@ -121,23 +123,17 @@ class Case:
 
     def variant(self, row: Row) -> AnyVariant | None:
         """Return what the recipe says of a variant."""
-        found = self.recipe.variants if self.recipe else ()
-        return next((one for one in found if one.kind == plain_kind(row)), None)
+        return self.recipe.by_id.get(row.kind) if self.recipe else None
 
     def row(self, kind: str) -> Row | None:
         """Return the variant of a kind, if the report has it; of several one that passed."""
         found = sorted(self.report.variants, key=lambda row: row.verdict != "pass")
-        return next((row for row in found if plain_kind(row) == kind), None)
+        return next((row for row in found if kind_of(row.kind) == kind), None)
 
     def ratio(self, row: Row) -> Ratio:
         """Return the speed-up that a speed bar is held against."""
         over_bf16 = self.report.reference.judged_over == "bfloat16"
         return row.speedup_bf16 if over_bf16 and row.speedup_bf16 else row.speedup_tuned
-
-
-def plain_kind(row: Row) -> str:
-    """Return a variant's kind, without the instruction set that may stand behind it."""
-    return row.kind.partition("@")[0]
 
 
 def bar_of(check: Check) -> float:

@@ -43,7 +43,7 @@ from exporter.artifact.files import (
     write_sealed,
 )
 from exporter.artifact.lfs import IS_POINTER, is_pointer
-from exporter.artifact.names import MAX_NAME, beside, check_owner, is_name, plain_file, shown
+from exporter.artifact.names import MAX_NAME, beside, check_owner, is_name, kind_of, plain_file, shown
 from exporter.artifact.place import check_text
 from exporter.errors import IntegrityError, RecipeError
 from exporter.owners import folder_problem
@@ -107,8 +107,9 @@ class Traits:
 class VariantEntry:
     """One runnable variant of an artifact.
 
-    `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs` the
-    graph's input names in order. `facts` are short statements on what the build did, for people.
+    `kind` is the variant's id: its kind, or `kind@isa` where the recipe lists several instruction sets for
+    it. `model` is the file the engine opens, `files` all the files it needs beside the tokenizer, `inputs`
+    the graph's input names in order. `facts` are short statements on what the build did, for people.
     """
 
     kind: Line
@@ -177,16 +178,30 @@ class Manifest:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def variant(self, kind: str) -> VariantEntry:
-        """Return the variant of a kind.
+        """Return the variant of an id.
 
         Raises:
-            RecipeError: the artifact has none of that kind.
+            RecipeError: the artifact has none of that id.
         """
         for entry in self.variants:
             if entry.kind == kind:
                 return entry
-        raise RecipeError(
-            f"{self.name} has no {kind}; it has {', '.join(entry.kind for entry in self.variants)}"
+        raise self._lacks(kind)
+
+    def named(self, name: str) -> tuple[VariantEntry, ...]:
+        """Return the variant of an id, or all variants of a bare kind, in the manifest's order.
+
+        Raises:
+            RecipeError: the artifact has none.
+        """
+        found = [entry for entry in self.variants if entry.kind == name]
+        if found := found or [entry for entry in self.variants if kind_of(entry.kind) == name]:
+            return tuple(found)
+        raise self._lacks(name)
+
+    def _lacks(self, name: str) -> RecipeError:
+        return RecipeError(
+            f"{self.name} has no {name}; it has {', '.join(entry.kind for entry in self.variants)}"
         )
 
     def size_bytes(self, entry: VariantEntry) -> int:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # them, and none is a pattern to the Hub's client, an option to a shell or an escape sequence to a terminal.
 _PART = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+=-]*")
 MAX_NAME = 200
+# Between a kind and the instruction set that one of its variants is for.
+AT = "@"
 # What version control keeps in a working copy: no part of an artifact that lies there, and never touched.
 _VERSION_CONTROL = frozenset(
     (
@@ -145,3 +147,8 @@ def link_or_copy(first: Path, second: Path) -> None:
         os.link(first, second)
     except OSError:
         shutil.copyfile(first, second)
+
+
+def kind_of(variant: str) -> str:
+    """Return the kind of a variant's id, which is the kind, or `kind@isa` where a recipe lists several."""
+    return variant.partition(AT)[0]

@@ -7,9 +7,10 @@ manifest's root so that it cannot be taken for another artifact's.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
@@ -23,20 +24,24 @@ from exporter.artifact.files import (
     Tokens,
     from_python,
     read_sealed,
+    sealed,
     sha256_file,
     to_python,
-    write_sealed,
+    write_together,
 )
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from exporter.artifact.manifest import Manifest
 
-# 1: first version; before, plans stood in the manifest.
-PLANS_SCHEMA = 1
+# 2: verdicts. 1: first version; before, plans stood in the manifest.
+PLANS_SCHEMA = 2
+# Those that are read: the first lacks verdicts, which then nobody has found yet.
+_READ = (1, PLANS_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +71,44 @@ class PlanEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictEntry:
+    """How a variant was judged on CPUs of one class, and how fast it was there at its best plan."""
+
+    isa: Line
+    n_cores: Cores
+    verdict: Literal["pass", "fail", "invalid", "not judged"]
+    pairs_per_s: Rate
+
+
+@dataclass(frozen=True, slots=True)
 class Plans:
-    """The measured plans of every variant, by kind; `manifest_root` stands for the files they ran."""
+    """The measured plans and the verdicts of every variant, by id.
+
+    `manifest_root` stands for the files that ran. The proof of a verdict is the report; it stands here so
+    that the fastest variant that passed can be chosen where no report is read.
+    """
 
     schema: int
     manifest_root: Sha256
     plans: dict[Line, tuple[PlanEntry, ...]]
+    verdicts: dict[Line, tuple[VerdictEntry, ...]] = field(default_factory=dict)
 
     def of(self, kind: str) -> tuple[PlanEntry, ...]:
         """Return the plans measured for a kind, one per CPU class and number of cores, maybe none."""
         return self.plans.get(kind, ())
+
+    def judged(self, kind: str, found: VerdictEntry) -> Plans:
+        """Return these plans with a verdict, in the place of an earlier one on CPUs of the same class."""
+        others = (
+            one for one in self.verdicts.get(kind, ()) if (one.isa, one.n_cores) != (found.isa, found.n_cores)
+        )
+        return replace(self, verdicts={**self.verdicts, kind: (*others, found)})
+
+    def only(self, kinds: Collection[str], manifest_root: str) -> Plans:
+        """Return what is about some variants, for an artifact with these only."""
+        plans = {kind: found for kind, found in self.plans.items() if kind in kinds}
+        verdicts = {kind: found for kind, found in self.verdicts.items() if kind in kinds}
+        return Plans(self.schema, manifest_root, plans, verdicts)
 
 
 def no_plans(manifest: Manifest) -> Plans:
@@ -89,7 +122,17 @@ def write_plans(plans: Plans, folder: Path) -> None:
     Raises:
         BackendError: the disk refuses.
     """
-    write_sealed(folder / PLANS, to_python(plans))
+    write_together(folder, {PLANS: plans_bytes(plans)})
+
+
+def plans_bytes(plans: Plans) -> bytes:
+    """Return plans.json as it is written."""
+    return sealed(to_python(plans))
+
+
+def sha256_of(plans: Plans) -> str:
+    """Return the sha256 of plans.json as it is written."""
+    return hashlib.sha256(plans_bytes(plans)).hexdigest()
 
 
 def keep_plans(plans: Plans, folder: Path) -> Plans:
@@ -110,7 +153,7 @@ def keep_plans(plans: Plans, folder: Path) -> Plans:
     with changing(folder, plans.manifest_root):
         there = read_plans(folder, read_manifest(folder))
         merged = {kind: _merged(there.of(kind), plans.of(kind)) for kind in {**there.plans, **plans.plans}}
-        found = replace(plans, plans=merged)
+        found = replace(there, plans=merged)
         if found != there:
             write_plans(found, folder)
     return found
@@ -133,10 +176,10 @@ def read_plans(folder: Path, manifest: Manifest) -> Plans:
         return no_plans(manifest)
 
     content = read_sealed(path)
-    if content.get("schema") != PLANS_SCHEMA:
+    if content.get("schema") not in _READ:
         raise IntegrityError(f"{path}: schema {content.get('schema')}, this exporter reads {PLANS_SCHEMA}")
     try:
-        plans = from_python(Plans, content)
+        plans = from_python(Plans, {**content, "schema": PLANS_SCHEMA})
     except ValidationError as error:
         first = error.errors()[0]
         raise IntegrityError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

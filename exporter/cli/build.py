@@ -88,7 +88,7 @@ def plan(
 
 
 def _plan_text(recipe: Recipe, out: Path, found: Found) -> str:
-    from exporter.recipe.kinds import KINDS
+    from exporter.recipe.schema import path_of
 
     pinned = (found.source.revision if found.source else None) or recipe.model.revision
     revision = f" at {pinned}" if pinned else ""
@@ -99,11 +99,10 @@ def _plan_text(recipe: Recipe, out: Path, found: Found) -> str:
         *(f"  pairs {one.name}: {one.reading}" for one in sets),
         f"  speed over PyTorch in {_speed_over(recipe)}",
     ]
-    for variant in recipe.variants:
-        path = KINDS[variant.kind].path(getattr(variant, "isa", None))
+    for name, variant in recipe.by_id.items():
         bars = variant.bars.model_dump(exclude_none=True).items()
         lines += [
-            f"  {variant.kind} -> {out}/{recipe.name}/{path}",
+            f"  {name} -> {out}/{recipe.name}/{path_of(name, variant)}",
             f"    bars: {', '.join(f'{name} {value:g}' for name, value in bars)}",
         ]
     if found.reusable:

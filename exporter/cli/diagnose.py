@@ -153,9 +153,9 @@ class Fit:
 
 
 def _fit(row: Kind, machine: Machine) -> Fit:
+    from exporter.artifact.cpus import fits, runs_on
     from exporter.machine import Isa
     from exporter.packages import install
-    from exporter.recipe.kinds import fits, runs_on
     from exporter.recipe.schema import options_of
 
     has_isa = "isa" in options_of(row.name).model_fields
@@ -171,9 +171,9 @@ def _fit(row: Kind, machine: Machine) -> Fit:
 
 
 def _doctor_text(machine: Machine, cache: Path | None, kinds: Sequence[Fit]) -> str:
+    from exporter.artifact.cpus import saturates
     from exporter.machine import allowance
     from exporter.owners import folder_problem
-    from exporter.recipe.kinds import saturates
 
     vnni = "no VNNI: int8 weights must keep to 7 bits" if saturates(machine.isa) else "int8 sums in int32"
     lines = [

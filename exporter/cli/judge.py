@@ -82,7 +82,16 @@ def gate(
 
 
 def show_artifact(
-    target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False, full: Full = False, wide: Wide = False
+    target: Target,
+    *,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="What each variant is worth on this CPU, and which is chosen."),
+    ] = False,
+    out: Out = ARTIFACTS,
+    as_json: AsJson = False,
+    full: Full = False,
+    wide: Wide = False,
 ) -> None:
     """Print what an artifact holds and its verdict. Exits 0 whatever the verdict is."""
     check_full(as_json=as_json, full=full)
@@ -103,6 +112,13 @@ def show_artifact(
         return manifest, plans, read_report(folder, manifest) if (folder / REPORT).is_file() else None
 
     manifest, plans, report = read_whole(folder, read)
+    if here:
+        from exporter.artifact.choice import standing_text, standings
+        from exporter.machine import this_cpu
+
+        found = standings(manifest, plans, cpu := this_cpu())
+        show(found, "\n".join(standing_text(one, cpu) for one in found), as_json=as_json)
+        return
     if as_json and not full:
         show(short_verdict(report, manifest.name, folder), as_json=True)
         return

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter import worker
+from exporter.artifact.cpus import runs_on
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, BackendMissing, IntegrityError
 from exporter.escape import one_line
 from exporter.machine import this_machine
 from exporter.memory import limit_bytes
-from exporter.recipe.kinds import runs_on
 from exporter.runtime.model_file import check_artifact
 from exporter.worker.job import ArtifactSpec
 

@@ -37,11 +37,21 @@ from exporter.pairs import Pair, PairSet, spread_out
 from exporter.progress import quiet
 from exporter.recipe.difference import differences
 from exporter.recipe.kinds import KINDS
-from exporter.recipe.schema import Onnx, OnnxInt8, OnnxInt8Static, OpenVino, OpenVinoInt8, Recipe
+from exporter.recipe.schema import (
+    Onnx,
+    OnnxInt8,
+    OnnxInt8Static,
+    OpenVino,
+    OpenVinoInt8,
+    Recipe,
+    int8_isa_of,
+    isa_of,
+    path_of,
+)
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -200,6 +210,7 @@ def build_variants(
     into: Path,
     context: Context,
     inline_bytes: int = INLINE_BYTES,
+    only: Collection[str] | None = None,
 ) -> tuple[VariantEntry, ...]:
     """Build all variants of a recipe into a folder.
 
@@ -211,18 +222,20 @@ def build_variants(
         into: the artifact's folder.
         context: its progress is told the name of each step, its cache keeps finished steps.
         inline_bytes: weights of a graph beyond which they lie in a file beside it.
+        only: the ids of the variants to build, by default all.
 
     Raises:
         BackendMissing: a package that builds one of the kinds is not installed.
         BackendError: a library refuses the model, or the disk is full.
         RecipeError: a variant asks for what the graph does not have.
     """
-    for variant in recipe.variants:
+    wanted = {name: one for name, one in recipe.by_id.items() if only is None or name in only}
+    for variant in wanted.values():
         if missing := KINDS[variant.kind].missing_packages:
             raise BackendMissing(f"{variant.kind} needs {', '.join(missing)}; {install('build')}")
     steps = _Steps(recipe, source, calibrate, proof, context, inline_bytes)
-    graphs = {opset: steps.graph(opset) for opset in sorted({_opset(v) for v in recipe.variants})}
-    return tuple(steps.variant(variant, graphs[_opset(variant)], into) for variant in recipe.variants)
+    graphs = {opset: steps.graph(opset) for opset in sorted({_opset(v) for v in wanted.values()})}
+    return tuple(steps.variant(name, one, graphs[_opset(one)], into) for name, one in wanted.items())
 
 
 def common_graph(
@@ -293,10 +306,9 @@ class _Steps:
         max_length, proof = self.source.max_length, [list(pair) for pair in self.proof]
         return {**self._base(opset), "max_length": max_length, "proof": proof}
 
-    def variant(self, variant: Variant, graph: CommonGraph, into: Path) -> VariantEntry:
-        """Build a variant's files into the artifact's folder."""
-        row, isa = KINDS[variant.kind], getattr(variant, "isa", None)
-        target = Path(row.path(isa))
+    def variant(self, name: str, variant: Variant, graph: CommonGraph, into: Path) -> VariantEntry:
+        """Build a variant's files into the artifact's folder; `name` is its id."""
+        row, target = KINDS[variant.kind], Path(path_of(name, variant))
         exported = _facts(graph.folder)
         config = {
             **self._base(_opset(variant)),
@@ -310,8 +322,8 @@ class _Steps:
         def make(folder: Path) -> tuple[str, ...]:
             return _make(variant, graph, folder / target.name, self._feeds(graph), self.inline_bytes)
 
-        instead = f"take {variant.kind} out of the recipe to build the others"
-        built = self._step("variant", config, make, f"build {variant.kind}", instead)
+        instead = f"take {name} out of the recipe to build the others"
+        built = self._step("variant", config, make, f"build {name}", instead)
 
         (into / target).parent.mkdir(exist_ok=True)
         files = []
@@ -321,9 +333,9 @@ class _Steps:
                 files.append((target.parent / path.name).as_posix())
         beside = [f"weights in {name}" for name in files if name.endswith(SUFFIX)]
         return VariantEntry(
-            kind=variant.kind,
+            kind=name,
             traits=row.traits,
-            isa=isa,
+            isa=isa_of(variant),
             model=target.as_posix(),
             files=tuple(files),
             inputs=graph.inputs,
@@ -397,7 +409,7 @@ def _make(
             from exporter.export.rewrites.attention import add_unpadded_fast_path
 
             int8_options = int8.Options(
-                variant.isa, variant.keep_fp32, variant.quantize_embeddings, inline_bytes
+                int8_isa_of(variant), variant.keep_fp32, variant.quantize_embeddings, inline_bytes
             )
             if isinstance(variant, OnnxInt8):
                 facts = int8.quantize_at_run_time(exported.path, path, int8_options)
@@ -415,5 +427,7 @@ def _make(
         case OpenVinoInt8():
             from exporter.export.openvino import quantize
 
-            return quantize(exported.path, path, feeds(), isa=variant.isa, keep_fp32=variant.keep_fp32)
+            return quantize(
+                exported.path, path, feeds(), isa=int8_isa_of(variant), keep_fp32=variant.keep_fp32
+            )
     assert_never(variant)

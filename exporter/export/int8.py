@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.artifact.cpus import saturates
 from exporter.backend import backend
 from exporter.errors import BackendError, RecipeError
 from exporter.export.external_data import INLINE_BYTES, is_external, pack, save, workplace
-from exporter.recipe.kinds import saturates
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -6,10 +6,10 @@ import re
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
+from exporter.artifact.cpus import saturates
 from exporter.backend import backend
 from exporter.errors import RecipeError
 from exporter.export.int8 import ALWAYS_FP32
-from exporter.recipe.kinds import saturates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.advice.accuracy import own_isa
+from exporter.artifact.cpus import runs_on
 from exporter.escape import one_line
 from exporter.measure.estimate import queries_to_show, share_of, shown_at_most
-from exporter.recipe.kinds import KINDS, runs_on
+from exporter.recipe.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from exporter import worker
 from exporter.artifact.files import TOKENIZER, to_json
+from exporter.artifact.names import kind_of
 from exporter.export import product_error as arithmetic
 from exporter.export.build import common_graph
 from exporter.export.product_error import ProductError
@@ -71,7 +72,7 @@ def measure_errors(
     """
     if found := found_errors(workspace.manifest, entry, context.cache):
         return found
-    kind = entry.kind.partition("@")[0]  # the same graph for every instruction set
+    kind = kind_of(entry.kind)  # the same graph for every instruction set
     variant = next((one for one in workspace.recipe.variants if one.kind == kind), None)
     if variant is None:
         return ()

@@ -7,10 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exporter.artifact.choice import choose_variant
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.errors import BackendError
-from exporter.machine import this_isa
+from exporter.machine import this_cpu, this_isa
 from exporter.measure.settings import MeasureSettings
 from exporter.measure.workspace import recipe_of
 from exporter.pairs import Pair, load_pair_sets, spread_out
@@ -50,7 +51,7 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[Pair]) -> Pr
 
     Args:
         folder: the artifact.
-        kind: a variant's, by default the first.
+        kind: as `Reranker.load` takes it.
         pairs: what to score.
 
     Raises:
@@ -59,8 +60,9 @@ def profile_variant(folder: Path, kind: str | None, pairs: Sequence[Pair]) -> Pr
         BackendError: the engine cannot load the file, or recorded nothing.
     """
     manifest = read_manifest(folder)
-    entry = manifest.variant(kind) if kind else manifest.variants[0]
-    plan = Plan(1, 1, choose_plan(read_plans(folder, manifest).of(entry.kind), this_isa(), 1).token_budget)
+    plans = read_plans(folder, manifest)
+    entry = choose_variant(manifest, plans, this_cpu(), kind).entry
+    plan = Plan(1, 1, choose_plan(plans.of(entry.kind), this_isa(), 1).token_budget)
     reranker = Reranker.load(folder, entry.kind, plan=plan, profiled=True)
     started = time.perf_counter()
     reranker.score(pairs)

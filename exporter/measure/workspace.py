@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from exporter.artifact.access import read_whole
+from exporter.artifact.cpus import why_not_judged
 from exporter.artifact.manifest import NOT_PUBLISHED, Manifest, VariantEntry, read_manifest
 from exporter.artifact.plans import Plans, read_plans
 from exporter.errors import IntegrityError, RecipeError
 from exporter.export.source import Source, find_source
 from exporter.machine import Machine, this_machine
 from exporter.pairs import PairSet, load_pair_sets
-from exporter.recipe.kinds import runs_on
 from exporter.recipe.schema import Recipe
 from exporter.runtime import choose_plan
 from exporter.runtime.model_file import check_artifact
@@ -41,17 +41,17 @@ class Workspace:
 
     @property
     def runnable(self) -> tuple[VariantEntry, ...]:
-        """The variants that this CPU can run, in the manifest's order."""
-        return tuple(entry for entry in self.manifest.variants if runs_on(entry.traits, self.machine))
+        """The variants that are measured on this CPU, in the manifest's order."""
+        return tuple(entry for entry in self.manifest.variants if not why_not_judged(entry, self.machine))
 
     @property
     def not_runnable(self) -> tuple[VariantEntry, ...]:
-        """The variants that this CPU cannot run."""
-        return tuple(entry for entry in self.manifest.variants if not runs_on(entry.traits, self.machine))
+        """The variants that this CPU cannot run, or is not among those that they are for."""
+        return tuple(entry for entry in self.manifest.variants if why_not_judged(entry, self.machine))
 
     @property
     def bars(self) -> dict[str, Bars]:
-        """The recipe's bars by kind."""
+        """The recipe's bars by variant."""
         return bars_of(self.recipe)
 
     def spec(self, entry: VariantEntry) -> ArtifactSpec:
@@ -106,5 +106,5 @@ def recipe_of(manifest: Manifest, folder: Path) -> Recipe:
 
 
 def bars_of(recipe: Recipe) -> dict[str, Bars]:
-    """Return a recipe's bars by kind."""
-    return {variant.kind: variant.bars for variant in recipe.variants}
+    """Return a recipe's bars by the ids of its variants."""
+    return {name: variant.bars for name, variant in recipe.by_id.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import list_files
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
+from exporter.artifact.names import kind_of
 from exporter.artifact.plans import plans_sha256, read_plans, write_plans
 from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
 from exporter.errors import GateRefused, IntegrityError, NoVerdict, RecipeError
@@ -64,7 +65,7 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
     Args:
         folder: the artifact, for errors.
         report: its report, judged.
-        wanted: kinds asked for, by default all.
+        wanted: ids asked for, by default all; a bare kind means all its variants.
 
     Raises:
         GateRefused: none passed, or one asked for did not.
@@ -73,8 +74,10 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
     """
     verdicts = {row.kind: row.verdict for row in report.variants}
     verdicts |= {row.kind: "not judged" for row in report.not_judged}
-    if unknown := [kind for kind in wanted if kind not in verdicts]:
+    names = [(one, [kind for kind in verdicts if one in (kind, kind_of(kind))]) for one in wanted]
+    if unknown := [one for one, found in names if not found]:
         raise RecipeError(f"{folder} has no {unknown[0]}; it has {', '.join(verdicts)}")
+    wanted = [kind for _, found in names for kind in found]
     passed = tuple(
         kind for kind, verdict in verdicts.items() if verdict == "pass" and (kind in wanted or not wanted)
     )
@@ -187,9 +190,7 @@ def make_publication(
     published = replace(published, files=list_files(into))
     write_manifest(published, into)
 
-    plans = read_plans(folder, manifest)
-    kept = {kind: plans.of(kind) for kind in kinds}
-    write_plans(replace(plans, manifest_root=published.root, plans=kept), into)
+    write_plans(read_plans(folder, manifest).only(kinds, published.root), into)
     judged = replace(judged, manifest_root=published.root, plans_sha256=plans_sha256(into))
     write_report(judged, into)
     write_statements(into, published, judged, builder=options.builder)

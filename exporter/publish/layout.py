@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, get_args
 
+from exporter.artifact.cpus import saturates
 from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
 from exporter.artifact.names import link_or_copy
 from exporter.errors import BackendError, RecipeError
@@ -80,7 +81,9 @@ def lay_out(manifest: Manifest, kinds: Collection[str], profile: LayoutProfile =
         variants = (replace(variants[0], model=FLAT, files=tuple(sorted(renamed.values()))),)
     else:
         places |= {path: path for entry in variants for path in entry.files}
-        quantized = next((entry for entry in variants if _is_int8_onnx(entry)), None)
+        # One that is right everywhere, if there is one: who opens it by this name asks for no CPU.
+        int8 = sorted(filter(_is_int8_onnx, variants), key=lambda entry: not saturates(entry.isa or ""))
+        quantized = next(iter(int8), None)
         # Who looks for weights beside the second name finds none there.
         if quantized and len(quantized.files) == 1 and QUANTIZED not in places:
             places[QUANTIZED] = quantized.model

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.artifact.manifest import Traits
-from exporter.machine import Machine
 from exporter.packages import is_there
 
 # What the common ancestor of all kinds, the plain ONNX graph, is made and checked with.
@@ -32,12 +31,16 @@ class Kind:
     packages: tuple[str, ...] = _EXPORT
     notes: tuple[str, ...] = ()
 
-    def path(self, isa: str | None) -> str:
+    def path(self, isa: str | None, *, one_of_several: bool = False) -> str:
         """Return the path of the model file in an artifact's folder.
 
         Args:
             isa: the CPUs the variant is for; None for a kind that has no such option.
+            one_of_several: the artifact has this kind for other CPUs too, so the name has to say which.
         """
+        if one_of_several and "{isa}" not in self.file:
+            stem, dot, suffix = self.file.rpartition(".")
+            return f"{stem}_{isa}{dot}{suffix}"
         return self.file.format(isa=isa)
 
     @property
@@ -85,35 +88,3 @@ _ROWS = (
     ),
 )
 KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
-
-
-def saturates(isa: str) -> bool:
-    """Return whether int8 dot products on CPUs of this instruction set are summed in int16 and can saturate.
-
-    Without VNNI, VPMADDUBSW adds two products of unsigned by signed bytes in 16 bits; VNNI and Arm's dot
-    products add in 32.
-    Source: https://github.com/microsoft/onnxruntime/issues/14642
-    Source: https://www.felixcloutier.com/x86/pmaddubsw
-
-    Args:
-        isa: as in `Machine.isa`, or a recipe's `isa`.
-    """
-    return isa not in ("avx512_vnni", "avx_vnni", "arm64")
-
-
-def fits(isa: str, on: str) -> bool:
-    """Return whether an int8 variant is for a CPU: it has the instructions, and sums there cannot saturate.
-
-    Weights for CPUs that sum in 32 bits have 8 bits, whose sums may not fit the 16 of another CPU; those with
-    7 bits are right everywhere.
-
-    Args:
-        isa: the CPUs the variant is for, a recipe's `isa`.
-        on: the instruction set of the CPU that runs it, as in `Machine.isa`.
-    """
-    return isa == on or (isa != "arm64" and (saturates(isa) or not saturates(on)))
-
-
-def runs_on(traits: Traits, machine: Machine) -> bool:
-    """Tell whether a machine's CPU has what a kind needs; most kinds need nothing."""
-    return not traits.cpu_features or bool(set(traits.cpu_features) & set(machine.cpu_features))

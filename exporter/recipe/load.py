@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -19,9 +19,13 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from exporter.artifact.bare import HUB_ID, means_hub
+from exporter.artifact.names import AT, kind_of
 from exporter.errors import RecipeError, did_you_mean, each_once
+from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import (
+    ONE,
+    SEVERAL,
     Bars,
     Measure,
     Model,
@@ -172,7 +176,7 @@ def _kinds(data: Yaml) -> list[str]:
 
 
 def load_bars(path: Path) -> dict[str, Bars]:
-    """Read bars from a YAML file of `kind: {bar: limit}`.
+    """Read bars from a YAML file of `kind: {bar: limit}`, by kind or by a variant's id.
 
     Raises:
         RecipeError: the file cannot be read, names an unknown kind or an unknown bar.
@@ -182,15 +186,18 @@ def load_bars(path: Path) -> dict[str, Bars]:
         raise RecipeError(
             f"{path}: bars are a mapping of kind to limits, for example `onnx-int8: {{min_speedup: 1.5}}`"
         )
-    if unknown := [kind for kind in data if kind not in KINDS]:
-        raise RecipeError(f"{path}: {unknown[0]!r} is no kind; the kinds are {', '.join(KINDS)}")
+    if unknown := [name for name in data if not _is_id(name)]:
+        raise RecipeError(
+            f"{path}: {unknown[0]!r} is no kind; the kinds are {', '.join(KINDS)}, "
+            f"and of one that is there for several CPUs KIND{AT}ISA"
+        )
     bars = {}
     for kind, limits in data.items():
         try:
             bars[kind] = Bars.model_validate(limits)
         except ValidationError as error:
             problems = (
-                {**problem, "loc": ("variants", 0, kind, "bars", *problem["loc"])}
+                {**problem, "loc": ("variants", 0, kind_of(kind), "bars", *problem["loc"])}
                 for problem in error.errors()
             )
             located = {
@@ -204,6 +211,14 @@ def load_bars(path: Path) -> dict[str, Bars]:
     if findings:
         raise RecipeError("\n".join(each_once(findings)))
     return bars
+
+
+def _is_id(name: object) -> bool:
+    """Tell whether a text is a kind, or the id of a variant that is one of several of its kind."""
+    kind, at, isa = str(name).partition(AT)
+    if kind not in KINDS:
+        return False
+    return not at or ("isa" in options_of(kind).model_fields and isa in get_args(Isa))
 
 
 def _read_yaml(path: Path) -> tuple[Yaml, _Lines, list[str]]:
@@ -394,7 +409,10 @@ def _finding(path: Path, lines: _Lines, problem: object) -> str:
     assert isinstance(problem, dict)
     loc: _Loc = tuple(problem["loc"])
     plain = tuple(
-        step for i, step in enumerate(loc) if not (i == 2 and loc[0] == "variants" and step in KINDS)
+        step
+        for i, step in enumerate(loc)
+        if not (i == 2 and loc[0] == "variants" and step in KINDS)
+        and not (loc[i - 1] == "isa" and step in (ONE, SEVERAL))
     )
     steps = tuple(map(str, plain))
     line = next((lines[steps[:end]] for end in range(len(steps), 0, -1) if steps[:end] in lines), None)

@@ -12,13 +12,23 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
+from exporter.artifact.names import AT
 from exporter.machine import Isa
 from exporter.recipe.kinds import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 # Tokens of a pair that a model may read, special ones counted.
 MIN_LENGTH = 8
@@ -145,11 +155,33 @@ class Onnx(Part):
     bars: Bars
 
 
+def _only_one(value: object) -> object:
+    """Take a list of one instruction set for that one, which is the same recipe."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+def _each_once(value: tuple[Isa, ...]) -> tuple[Isa, ...]:
+    if twice := [isa for isa in value if value.count(isa) > 1]:
+        raise ValueError(f"{twice[0]} stands twice; each variant is for another instruction set")
+    return value
+
+
+# The tags of the two forms stand in the places that pydantic names in its errors, see `load`.
+ONE, SEVERAL = "one", "several"
+_Several = Annotated[tuple[Isa, ...], Field(min_length=1), AfterValidator(_each_once)]
+Isas = Annotated[
+    Annotated[Isa, Tag(ONE)] | Annotated[_Several, Tag(SEVERAL)],
+    Discriminator(lambda value: SEVERAL if isinstance(value, list | tuple) else ONE),
+    BeforeValidator(_only_one),
+]
+_ISAS = "; a list gives a variant for each, by the id KIND@ISA"
+
+
 class _OnnxInt8(Part):
-    isa: Isa = Field(
+    isa: Isas = Field(
         "avx2",
         description="the CPUs it is for; "
-        "avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate",
+        f"avx2 and avx512 keep weights to 7 bits so that int16 sums cannot saturate{_ISAS}",
     )
     opset: int = Field(18, ge=17, le=21)
     quantize_embeddings: bool = Field(True, description="int8 embedding tables too")
@@ -182,9 +214,10 @@ class OpenVinoInt8(Part):
     """OpenVINO IR quantized by NNCF, calibrated on `pairs.calibrate`."""
 
     kind: Literal["openvino-int8"]
-    isa: Isa = Field(
+    isa: Isas = Field(
         "avx2",
-        description="the CPUs it is for; avx2 and avx512 halve the range so that int16 sums cannot saturate",
+        description="the CPUs it is for; avx2 and avx512 halve the range so that int16 sums cannot "
+        f"saturate{_ISAS}",
     )
     keep_fp32: tuple[str, ...] = Field((), description="shell patterns of operation names left in fp32")
     bars: Bars
@@ -211,6 +244,51 @@ def default_variant(kind: str, bars: Bars) -> AnyVariant:
         KeyError: there is no such kind.
     """
     return options_of(kind).model_validate({"kind": kind, "bars": bars})
+
+
+def by_id(variants: Iterable[AnyVariant]) -> dict[str, AnyVariant]:
+    """Return one variant an instruction set, by id: its kind, or `kind@isa` where a recipe lists several."""
+    found: dict[str, AnyVariant] = {}
+    for variant in variants:
+        isas = getattr(variant, "isa", None)
+        if not isinstance(isas, tuple):
+            found[variant.kind] = variant
+            continue
+        for isa in isas:
+            found[f"{variant.kind}{AT}{isa}"] = variant.model_copy(update={"isa": isa})
+    return found
+
+
+def isa_of(variant: AnyVariant) -> Isa | None:
+    """Return the instruction set of one of `by_id`'s variants; None for a kind that is for any CPU.
+
+    Raises:
+        TypeError: the variant is for several.
+    """
+    if isinstance(variant, Onnx | OpenVino):
+        return None
+    return int8_isa_of(variant)
+
+
+def int8_isa_of(variant: OnnxInt8 | OnnxInt8Static | OpenVinoInt8) -> Isa:
+    """Return the instruction set of one of `by_id`'s int8 variants.
+
+    Raises:
+        TypeError: the variant is for several.
+    """
+    if isinstance(variant.isa, tuple):
+        raise TypeError(f"{variant.kind} is for several instruction sets: {', '.join(variant.isa)}")
+    return variant.isa
+
+
+def path_of(variant: str, options: AnyVariant) -> str:
+    """Return the path of a variant's model file in an artifact's folder.
+
+    Args:
+        variant: its id.
+        options: of `by_id`.
+    """
+    return KINDS[options.kind].path(isa_of(options), one_of_several=AT in variant)
 
 
 def misfits(kinds: Sequence[str], pairs: Pairs | None) -> list[str]:
@@ -256,6 +334,11 @@ class Recipe(Part):
         if found := misfits([variant.kind for variant in self.variants], self.pairs):
             raise ValueError("; ".join(found))
         return self
+
+    @property
+    def by_id(self) -> dict[str, AnyVariant]:
+        """The variants to build by id, one an instruction set, see the function."""
+        return by_id(self.variants)
 
     @property
     def digest(self) -> str:

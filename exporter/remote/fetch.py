@@ -16,6 +16,7 @@ from exporter.artifact.plans import read_plans
 from exporter.artifact.staging import staged
 from exporter.cache import Cache
 from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.machine import this_cpu
 from exporter.remote.address import parse_place
 from exporter.remote.open import open_source
 from exporter.remote.source import SIDECARS, check_size, needed
@@ -72,7 +73,7 @@ def cached_artifact(address: str, variant: str | None = None, *, cache: Cache | 
 
     Args:
         address: as in `fetch_artifact`.
-        variant: its kind, by default the first that the manifest names.
+        variant: as `Reranker.load` takes it.
         cache: where the folder is kept, by default the user's cache.
 
     Raises:
@@ -93,13 +94,12 @@ def cached_artifact(address: str, variant: str | None = None, *, cache: Cache | 
         folder = scratch / "artifact"
         folder.mkdir()
         manifest = _copy_manifest(source, folder, address)
-        _copy_files(source, manifest, needed(manifest, variant), folder)
         if PLANS in source.files:
             _copy(source, PLANS, folder, MAX_MANIFEST_BYTES)
+        _copy_files(source, manifest, needed(manifest, folder, variant), folder)
 
-    found, _ = (cache or Cache.of_user()).get(
-        "fetched", {"place": place.text, "version": source.version, "variant": variant}, make
-    )
+    key = {"place": place.text, "version": source.version, "variant": variant, "cpu": str(this_cpu())}
+    found, _ = (cache or Cache.of_user()).get("fetched", key, make)
     return found / "artifact"
 
 

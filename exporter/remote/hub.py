@@ -118,17 +118,17 @@ def cached_from_hub(repo_id: str, revision: str | None, variant: str | None, *, 
     Args:
         repo_id: `org/name`.
         revision: a branch, tag or commit; None is the default branch.
-        variant: its kind, by default the first that the manifest names.
+        variant: as `Reranker.load` takes it.
         instead: what to do where the Hub cannot be reached, for the error.
 
     Raises:
         RecipeError, BackendError, BackendMissing: see `fetch_snapshot`; or the artifact has no such variant.
         IntegrityError: the manifest was changed, or a file is larger than it says; that one is not fetched.
     """
-    limits = {MANIFEST: MAX_MANIFEST_BYTES}
-    folder, commit = fetch_snapshot(repo_id, revision, [MANIFEST], instead=instead, limits=limits)
+    limits = {MANIFEST: MAX_MANIFEST_BYTES, PLANS: MAX_MANIFEST_BYTES}
+    folder, commit = fetch_snapshot(repo_id, revision, [MANIFEST, PLANS], instead=instead, limits=limits)
     manifest = read_manifest(folder)
-    names = needed(manifest, variant)
+    names = needed(manifest, folder, variant)
     limits = {file.path: file.size_bytes for file in manifest.files if file.path in names}
     limits[PLANS] = MAX_MANIFEST_BYTES
     wanted = [glob.escape(path) for path in (*names, PLANS)]

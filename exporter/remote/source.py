@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from exporter.artifact.choice import choose_variant
 from exporter.artifact.files import (
     ATTESTATION,
     PLANS,
@@ -20,7 +21,9 @@ from exporter.artifact.files import (
     TOKENIZER,
 )
 from exporter.artifact.names import shown
+from exporter.artifact.plans import read_plans
 from exporter.errors import IntegrityError
+from exporter.machine import this_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -116,11 +119,18 @@ def check_size(path: str, n_bytes: int, limit_bytes: int) -> None:
         )
 
 
-def needed(manifest: Manifest, variant: str | None) -> tuple[str, ...]:
-    """Return the files that running one variant, by default the first, needs beside the manifest.
+def needed(manifest: Manifest, folder: Path, variant: str | None) -> tuple[str, ...]:
+    """Return the files that running one variant needs beside the manifest.
+
+    Args:
+        manifest: the artifact's.
+        folder: holds its plans, if it has any.
+        variant: as `Reranker.load` takes it.
 
     Raises:
-        RecipeError: the artifact has no variant of that kind.
+        RecipeError: the artifact has no such variant.
+        IntegrityError: its plans are not what was written.
+        BackendError: it has none that is safe on this CPU.
     """
-    entry = manifest.variant(variant) if variant else manifest.variants[0]
+    entry = choose_variant(manifest, read_plans(folder, manifest), this_cpu(), variant).entry
     return (TOKENIZER, *entry.files)

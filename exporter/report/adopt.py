@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole
-from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, sealed, to_python, write_together
+from exporter.artifact.files import ATTESTATION, MANIFEST, PLANS, REPORT, sealed, to_python, write_together
 from exporter.artifact.manifest import read_manifest
+from exporter.artifact.plans import plans_bytes, read_plans, sha256_of
 from exporter.errors import BackendMissing, RecipeError
 from exporter.measure.workspace import bars_of, recipe_of
 from exporter.recipe.difference import differences
 from exporter.report.read import read_report
 from exporter.report.report import rejudge
-from exporter.report.write import report_files
+from exporter.report.write import proven, with_verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,10 @@ def _judged_again(recipe: Recipe, manifest: Manifest, folder: Path) -> dict[str,
     if report.recipe_digest != manifest.recipe_digest:  # a run before was stopped before it measured
         return {}
     judged = replace(rejudge(report, bars_of(recipe)), recipe_digest=recipe.digest)
+    plans = read_plans(folder, manifest)
     try:
-        return report_files(judged)
+        return proven(judged, plans, recipe)[1]
     except BackendMissing:  # no library here draws charts; `gate` makes the other forms where one does
-        return {REPORT: sealed(to_python(judged))}
+        plans = with_verdicts(judged, plans)
+        judged = replace(judged, plans_sha256=sha256_of(plans))
+        return {PLANS: plans_bytes(plans), REPORT: sealed(to_python(judged))}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from exporter.artifact.manifest import read_manifest
+from exporter.artifact.names import AT
 from exporter.errors import RecipeError, did_you_mean
 from exporter.gate import noise_problems
 from exporter.measure.estimate import mean_interval, ratio_interval
@@ -123,6 +124,7 @@ def compare_reports(old: Report, new: Report, effects: Mapping[str, float] = MIN
         new: the report that may be worse.
         effects: the least effect of each metric, see `MIN_EFFECTS`.
     """
+    old, new = _under_ids(old, new), _under_ids(new, old)
     before = {row.kind: row for row in old.variants}
     after = {row.kind: row for row in new.variants}
     both = [kind for kind in after if kind in before]
@@ -136,6 +138,18 @@ def compare_reports(old: Report, new: Report, effects: Mapping[str, float] = MIN
     found += _in_one_only(old, new)
     outcome, why = _outcome(old, new, both, found)
     return Comparison(outcome, why, tuple(found))
+
+
+def _under_ids(report: Report, other: Report) -> Report:
+    """Return a report whose kinds have the ids that the other has for them.
+
+    A recipe may list more instruction sets for a kind than before: its id changes, and not what it is.
+    """
+    ids, rows = {row.kind for row in other.variants}, []
+    for row in report.variants:
+        own = f"{row.kind}{AT}{row.fidelity.isa}"
+        rows.append(replace(row, kind=own) if row.kind not in ids and own in ids else row)
+    return replace(report, variants=tuple(rows))
 
 
 def _outcome(old: Report, new: Report, both: Sequence[str], found: Sequence[Finding]) -> tuple[Outcome, str]:

@@ -6,7 +6,9 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from exporter.artifact.cpus import why_not_judged
 from exporter.artifact.manifest import Manifest, Traits
+from exporter.artifact.names import kind_of
 from exporter.artifact.plans import PlanEntry, plans_sha256
 from exporter.errors import RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
@@ -195,7 +197,7 @@ def assemble(
         ),
         variants=rows,
         not_judged=tuple(
-            NotJudged(entry.kind, entry.traits, f"needs a CPU with {' or '.join(entry.traits.cpu_features)}")
+            NotJudged(entry.kind, entry.traits, why_not_judged(entry, workspace.machine))
             for entry in workspace.not_runnable
         ),
         verdict=outcome(rows),
@@ -214,7 +216,9 @@ def _files_digest(manifest: Manifest, entry: VariantEntry) -> str:
 
 
 def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
-    """Hold a report's measurements against bars again; a kind without bars of its own keeps its old checks.
+    """Hold a report's measurements against bars again; a variant without bars keeps its old checks.
+
+    Bars are by a variant's id, or by a bare kind for all its variants that have none by their id.
 
     A report holds every interval that is held against a bar: judging needs no statistics library, and a
     report judged again by the same rules is the same report.
@@ -223,15 +227,15 @@ def rejudge(report: Report, bars: Mapping[str, Bars]) -> Report:
         RecipeError: none of the bars is for a variant of the report.
     """
     kinds = [*(row.kind for row in report.variants), *(row.kind for row in report.not_judged)]
-    if not set(bars) & set(kinds):
+    if not set(bars) & {name for kind in kinds for name in (kind, kind_of(kind))}:
         raise RecipeError(f"bars for {', '.join(bars)}, but the report is of {', '.join(kinds)}")
 
     rows = []
     for row in report.variants:
-        if row.kind in bars:
+        if (own := bars.get(row.kind) or bars.get(kind_of(row.kind))) is not None:
             over_bf16 = report.reference.judged_over == "bfloat16"
             ratio = row.speedup_bf16 if over_bf16 else row.speedup_tuned
-            checks = judge(bars[row.kind], row.fidelity, ratio)
+            checks = judge(own, row.fidelity, ratio)
             row = replace(row, checks=checks, verdict=outcome(checks))  # noqa: PLW2901 - judged anew
         rows.append(row)
     return replace(report, variants=tuple(rows), verdict=outcome(rows))

@@ -17,11 +17,12 @@ import numpy as np
 
 from exporter.artifact.access import read_whole
 from exporter.artifact.bare import means_hub
+from exporter.artifact.choice import choose_variant
 from exporter.artifact.manifest import check_needed, read_manifest
-from exporter.artifact.plans import read_plans
+from exporter.artifact.plans import no_plans, read_plans
 from exporter.backend import of_untrusted
 from exporter.errors import ArgumentTypeError, IntegrityError
-from exporter.machine import cores_allowed, this_isa
+from exporter.machine import cores_allowed, this_cpu, this_isa
 from exporter.remote import cached_artifact, is_remote, parse_place
 from exporter.runtime.arguments import (
     check_choice,
@@ -87,19 +88,21 @@ class Reranker:
         chunk_pairs: int = _CHUNK_PAIRS,
         place: str | None = None,
         reload: Callable[[], Reranker] | None = None,
+        why: str = "",
     ) -> None:
         """Join a tokenizer and an engine; `Reranker.load` does so for an artifact.
 
         Args:
-            kind: the variant's.
+            kind: the variant's id.
             plan: how batches are laid over the cores.
             tokenizer: of the artifact.
             engine: opens the variant's graph for the same plan; called once in each process.
             chunk_pairs: pairs that are tokenized at a time.
             place: where the artifact is, to be printed.
             reload: loads the same in another process; without it there is no pickling.
+            why: which variant this is and why it was chosen, in a line.
         """
-        self.kind, self.plan = kind, plan
+        self.kind, self.plan, self.why = kind, plan, why
         self._tokenizer, self._chunk_pairs = tokenizer, chunk_pairs
         self._place, self._reload = place, reload
         self._engine = PerProcess(engine)
@@ -148,7 +151,9 @@ class Reranker:
         Args:
             folder: the artifact's folder; or `org/name` on the Hub, `hf://org/name@branch`,
                 `oci://registry/name:tag` or `s3://bucket/prefix`, of which only the files needed are fetched.
-            variant: its kind, by default the first the manifest names.
+            variant: its id, or a kind, which means the best of its variants for this CPU. By default the best
+                of all: the fastest that is safe here and passed on a CPU like this one, see `why`; where none
+                was judged on such a CPU, the first of the manifest that is safe.
             revision: branch, tag or commit on the Hub.
             threads: cores to use, 1 or more, by default those this process may use.
             plan: overrides the plan `choose_plan` finds among those measured, and `threads`.
@@ -164,7 +169,8 @@ class Reranker:
             IntegrityError: a file is missing or not the one the manifest names, or holds what no build of
                 ours makes, or what its engine or tokenizer fails on.
             BackendMissing: the engine is not installed.
-            BackendError: memory ran short, the engine is too old, or the place it is at cannot be reached.
+            BackendError: memory ran short, the engine is too old, the place it is at cannot be reached, or
+                nothing asked for is safe on this CPU.
         """
         place = place_of(folder)
         name_or_none("variant", variant)
@@ -190,20 +196,28 @@ class Reranker:
 
         def whole(folder: Path = folder, plan: Plan | None = plan) -> Reranker:
             manifest = read_manifest(folder)
-            entry = manifest.variant(variant) if variant else manifest.variants[0]
+            plans = read_plans(folder, manifest) if plan is None or not variant else no_plans(manifest)
+            chosen = choose_variant(manifest, plans, this_cpu(), variant)
+            entry = chosen.entry
             tokenizer = PairTokenizer.load(folder, manifest)
             check_needed(manifest, folder, entry.files)
             check_model(manifest, entry, folder)
 
             if plan is None:
-                measured = read_plans(folder, manifest).of(entry.kind)
-                plan = choose_plan(measured, this_isa(), n_cores or cores_allowed())
+                plan = choose_plan(plans.of(entry.kind), this_isa(), n_cores or cores_allowed())
             engine = partial(
                 open_engine, entry.traits, folder / entry.model, plan, profiled=profiled, numerics=numerics
             )
             opened = partial(_opened, engine, manifest, entry, folder, os.getpid())
             return cls(
-                entry.kind, plan, tokenizer, opened, chunk_pairs=chunk_pairs, place=place, reload=reload
+                entry.kind,
+                plan,
+                tokenizer,
+                opened,
+                chunk_pairs=chunk_pairs,
+                place=place,
+                reload=reload,
+                why=chosen.why,
             )
 
         with entry()():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.artifact.cpus import why_not_judged
 from exporter.errors import RecipeError
 from exporter.export.build import N_PROOF_PAIRS, build_variants
 from exporter.measure.fidelity import ReferenceScores, measure_fidelity
@@ -56,11 +57,15 @@ def selftest(
     require("verify")
     workspace = open_artifact(folder, context)
     manifest, recipe, pair_set = workspace.manifest, workspace.recipe, workspace.pair_set
-    kinds = [entry.kind for entry in manifest.variants if entry.traits.engine == "onnxruntime"]
-    if not kinds or (kind and kind not in kinds):
+    entries = [
+        entry
+        for entry in (manifest.named(kind) if kind else manifest.variants)
+        if entry.traits.engine == "onnxruntime" and not why_not_judged(entry, workspace.machine)
+    ]
+    if not entries:
         has = ", ".join(entry.kind for entry in manifest.variants)
         raise RecipeError(f"{folder} has no ONNX variant {kind or ''}; it has {has}")
-    entry = manifest.variant(kind or kinds[0])
+    entry = entries[0]
     spec, bars = workspace.spec(entry), workspace.bars[entry.kind]
     device, source = device_for(recipe.reference.device), workspace.source
     tuned = tuned_reference(source, source.max_length, device, pair_set, settings=settings, context=context)

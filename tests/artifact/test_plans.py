@@ -11,9 +11,11 @@ import pytest
 from exporter.artifact.files import MANIFEST, PLANS, read_sealed, sha256_file, write_sealed
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
 from exporter.artifact.plans import (
+    PLANS_SCHEMA,
     PlanEntry,
     Plans,
     SweepRow,
+    VerdictEntry,
     no_plans,
     plans_sha256,
     read_plans,
@@ -103,12 +105,12 @@ def test_plans_of_a_kind_that_this_version_does_not_know(folder: Path) -> None:
     assert read_plans(folder, read_manifest(folder)).of("onnx-int4") == (ENTRY,)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None])
+@pytest.mark.parametrize("schema", [0, 3, "1", None])
 def test_another_schema(folder: Path, schema: object) -> None:
     """Plans of another schema are refused, with both numbers."""
     write_plans(measured(folder, onnx=(ENTRY,)), folder)
     reseal(folder, schema=schema)
-    with pytest.raises(IntegrityError, match=f"schema {schema}, this exporter reads 1"):
+    with pytest.raises(IntegrityError, match=f"schema {schema}, this exporter reads 2"):
         read_plans(folder, read_manifest(folder))
 
 
@@ -136,3 +138,36 @@ def test_where_nothing_can_be_written(folder: Path, tmp_path: Path) -> None:
     """A disk that refuses is the backend's failure."""
     with pytest.raises(BackendError, match="cannot be written"):
         write_plans(measured(folder), tmp_path / "none")
+
+
+def test_first_schema(folder: Path) -> None:
+    """Plans written before there were verdicts are read, and have none."""
+    write_plans(measured(folder, onnx=(ENTRY,)), folder)
+    content = read_sealed(folder / PLANS)
+    del content["verdicts"]
+    write_sealed(folder / PLANS, {**content, "schema": 1})
+    plans = read_plans(folder, read_manifest(folder))
+    assert (plans.schema, plans.of("onnx"), plans.verdicts) == (PLANS_SCHEMA, (ENTRY,), {})
+
+
+def test_verdicts(folder: Path) -> None:
+    """A verdict takes the place of an earlier one on CPUs of the same class, and stands beside others."""
+    first, other = VerdictEntry("avx2", 4, "pass", 10.0), VerdictEntry("avx2", 8, "pass", 20.0)
+    again = replace(first, verdict="fail")
+    plans = measured(folder, onnx=(ENTRY,))
+    plans = plans.judged("onnx", first).judged("onnx", other).judged("onnx", again)
+    write_plans(plans, folder)
+    assert read_plans(folder, read_manifest(folder)).verdicts == {"onnx": (other, again)}
+    assert plans.only(["onnx-int8"], "0" * 64).verdicts == {}
+
+
+@pytest.mark.parametrize(
+    "change", [{"verdict": "good"}, {"n_cores": 0}, {"pairs_per_s": -1.0}, {"isa": "a\u202eb"}]
+)
+def test_verdict_of_no_measurement(folder: Path, change: dict[str, object]) -> None:
+    """A verdict that no run of ours gives is refused."""
+    write_plans(measured(folder), folder)
+    good = {"isa": "avx2", "n_cores": 4, "verdict": "pass", "pairs_per_s": 1.0}
+    reseal(folder, verdicts={"onnx": [{**good, **change}]})
+    with pytest.raises(IntegrityError, match=r"verdicts\.onnx"):
+        read_plans(folder, read_manifest(folder))

@@ -6,8 +6,9 @@ from typing import get_args
 
 import pytest
 
+from exporter.artifact.cpus import saturates
 from exporter.machine import Isa
-from exporter.recipe.kinds import KINDS, saturates
+from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import default_variant, options_of
 from tests.factories import bars
 

@@ -289,3 +289,14 @@ def test_least_effects_that_make_no_sense(change: str, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         min_effects([change])
     assert said in str(caught.value)
+
+
+def test_one_of_several_is_compared_with_the_only_one() -> None:
+    """A kind that a recipe lists for more CPUs than before is compared under its id, and not gone."""
+    row = a_variant_report()
+    row = replace(row, fidelity=replace(row.fidelity, isa="avx2"))
+    plain, listed = a_report(variants=(row,)), a_report(variants=(replace(row, kind=f"{row.kind}@avx2"),))
+    for old, new in ((plain, listed), (listed, plain)):
+        found = compare_reports(old, new)
+        assert kinds(found) == []
+        assert {finding.kind for finding in found.findings} == {f"{row.kind}@avx2"}
