@@ -160,7 +160,7 @@ def _other_kinds(case: Case, row: Row, kinds: Sequence[str]) -> Iterator[Tip]:
 def _variant_tip(case: Case, row: Row, kind: str, text: str) -> Tip:
     """Return the tip to try another kind under the same bars, with the lines for the recipe."""
     variant, traits = case.variant(row), KINDS[kind].traits
-    isa = getattr(variant, "isa", None)
+    isa = row.fidelity.isa
     lines = [f"  - kind: {kind}"]
     if isa is not None and traits.weights == "int8":
         lines.append(f"    isa: {isa}")

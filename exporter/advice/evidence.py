@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from exporter.advice.tip import REBUILD, Case, Row, Tip, bar_of, bars_line
+from exporter.advice.tip import JUDGE, REBUILD, Case, Row, Tip, bar_of, bars_line
 from exporter.gate import COUNT_UNSEEN
 from exporter.measure.estimate import queries_needed
 
@@ -61,9 +61,9 @@ def supported(case: Case, row: Row, check: Check) -> Iterator[Tip]:
         return
     text = (
         f"{name}: what was measured shows {bar:g}; if that is enough for you, make it this variant's bar "
-        f"(`exporter gate {case.artifact} --bars FILE` tries other bars and measures nothing)"
+        "in the recipe; nothing is built or measured for it"
     )
-    yield Tip(row.kind, text, bars_line(variant.bars, **{name: bar}), REBUILD)
+    yield Tip(row.kind, text, bars_line(variant.bars, **{name: bar}), JUDGE)
 
 
 def rounded_up(number: float) -> int:

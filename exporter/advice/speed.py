@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.advice.tip import REBUILD, Case, Row, Tip, bar_of, bars_line
+from exporter.advice.tip import JUDGE, MEASURE, REBUILD, Case, Row, Tip, bar_of, bars_line
 from exporter.gate import MAX_CPU_CONTENTION, MAX_DRIFT, MAX_SPREAD, noise_problems, validity_problems
 from exporter.measure.speed import MAX_CLOCK_CHANGE, MIN_ROUNDS
 
@@ -86,7 +86,7 @@ def too_slow(case: Case, row: Row, check: Check) -> Iterator[Tip]:
 def _other_bar(case: Case, row: Row, ratio: Ratio) -> Tip:
     variant, bar = case.variant(row), int(ratio.low * 100) / 100
     text = f"min_speedup: what was measured shows {bar:g}; if that is enough for you, make it the bar"
-    return Tip(row.kind, text, bars_line(variant.bars if variant else None, min_speedup=bar), REBUILD)
+    return Tip(row.kind, text, bars_line(variant.bars if variant else None, min_speedup=bar), JUDGE)
 
 
 def _disturbed(ratio: Ratio) -> str:
@@ -120,7 +120,7 @@ def _more_time(case: Case, row: Row, text: str) -> Iterator[Tip]:
     budget = 2 * case.recipe.measure.budget_s
     n_timed = sum(variant.bars.min_speedup is not None for variant in case.recipe.variants)
     fewer = f" (or fewer of the {n_timed} variants with a speed bar, which share it)" if n_timed > 1 else ""
-    yield Tip(row.kind, f"{text}{fewer}", f"measure: {{budget_s: {budget:g}}}", REBUILD)
+    yield Tip(row.kind, f"{text}{fewer}", f"measure: {{budget_s: {budget:g}}}", MEASURE)
 
 
 def _without_speed(case: Case, row: Row) -> Iterator[Tip]:
@@ -131,4 +131,4 @@ def _without_speed(case: Case, row: Row) -> Iterator[Tip]:
     if len(variant.bars.model_dump(exclude_none=True)) < 2:
         return
     text = "every other check passed, and none needs a quiet machine: without a speed bar this is a pass"
-    yield Tip(row.kind, text, bars_line(variant.bars, min_speedup=None), REBUILD)
+    yield Tip(row.kind, text, bars_line(variant.bars, min_speedup=None), JUDGE)

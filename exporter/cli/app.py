@@ -46,23 +46,24 @@ _WHOLE_SENTENCE = 1000
 class _Command(NamedTuple):
     """A command: the function, the exit codes it can end with beside 70 and 130, the extra it needs.
 
-    `one` is what 1 means for it.
+    `one` is what 1 means for it, `group` where it stands in `--help`, by default with its module's others.
     """
 
     run: Callable[..., None]
     codes: tuple[int, ...]
     extra: str = "base"
     one: str = CODES[1]
+    group: str | None = None
 
 
 COMMANDS = {  # in the order of `exporter --help`
-    "init": _Command(guide.init, (0, 2, 3, 4), "build"),
+    "init": _Command(guide.init, (0, 2, 3, 4), "build", group="Build"),
     "export": _Command(build.export, (0, 1, 2, 3, 4, 5), "build"),
     "plan": _Command(build.plan, (0, 2, 3, 4), "build"),
     "verify": _Command(judge.verify, (0, 1, 2, 3, 4, 5), "verify"),
     "gate": _Command(judge.gate, (0, 1, 2, 3, 4, 5)),
     "show": _Command(judge.show_artifact, (0, 2, 3, 4)),
-    "advise": _Command(guide.advise, (0, 2, 3, 4), "verify"),
+    "advise": _Command(guide.advise, (0, 2, 3, 4), "verify", group="Judge"),
     "profile": _Command(diagnose.profile, (0, 2, 3, 4), "verify"),
     "bench": _Command(diagnose.bench, (0, 2, 3, 4), "verify"),
     "compare": _Command(judge.compare, (0, 1, 2, 3, 4, 5), "verify", "something got worse"),
@@ -168,6 +169,6 @@ for _name, _row in COMMANDS.items():
         _name,
         cls=Command,
         epilog=listed(exit_codes(_name)),
-        rich_help_panel=_GROUPS[_row.run.__module__],
+        rich_help_panel=_row.group or _GROUPS[_row.run.__module__],
     )
     _entered(_with_debug(_row.run))

@@ -13,14 +13,20 @@ from exporter.cli.screen import say, show, watched
 
 
 def init(
-    model: Annotated[str, typer.Argument(help="A folder, `sample`, or a Hub id.", show_default=False)],
-    pairs: Annotated[str, typer.Argument(help="Pairs to verify on, a file.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, `sample`, or a Hub id.", show_default=False)
+    ],
+    pairs: Annotated[
+        str, typer.Argument(metavar="PAIRS", help="Pairs to verify on, a file.", show_default=False)
+    ],
     *,
     calibrate: Annotated[
-        str | None, typer.Option(help="Pairs that static int8 is calibrated on, not those to verify on.")
+        str | None,
+        typer.Option(metavar="FILE", help="Pairs that static int8 is calibrated on, not those to verify on."),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option(help="The recipe to write, by default MODEL.yaml.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="The recipe to write, by default MODEL.yaml.", show_default=False),
     ] = None,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,

@@ -50,6 +50,8 @@ BASE = {
     "export": ("RECIPE --out out", 3),
     "plan": ("RECIPE", 3),
     "verify": ("ARTIFACT", 3),
+    "init": ("MODEL PAIRS --to first.yaml", 3),
+    "advise": ("ARTIFACT", 3),
     "gate": ("ARTIFACT", 0),
     "show": ("ARTIFACT", 0),
     "profile": ("ARTIFACT", 0),
@@ -72,7 +74,9 @@ BASE = {
 def test_base_install(command: str, blocker: Path, verified: Path, tiny: Path, tmp_path: Path) -> None:
     """What only reads an artifact works; the rest ends with 3 and names the extra that the command needs."""
     arguments, code = BASE[command]
-    line = arguments.replace("ARTIFACT", str(verified)).replace("RECIPE", str(tiny / "recipe.yaml"))
+    places = {"ARTIFACT": verified, "RECIPE": tiny / "recipe.yaml"}
+    places |= {"MODEL": tiny / "model", "PAIRS": tiny / "pairs.jsonl"}
+    line = " ".join(str(places.get(word, word)) for word in arguments.split())
     done = run(f"{command} {line}", blocker, BEYOND_BASE, tmp_path)
     assert done.returncode == code, done.stderr
     if code == 3:
