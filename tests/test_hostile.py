@@ -1668,6 +1668,6 @@ def test_report_does_not_move_the_cursor(folder: Path, command: str) -> None:
     check = Check(f"[red]{ESC}", 0.5, "≥ 0.5", "pass", ESC)
     rows = (a_variant_report(), a_variant_report(ESC, checks=(check,)))
     write_report(a_report(manifest_root=read_manifest(folder).root, variants=rows, name=f"[b]{ESC}"), folder)
-    done = CliRunner().invoke(app, [command, str(folder)], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, [command, str(folder), "--wide"], env={"COLUMNS": "200"})
     assert "\x1b" not in done.output
     assert r"[red]\x1b[2Jowned" in done.output

@@ -57,11 +57,13 @@ PUBLIC = {
         "choose_plan",
         "default_plan",
     ],
+    "exporter.advice": ["Tip", "advice", "deploy"],
     "exporter.worker": [
         "CountWorker",
         "SweepWorker",
         "TimedWorker",
         "limited",
+        "product_errors",
         "score",
         "score_each",
         "time",
