@@ -11,54 +11,69 @@ failed := '{ echo "error: pip failed, see above; run this again" >&2; exit 3; }'
 default:
     @{{ just }} --list --unsorted
 
+# Set .venv up, and no more
+setup: _setup
+
 # Build, verify and judge recipes/NAME.yaml: int8, int8-static, onnx, openvino, all, fleet, ms-marco-minilm-l6
+[no-exit-message]
 export NAME *FLAGS: _setup
     @.venv/bin/exporter export recipes/{{ NAME }}.yaml {{ FLAGS }}
 
 # Measure the artifact of recipes/NAME.yaml again
+[no-exit-message]
 verify NAME *FLAGS: _setup
     @.venv/bin/exporter verify recipes/{{ NAME }}.yaml {{ FLAGS }}
 
 # Judge the stored report of recipes/NAME.yaml again, also against other bars: --bars FILE
+[no-exit-message]
 gate NAME *FLAGS: _setup
     @.venv/bin/exporter gate recipes/{{ NAME }}.yaml {{ FLAGS }}
 
 # Deliver what passed of recipes/NAME.yaml to PLACE: a folder, hf://org/name, oci://registry/name:tag, s3://bucket/prefix
+[no-exit-message]
 publish NAME PLACE *FLAGS: _setup
     @.venv/bin/exporter publish recipes/{{ NAME }}.yaml {{ PLACE }} {{ FLAGS }}
 
 # Load the published folder DIR in every library of requirements-peers.lock, and in transformers.js where there is node
+[no-exit-message]
 check-consumers DIR *FLAGS: _setup _peers
     @if command -v npm >/dev/null; then npm install --silent --ignore-scripts --prefix .venv @huggingface/transformers@{{ transformers_js }}; fi
     @.venv/bin/exporter check-consumers {{ DIR }} {{ FLAGS }}
 
 # Time every ONNX kind beside the libraries of requirements-peers.lock: --lengths, --scaling, --peer NAME
+[no-exit-message]
 bench *FLAGS: _setup _peers
     @.venv/bin/exporter export recipes/bench.yaml --build-only
     @.venv/bin/exporter bench recipes/bench.yaml {{ FLAGS }}
 
 # Try the gate on recipes/NAME.yaml's artifact made wrong on purpose; --trials 40 measures its error rates too
+[no-exit-message]
 selftest NAME="int8" *FLAGS: _setup
     @.venv/bin/exporter export recipes/{{ NAME }}.yaml --build-only
     @.venv/bin/exporter selftest recipes/{{ NAME }}.yaml {{ FLAGS }}
 
 # All GPU checks, with the report under docs/measurements; the machine needs torch, sentence-transformers and a CUDA device
+[no-exit-message]
 gpu-check *FLAGS:
     @{{ python }} -m exporter gpu-check recipes/int8.yaml --to docs/measurements {{ FLAGS }}
 
 # Kill exporters that share artifacts and cache at random: --minutes 10, --seed 1
+[no-exit-message]
 stress *FLAGS: _setup
     @.venv/bin/python -m tests.stress {{ FLAGS }}
 
 # Feed the readers of manifests, models, tokenizers, pairs, recipes changed inputs: --minutes 10, --seed 1
+[no-exit-message]
 fuzz *FLAGS: _setup
     @.venv/bin/python -m tests.fuzz {{ FLAGS }}
 
 # Run the tests, in two processes
+[no-exit-message]
 test *FLAGS: _setup
     @.venv/bin/python -m pytest -n 2 --dist loadfile {{ FLAGS }}
 
 # Check style, types and import rules
+[no-exit-message]
 lint: _setup
     @.venv/bin/ruff check .
     @.venv/bin/ruff format --check .
@@ -67,6 +82,7 @@ lint: _setup
     @.venv/bin/lint-imports --no-logo
 
 # Everything that must be clean before a change lands
+[no-exit-message]
 check: lint test
 
 # Build the wheel into dist/; `pip install` takes it with extras too, see docs/how-to/serve.md

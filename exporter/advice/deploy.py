@@ -48,7 +48,10 @@ def _speed(row: Row) -> str:
     """Return the speed-up over both types of PyTorch, so that int8 is not praised for what bfloat16 gives."""
     about = "~" if noise_problems(row.speedup_tuned) else ""
     tuned = f"{about}{row.speedup_tuned.value:.2f}x tuned"
-    return f"{tuned}, {row.speedup_bf16.value:.2f}x bf16 PyTorch" if row.speedup_bf16 else f"{tuned} PyTorch"
+    if row.speedup_bf16 is None:
+        return f"{tuned} PyTorch"
+    about = "~" if noise_problems(row.speedup_bf16) else ""
+    return f"{tuned}, {about}{row.speedup_bf16.value:.2f}x bf16 PyTorch"
 
 
 def _tau(row: Row) -> str:

@@ -103,7 +103,7 @@ class _Exporter(Program):
     def format_commands(self, _ctx: Any, formatter: Any) -> None:  # typer's own classes are private
         """Write the commands for `exporter --help`, group by group, each with a whole sentence."""
         width = max(map(len, self.commands))
-        for group in _GROUPS.values():
+        for group in dict.fromkeys(_GROUPS.values()):
             rows = [
                 (name.ljust(width), command.get_short_help_str(_WHOLE_SENTENCE))
                 for name, command in self.commands.items()

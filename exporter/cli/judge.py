@@ -73,7 +73,7 @@ def gate(
     check_full(as_json=as_json, full=full)
     folder, changed = current_folder(target, out)
     if changed:
-        say(f"judged by the recipe's new {changed}")
+        say(f"recorded in {folder} from the recipe, and judged by: {changed}; --bars tries without recording")
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 

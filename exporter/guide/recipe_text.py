@@ -139,7 +139,7 @@ def _bf16(queries: _Queries, machine: Machine) -> Iterator[str]:
     yield from _ndcg(queries)
     yield from _line("      min_kendall_tau: 0.99", "closer than int8 has to be")
     yield from _swapped(queries.n_ranked)
-    yield from _line("      max_size_ratio: 0.55", "16-bit weights")
+    yield from _line("      max_size_ratio: 0.6", "16-bit weights")
 
 
 def _ndcg(queries: _Queries) -> Iterator[str]:
