@@ -151,7 +151,7 @@ class App:
             except ClientGone:
                 return
             await _send_json(send, status, answer, head=scope["method"] == "HEAD")
-        else:
+        else:  # ASGI: what an application does not serve it raises on
             raise NotImplementedError(f"{scope['type']} is not served; start uvicorn with --ws none")
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -90,7 +90,7 @@ def publish(
     """Deliver the variants that passed, with their card and proof, and refuse the rest."""
     folder, changed = current_folder(target, out)
     if changed:
-        say(f"recorded in {folder} from the recipe, and judged by: {changed}")
+        say(f"recorded in {folder} from the recipe: {changed}")
     signer = signer_of(sign_key, certificate, chain or [], sigstore=sigstore)
     from exporter import pipeline
     from exporter.publish.folder import Publication

@@ -73,7 +73,8 @@ def gate(
     check_full(as_json=as_json, full=full)
     folder, changed = current_folder(target, out)
     if changed:
-        say(f"recorded in {folder} from the recipe, and judged by: {changed}; --bars tries without recording")
+        how = f"to try bars without recording them: exporter gate {folder} --bars FILE"
+        say(f"recorded in {folder} from the recipe: {changed}; {how}")
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 

@@ -17,6 +17,7 @@ from exporter.artifact.cpus import saturates
 from exporter.backend import backend
 from exporter.errors import BackendError, RecipeError
 from exporter.export.external_data import INLINE_BYTES, is_external, pack, save, workplace
+from exporter.export.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -219,23 +220,9 @@ def _channel_ranges(
     graph: Path, names: Sequence[str], feeds: Sequence[Mapping[str, NDArray[np.int64]]]
 ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Run pairs and return the least and the largest of each named value's channels, its last axis."""
-    import onnx
-    import onnxruntime as ort
-
-    model = onnx.load(graph, load_external_data=False)
-    del model.graph.output[:]
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
-    )
-    observed = graph.with_name("observed.onnx")  # beside the graph, where its weights may lie
-    onnx.save(model, observed)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # what it says on stderr, it raises too
-    session = ort.InferenceSession(str(observed), options, providers=["CPUExecutionProvider"])
-
     ranges: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    for feed in feeds:
-        for name, found in zip(names, session.run(names, dict(feed)), strict=True):
+    for values in observed(graph, names, feeds):
+        for name, found in values.items():
             rows = found.reshape(-1, found.shape[-1])
             low, high = rows.min(axis=0), rows.max(axis=0)
             if name in ranges:

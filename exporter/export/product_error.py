@@ -16,6 +16,7 @@ import numpy as np
 from exporter.backend import backend
 from exporter.errors import BackendError
 from exporter.export.external_data import workplace
+from exporter.export.observed import observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -165,22 +166,8 @@ def _inputs(
     graph: Path, names: Sequence[str], feeds: Sequence[Mapping[str, NDArray[np.int64]]], beside: Path
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Run the fp32 graph, and yield the named values of each batch."""
-    import onnx
-    import onnxruntime as ort
-
     with workplace(graph, beside) as copy:
-        model = onnx.load(copy, load_external_data=False)
-        del model.graph.output[:]
-        model.graph.output.extend(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
-        )
-        observed = copy.with_name("observed.onnx")  # beside the graph, where its weights may lie
-        onnx.save(model, observed)
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # what it says on stderr, it raises too
-        session = ort.InferenceSession(str(observed), options, providers=["CPUExecutionProvider"])
-        for feed in feeds:
-            yield dict(zip(names, session.run(list(names), dict(feed)), strict=True))
+        yield from observed(copy, names, feeds)
 
 
 def _products(graph: ir.Model, quantized: ir.Model) -> list[_Product]:
