@@ -76,7 +76,7 @@ class Cache:
 
     def holds(self, step: str, key: Mapping[str, object]) -> bool:
         """Tell whether a step was made before from the same things; `get` looks whether it is whole."""
-        return self.root is not None and (self.root / _name(step, key)).is_dir()
+        return self.root is not None and (self.root / _name(step, key) / _SUMS).is_file()
 
     def find(self, step: str, key: Mapping[str, object]) -> Path | None:
         """Return the folder of a step that is finished, see `get`; None where it would have to be made.
@@ -91,6 +91,21 @@ class Cache:
             return None
         _check_owner(final)
         return final if _is_whole(final) else None
+
+    def forget(self, step: str, key: Mapping[str, object]) -> None:
+        """Have a step made anew when it is asked for next; who reads what it made meanwhile still can.
+
+        Raises:
+            BackendError: the cache cannot be written, or others could write there.
+        """
+        if self.root is None or not self.holds(step, key):
+            return
+        final = self.root / _name(step, key)
+        _check_owner(final)
+        try:
+            (final / _SUMS).unlink(missing_ok=True)  # without it, the folder does not count as whole
+        except OSError as error:
+            raise BackendError(f"{final}: the cache cannot be written: {error.strerror}{_WAY_ON}") from error
 
     def get(self, step: str, key: Mapping[str, object], make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder that a step makes, reused if it was made from the same things before.

@@ -10,7 +10,7 @@ from exporter.measure.estimate import queries_needed, share_unseen
 from exporter.measure.lengths import TRUNCATED
 from exporter.measure.parity import MIN_GROUP_PAIRS
 from exporter.measure.saturation import LARGEST_SUM
-from exporter.measure.speed import MAX_CLOCK_CHANGE, MIN_ROUNDS, speedup
+from exporter.measure.speed import MAX_CLOCK_CHANGE, MAX_DEFAULT_FASTER, MIN_ROUNDS, speedup
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:
@@ -156,6 +156,11 @@ def noise_problems(ratio: Ratio) -> tuple[str, ...]:
         ),
         (abs(ratio.drift), MAX_DRIFT, "the speed-up drifted by {:.1%}"),
         (ratio.clock, MAX_CLOCK_CHANGE, "the CPU's clock changed by {:.1%}"),
+        (
+            ratio.default_faster,
+            MAX_DEFAULT_FASTER,
+            "PyTorch with default arguments was {:.1%} faster, or more, than at its tuned plan",
+        ),
     ):
         if not value <= most:
             found.append(f"{said.format(value)}, {most:.0%} allowed")

@@ -198,6 +198,20 @@ def test_harmed_while_others_read(tmp_path: Path) -> None:
     test_cold_cache_shared_by_eight_processes(tmp_path)
 
 
+def test_forgotten_is_made_anew() -> None:
+    """What is forgotten is not held, is made again when asked for, and stays readable until then."""
+    cache, key = Cache.of_user(), {"opset": 18}
+    cache.forget("fuse", key)  # was never made
+    folder, _ = cache.get("fuse", key, fill)
+    assert cache.holds("fuse", key)
+    cache.forget("fuse", key)
+    assert not cache.holds("fuse", key)
+    assert cache.find("fuse", key) is None
+    assert (folder / "sub/model.bin").read_bytes() == b"weights"
+    assert cache.get("fuse", key, fill) == (folder, False)
+    assert cache.holds("fuse", key)
+
+
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$EXPORTER_CACHE before $XDG_CACHE_HOME/exporter before ~/.cache/exporter; naming it makes nothing."""
     assert Cache.of_user().root == tmp_path / "cache"

@@ -250,7 +250,9 @@ def test_nan_fails_elsewhere() -> None:
     assert judged(bars(max_size_ratio=0.5), size_ratio=math.nan)[0] == "fail"
 
 
-@pytest.mark.parametrize("field", ["low", "high", "spread", "cpu_contention", "drift", "clock"])
+@pytest.mark.parametrize(
+    "field", ["low", "high", "spread", "cpu_contention", "drift", "clock", "default_faster"]
+)
 def test_nan_speed_never_passes(field: str) -> None:
     """A speed-up of which any part is no number is not passed."""
     nothing = {"value": math.nan, "low": math.nan, "high": math.nan, "spread": math.nan}
@@ -331,6 +333,10 @@ def test_speed_that_was_not_measured() -> None:
         (a_ratio(drift=-0.2), "the speed-up drifted by 20.0%, 10% allowed"),
         (a_ratio(clock=0.3), "the CPU's clock changed by 30.0%, 15% allowed"),
         (
+            a_ratio(default_faster=0.12),
+            "PyTorch with default arguments was 12.0% faster, or more, than at its tuned plan, 3% allowed",
+        ),
+        (
             a_ratio(spread=0.2, drift=0.2),
             "rounds spread by 20.0%, 10% allowed; the speed-up drifted by 20.0%, 10% allowed",
         ),
@@ -342,6 +348,7 @@ def test_speed_that_was_not_measured() -> None:
         "a busy machine",
         "drift",
         "another clock",
+        "a plan that is not the best",
         "two problems",
         "interval holds the bar",
     ],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.advice.tip import JUDGE, MEASURE, REBUILD, Case, Row, Tip, bar_of, bars_line
 from exporter.gate import MAX_CPU_CONTENTION, MAX_DRIFT, MAX_SPREAD, noise_problems, validity_problems
-from exporter.measure.speed import MAX_CLOCK_CHANGE, MIN_ROUNDS
+from exporter.measure.speed import MAX_CLOCK_CHANGE, MAX_DEFAULT_FASTER, MIN_ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,10 @@ def _disturbed(ratio: Ratio) -> str:
     if not ratio.clock <= MAX_CLOCK_CHANGE:
         found.append(
             f"the CPU's clock changed by {ratio.clock:.0%}: wait until it has cooled, or fix its frequency"
+        )
+    if not ratio.default_faster <= MAX_DEFAULT_FASTER:
+        found.append(
+            "PyTorch's plan was not its best, and is swept anew next time: wait until the machine is quiet"
         )
     restless = [
         f"{what} by {value:.0%}"

@@ -155,6 +155,23 @@ def _scored(source: Source, tuned: TunedTorch, pair_set: PairSet, context: Conte
     return context.cache.get("torch-scores", key, make)
 
 
+def forget_plan(
+    source: Source,
+    max_length: int,
+    device: str,
+    pair_set: PairSet,
+    *,
+    settings: MeasureSettings,
+    context: Context,
+) -> None:
+    """Have the reference's plans swept anew when they are asked for next.
+
+    Raises:
+        BackendError: the cache cannot be written.
+    """
+    context.cache.forget("torch-plan", _plan_key(source, max_length, device, pair_set, settings))
+
+
 def is_tuned(
     source: Source,
     max_length: int,

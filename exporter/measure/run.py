@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter import worker
 from exporter.artifact.plans import PlanEntry, keep_plans
+from exporter.measure.doubt import doubts
 from exporter.measure.fidelity import (
     EngineDefault,
     Fidelity,
@@ -22,12 +23,14 @@ from exporter.measure.reference import (
     Bf16Difference,
     bf16_difference,
     device_for,
+    forget_plan,
     reference_scores,
     tuned_reference,
 )
 from exporter.measure.rounds import measure_calls, measure_rounds
 from exporter.measure.scores import VariantScores, score_variant
 from exporter.measure.speed import (
+    MAX_DEFAULT_FASTER,
     Latency,
     LengthSpeed,
     Ratio,
@@ -36,6 +39,7 @@ from exporter.measure.speed import (
     faster,
     pool,
     speedup,
+    speedup_over_plan,
     utilization,
 )
 from exporter.measure.tune import TunedTorch, default_torch, with_plans
@@ -75,6 +79,8 @@ DEFAULT, TUNED, BF16 = Side("torch", "default"), Side("torch", "tuned"), Side("t
 class ReferenceMeasurement:
     """The PyTorch reference: device, scores, and speed with default arguments and at its own best plan.
 
+    `notes` are what makes one doubt that it ranks these pairs at all.
+
     `bfloat16` is the same model in that type, also at its own best plan, and `bf16_difference` how far it is
     off; None where the CPU has no units for it. `speed_over` is the recipe's, `judged_over` the type that
     speed bars are held against.
@@ -89,6 +95,7 @@ class ReferenceMeasurement:
     speed_over: SpeedOver
     judged_over: TorchDtype
     latency: tuple[Latency, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +151,13 @@ def measure(
     """
     workspace = _planned(workspace, settings, context)
     tuned, expected, difference = _reference(workspace, settings, context)
+    notes = doubts(expected.scores, workspace.pair_set)
+    for note in notes:
+        context.progress.note(f"warning: {note}")
     specs = {entry.kind: workspace.spec(entry) for entry in workspace.runnable}
     scores = _scores(workspace, specs, expected, settings, context)
     runs = _rounds(workspace, specs, tuned, settings=settings, context=context, unsettled=unsettled)
+    _keep_only_best_plan(workspace, tuned, runs, settings, context)
     n_tokens = token_counts(workspace.folder, workspace.manifest, workspace.pair_set.pairs)
     buckets = positions_by_length(n_tokens, workspace.manifest.max_length)
     latency, by_length = _calls(workspace, specs, tuned, buckets, runs, settings=settings, context=context)
@@ -171,10 +182,12 @@ def measure(
                 ),
                 throughput=pool(kind, str(specs[kind]), runs[side]),
                 utilization=utilization(entry.traits, entry.flop_count, runs[side], peaks),
-                speedup_tuned=speedup(runs[side], runs[TUNED]),
+                speedup_tuned=speedup_over_plan(runs[side], runs[TUNED], runs[DEFAULT]),
                 speedup_default=speedup(runs[side], runs[DEFAULT]),
-                speedup_bf16=speedup(runs[side], runs[BF16]) if BF16 in runs else None,
-                speedup_judged=speedup(runs[side], runs[judged]),
+                speedup_bf16=(
+                    speedup_over_plan(runs[side], runs[BF16], runs[DEFAULT]) if BF16 in runs else None
+                ),
+                speedup_judged=speedup_over_plan(runs[side], runs[judged], runs[DEFAULT]),
                 latency=latency[side],
                 length_speeds=tuple(
                     LengthSpeed(name, len(buckets[name]), rate, rate / by_length[TUNED][name])
@@ -194,6 +207,7 @@ def measure(
         speed_over=workspace.recipe.reference.speed_over,
         judged_over="bfloat16" if judged == BF16 else "float32",
         latency=latency[TUNED],
+        notes=notes,
     )
     return Measurements(reference, tuple(variants))
 
@@ -278,6 +292,27 @@ def _rounds(
         baselines=frozenset({*torch, *peaks, *ungated} - over),
         budget_s=workspace.recipe.measure.budget_s,
         unsettled=going_on,
+    )
+
+
+def _keep_only_best_plan(
+    workspace: Workspace,
+    tuned: TunedTorch,
+    runs: Mapping[Side, Sequence[Run]],
+    settings: MeasureSettings,
+    context: Context,
+) -> None:
+    """Have PyTorch's plan swept anew next time where its default arguments were faster than that."""
+    over = speedup_over_plan(runs[TUNED], runs[TUNED], runs[DEFAULT])
+    if over.default_faster <= MAX_DEFAULT_FASTER:
+        return
+    context.progress.note(
+        f"torch: default arguments were {over.default_faster:.1%} faster, or more, than {tuned.float32}, "
+        "which the sweep found best; the next `verify` sweeps again"
+    )
+    spec = tuned.float32
+    forget_plan(
+        workspace.source, spec.max_length, spec.device, workspace.pair_set, settings=settings, context=context
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -26,6 +26,9 @@ MIN_ROUNDS = 6
 MIN_CALLS = {50: 5, 95: 100 // (100 - 95), 99: 100 // (100 - 99)}
 # By how much the CPU's clock may differ between the runs that a speed-up is taken from.
 MAX_CLOCK_CHANGE = 0.15
+# By how much PyTorch with default arguments may be faster than at its tuned plan: plans of repeated sweeps
+# differ by no more when they are timed in turns (docs/measurements/sweeps.py).
+MAX_DEFAULT_FASTER = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,9 @@ class Ratio:
     much of the cores others had, 0...1, the median over rounds of the side that suffered more, and `steal`
     the same of the host's part in it. `drift` is by how much the ratio of the second half of the rounds is
     above that of the first, `clock` by how much the CPU's clock differed between two of the runs, both as
-    shares. `n_left_out` rounds, not among the `n_rounds`, were run at another clock.
+    shares. `n_left_out` rounds, not among the `n_rounds`, were run at another clock. `default_faster` is by
+    what share PyTorch with default arguments was faster than the tuned PyTorch that this is over, the lower
+    end of the interval, 0 where it is below: the plan was then not PyTorch's best, and the speed-up flatters.
     """
 
     value: float
@@ -73,6 +78,7 @@ class Ratio:
     drift: float
     clock: float
     n_left_out: int = 0
+    default_faster: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,21 @@ def speedup(candidate: Sequence[Run], reference: Sequence[Run]) -> Ratio:
         clock=_clock_change(clocks),
         n_left_out=min(len(candidate), len(reference)) - len(rounds),
     )
+
+
+def speedup_over_plan(candidate: Sequence[Run], planned: Sequence[Run], default: Sequence[Run]) -> Ratio:
+    """Compare a candidate with PyTorch at its tuned plan, and that with PyTorch at its default arguments.
+
+    Args:
+        candidate: runs of a variant.
+        planned: those of PyTorch at its tuned plan.
+        default: those of PyTorch with default arguments, in the same rounds.
+
+    Raises:
+        ValueError: a side was not run at all.
+    """
+    beside = speedup(default, planned)
+    return replace(speedup(candidate, planned), default_faster=max(beside.low - 1, 0.0))
 
 
 def rounds_at_like_clock(candidate: Sequence[Run], reference: Sequence[Run]) -> list[tuple[Run, Run]]:

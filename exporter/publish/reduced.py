@@ -108,7 +108,7 @@ OPEN: Mapping[type, str] = {
     "steal load_s peak_rss_bytes",
     Run: "n_pairs n_tokens n_tokens_squared seconds tokenize_s load_s cpu_share cpu_contention steal clock "
     "peak_rss_bytes",
-    Ratio: "value low high spread n_rounds cpu_contention steal drift clock n_left_out",
+    Ratio: "value low high spread n_rounds cpu_contention steal drift clock n_left_out default_faster",
     Utilization: "flops_per_s peak_dtype peak_flops_per_s",
     Latency: "side n_documents n_calls p50_ms p95_ms p99_ms",
     LengthSpeed: "name n_pairs pairs_per_s over_tuned",

@@ -193,7 +193,7 @@ def assemble(
             judged_over=reference.judged_over,
             latency=reference.latency,
             scores=tuple(map(float, reference.scores.scores)),
-            notes=manifest.source.notes,
+            notes=(*manifest.source.notes, *reference.notes),
         ),
         variants=rows,
         not_judged=tuple(

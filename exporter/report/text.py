@@ -138,7 +138,7 @@ def markdown(report: Report) -> str:
             f"Reference: {reference.source}{revision}, PyTorch float32 on {reference.device}."
         ),
         *map(escaped, left_out(report)),
-        *(f"\n**Note on the model**: {escaped(f'{note}.')}" for note in reference.notes),
+        *(f"\n**Note on the reference**: {escaped(f'{note}.')}" for note in reference.notes),
         "",
         *md_table(*table(report)),
         "",

@@ -19,6 +19,7 @@ from exporter.measure.speed import (
     pool,
     rounds_at_like_clock,
     speedup,
+    speedup_over_plan,
     utilization,
 )
 from exporter.measure.tune import default_torch, layouts, torch_families
@@ -151,6 +152,16 @@ def test_speedup_by_hand() -> None:
     assert (ratio.low, ratio.high) == (pytest.approx(2), pytest.approx(2))
     assert ratio.spread == pytest.approx(0)
     assert ratio.n_rounds == 3
+
+
+def test_plan_that_default_arguments_beat() -> None:
+    """Default arguments faster by 25, 30, 20 % in three rounds: surely by 20; slower in one: not surely."""
+    ours, planned = runs(1.0, 1.0, 1.0), runs(3.0, 3.0, 3.0)
+    found = speedup_over_plan(ours, planned, runs(3 / 1.25, 3 / 1.3, 3 / 1.2))
+    assert found.value == pytest.approx(3.0)
+    assert found.default_faster == pytest.approx(0.2)
+    assert speedup_over_plan(ours, planned, runs(2.0, 2.0, 3.1)).default_faster == 0
+    assert speedup_over_plan(ours, planned, runs(6.0, 6.0, 6.0)).default_faster == 0
 
 
 def test_speedup_is_the_median_of_rounds() -> None:

@@ -150,6 +150,7 @@ def test_json_for_machines() -> None:
         "drift": 0.01,
         "clock": 0.02,
         "n_left_out": 0,
+        "default_faster": 0.0,
     }
 
 
@@ -322,7 +323,7 @@ def test_notes_on_the_model_are_shown() -> None:
     noted = dataclasses.replace(plain, reference=dataclasses.replace(plain.reference, notes=(note,)))
     for form in (markdown, html):
         assert note in form(noted)
-        assert "Note on the model" not in form(plain)
+        assert "Note on the reference" not in form(plain)
     assert json.loads(to_json(noted))["reference"]["notes"] == [note]
 
 
