@@ -66,6 +66,6 @@ def _no_better_than_chance(scores: NDArray[np.float32], pair_set: PairSet) -> It
     if gain.mean() - _Z * gain.std(ddof=1) / math.sqrt(len(gain)) <= 0:
         yield (
             "these labels do not show that the reference ranks better than chance: nDCG@10 "
-            f"{ranked.mean():.3f}, a random order {random.mean():.3f}, {len(gain)} queries; are they labels of "
-            "this model's task?"
+            f"{ranked.mean():.3f}, a random order {random.mean():.3f}, {len(gain)} queries; are they labels "
+            "of this model's task?"
         )
