@@ -42,8 +42,7 @@ from exporter.measure.speed import (
     speedup_over_plan,
     utilization,
 )
-from exporter.measure.tune import TunedTorch, default_torch, with_plans
-from exporter.pairs import spread_out
+from exporter.measure.tune import TunedTorch, default_torch, timed_pairs, with_plans
 from exporter.worker.job import PEAK_DTYPES, ArtifactSpec, Call, PeakSpec, Run, Spec, TimeJob, TorchDtype
 
 if TYPE_CHECKING:
@@ -157,7 +156,11 @@ def measure(
     specs = {entry.kind: workspace.spec(entry) for entry in workspace.runnable}
     scores = _scores(workspace, specs, expected, settings, context)
     runs = _rounds(workspace, specs, tuned, settings=settings, context=context, unsettled=unsettled)
-    _keep_only_best_plan(workspace, tuned, runs, settings, context)
+    default = default_torch(tuned.float32, workspace.machine.n_cores)
+    by_default = runs[TUNED if default == tuned.float32 else DEFAULT]  # a plan is not faster than itself
+    over = speedup_over_plan(runs[TUNED], runs[TUNED], by_default)
+    if over.default_faster > MAX_DEFAULT_FASTER:
+        _forget_plan(workspace, tuned, over, settings, context)
     n_tokens = token_counts(workspace.folder, workspace.manifest, workspace.pair_set.pairs)
     buckets = positions_by_length(n_tokens, workspace.manifest.max_length)
     latency, by_length = _calls(workspace, specs, tuned, buckets, runs, settings=settings, context=context)
@@ -182,12 +185,12 @@ def measure(
                 ),
                 throughput=pool(kind, str(specs[kind]), runs[side]),
                 utilization=utilization(entry.traits, entry.flop_count, runs[side], peaks),
-                speedup_tuned=speedup_over_plan(runs[side], runs[TUNED], runs[DEFAULT]),
+                speedup_tuned=speedup_over_plan(runs[side], runs[TUNED], by_default),
                 speedup_default=speedup(runs[side], runs[DEFAULT]),
                 speedup_bf16=(
-                    speedup_over_plan(runs[side], runs[BF16], runs[DEFAULT]) if BF16 in runs else None
+                    speedup_over_plan(runs[side], runs[BF16], by_default) if BF16 in runs else None
                 ),
-                speedup_judged=speedup_over_plan(runs[side], runs[judged], runs[DEFAULT]),
+                speedup_judged=speedup_over_plan(runs[side], runs[judged], by_default),
                 latency=latency[side],
                 length_speeds=tuple(
                     LengthSpeed(name, len(buckets[name]), rate, rate / by_length[TUNED][name])
@@ -196,7 +199,6 @@ def measure(
                 engine_default=defaults.get(kind),
             )
         )
-    default = default_torch(tuned.float32, workspace.machine.n_cores)
     reference = ReferenceMeasurement(
         device=tuned.float32.device,
         scores=expected,
@@ -286,7 +288,7 @@ def _rounds(
 
     return measure_rounds(
         {**torch, **variants, **peaks},
-        spread_out(workspace.pair_set, settings.n_on(n_cores, settings.n_timed_pairs)),
+        timed_pairs(workspace.pair_set, n_cores, settings, tuned.float32.device),
         settings,
         context.progress,
         baselines=frozenset({*torch, *peaks, *ungated} - over),
@@ -295,17 +297,10 @@ def _rounds(
     )
 
 
-def _keep_only_best_plan(
-    workspace: Workspace,
-    tuned: TunedTorch,
-    runs: Mapping[Side, Sequence[Run]],
-    settings: MeasureSettings,
-    context: Context,
+def _forget_plan(
+    workspace: Workspace, tuned: TunedTorch, over: Ratio, settings: MeasureSettings, context: Context
 ) -> None:
-    """Have PyTorch's plan swept anew next time where its default arguments were faster than that."""
-    over = speedup_over_plan(runs[TUNED], runs[TUNED], runs[DEFAULT])
-    if over.default_faster <= MAX_DEFAULT_FASTER:
-        return
+    """Have PyTorch's plans swept anew next time: its default arguments were faster."""
     context.progress.note(
         f"torch: default arguments were {over.default_faster:.1%} faster, or more, than {tuned.float32}, "
         "which the sweep found best; the next `verify` sweeps again"
