@@ -195,13 +195,14 @@ class Scorer:
         self, queries: Sequence[str | None], passages: Sequence[Sequence[str | None] | None], k: int
     ) -> list[list[dict[str, object]] | None]:
         """Return of each query its best passages, as `rerank_topk` says."""
-        there = [
-            [(i, text) for i, text in enumerate(of_query) if text is not None]
-            if query is not None and of_query is not None
-            else None
-            for query, of_query in zip(queries, passages, strict=True)
-        ]
-        pairs = [(query, text) for query, rows in zip(queries, there, strict=True) for _, text in rows or ()]
+        there: list[list[tuple[int, str]] | None] = []
+        pairs: list[tuple[str, str]] = []
+        for query, of_query in zip(queries, passages, strict=True):
+            if query is None or of_query is None:
+                there.append(None)
+                continue
+            there.append([(i, text) for i, text in enumerate(of_query) if text is not None])
+            pairs += [(query, text) for text in of_query if text is not None]
         found = iter(self._reranker.score(pairs).tolist())
         return [
             None if rows is None else _best([(i, text, next(found)) for i, text in rows], k) for rows in there
@@ -284,15 +285,18 @@ def _daft_class(library: Any, laid: Layout, rows: int, *, on_ray: bool) -> Any:
         types.struct({"corpus_id": types.int64(), "score": types.float64(), "text": types.string()})
     )
 
+    scores_of: Callable[[Any], Any] = library.method.batch(return_dtype=types.float64(), batch_size=rows)
+    best_of: Callable[[Any], Any] = library.method.batch(return_dtype=ranked, batch_size=rows)
+
     class Reranking:
         def __init__(self, load: Callable[[], Reranker]) -> None:
             self.scorer = Scorer(load)
 
-        @library.method.batch(return_dtype=types.float64(), batch_size=rows)
+        @scores_of
         def scores(self, queries: Any, passages: Any) -> list[float | None]:
             return self.scorer.scores(queries.to_pylist(), passages.to_pylist())
 
-        @library.method.batch(return_dtype=ranked, batch_size=rows)
+        @best_of
         def best(self, queries: Any, passages: Any, k: int) -> list[list[dict[str, object]] | None]:
             return self.scorer.best(queries.to_pylist(), passages.to_pylist(), k)
 
