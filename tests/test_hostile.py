@@ -45,11 +45,10 @@ from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Model
 from exporter.report.html import html
 from exporter.report.read import read_report
-from exporter.report.write import write_report
 from exporter.runtime import Reranker
 from exporter.runtime.allowed import ONNX_OPERATORS
 from exporter.runtime.model_file import check_artifact, read_onnx
-from tests.factories import a_manifest, a_report, a_variant_report
+from tests.factories import a_manifest, a_report, a_variant_report, write_report
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import VariantEntry

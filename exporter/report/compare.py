@@ -46,8 +46,8 @@ _TITLES = {
     "rss": "peak RSS, MB",
     "size": "size, MB",
 }
-# Machines that agree in these are of one class; memory, kernel and packages may differ.
-_CLASS = ("cpu", "isa", "cpu_features", "n_cores")
+# What a machine's type is made of; memory, kernel and packages may differ.
+_TYPE = ("cpu", "isa", "cpu_features", "n_cores")
 _SAME_BYTES = "the same bytes"
 
 
@@ -296,7 +296,7 @@ def _other_pairs(old: Report, new: Report) -> str:
 
 
 def _other_machine(old: Report, new: Report) -> str:
-    names = [name for name in _CLASS if getattr(old.machine, name) != getattr(new.machine, name)]
+    names = [name for name in _TYPE if getattr(old.machine, name) != getattr(new.machine, name)]
     return f"measured on another machine ({', '.join(names)})" if names else ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact.files import ATTESTATION, CARD, MANIFEST, PLANS, QUANTIZED, list_files, sha256_file
+from exporter.artifact.files import ATTESTATION, CARD, MANIFEST, QUANTIZED, list_files
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
 from exporter.errors import ExporterError, GateRefused, NoVerdict, RecipeError
 from exporter.gate import Outcome, outcome
@@ -15,9 +15,8 @@ from exporter.publish.folder import Publication, make_publication, passed_kinds
 from exporter.publish.licence import Licence
 from exporter.publish.statements import read_statements
 from exporter.remote.send import send
-from exporter.report.read import read_report
-from exporter.report.write import write_report
-from tests.factories import FILES, MODELS, a_report, a_variant_report, an_artifact
+from exporter.report.read import read_report, read_reports
+from tests.factories import FILES, MODELS, a_report, a_variant_report, an_artifact, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,12 +56,12 @@ def publish(
     replace: bool = False,
 ) -> tuple[Manifest, Report]:
     """Publish an artifact to a folder, and read it there as a stranger would, checking everything."""
-    report = read_report(folder, read_manifest(folder))
-    chosen = passed_kinds(folder, report, kinds)
+    reports = read_reports(folder, read_manifest(folder))
+    chosen = passed_kinds(folder, reports, kinds)
     staged = dest.with_name(f"{dest.name}-staged")
     staged.mkdir()
     try:
-        make_publication(folder, report, staged, chosen, Publication(layout=layout), licence=Licence())
+        make_publication(folder, reports, staged, chosen, Publication(layout=layout), licence=Licence())
         send(staged, str(dest), replace=replace)
     finally:
         for path in sorted(staged.rglob("*"), reverse=True):
@@ -90,8 +89,7 @@ def test_all_that_passed_is_copied(tmp_path: Path) -> None:
     copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
     assert names(copied) == set(FILES) | MADE | {QUANTIZED}
     assert (tmp_path / "out" / ATTESTATION).is_file()
-    plans = sha256_file(tmp_path / "out" / PLANS)
-    assert of_copy == dataclasses.replace(report, manifest_root=copied.root, plans_sha256=plans)
+    assert of_copy == dataclasses.replace(report, manifest_root=copied.root)
     assert (tmp_path / "out" / QUANTIZED).samefile(tmp_path / "out" / MODELS["onnx-int8"])
 
 

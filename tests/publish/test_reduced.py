@@ -27,9 +27,8 @@ from exporter.publish.reduced import MADE_ANEW, OF_THE_PAIRS, OPEN, PLACES, redu
 from exporter.publish.statements import read_statements
 from exporter.recipe.schema import Recipe
 from exporter.report.compare import compare_with
-from exporter.report.read import read_report
+from exporter.report.read import read_report, read_reports
 from exporter.report.report import PairSetInfo, Report, rejudge
-from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,
     a_parity,
@@ -39,6 +38,7 @@ from tests.factories import (
     a_variant_report,
     an_artifact,
     bars,
+    write_report,
 )
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def private(folder: Path) -> None:
 def publish(folder: Path, dest: Path, **how: Any) -> tuple[Manifest, Report]:
     """Publish what an artifact's report holds, and read the copy as a stranger would."""
     dest.mkdir()
-    report = read_report(folder, read_manifest(folder))
-    kinds = [row.kind for row in report.variants]
-    make_publication(folder, report, dest, kinds, Publication(**how), licence=Licence())
+    reports = read_reports(folder, read_manifest(folder))
+    kinds = [row.kind for row in reports.newest.variants]
+    make_publication(folder, reports, dest, kinds, Publication(**how), licence=Licence())
     read_statements(dest)
     return read_manifest(dest), read_report(dest, read_manifest(dest))
 

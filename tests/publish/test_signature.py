@@ -41,8 +41,7 @@ from exporter.publish.signature import (
     sign,
     verify_signature,
 )
-from exporter.report.write import write_report
-from tests.factories import FILES, a_report, an_artifact
+from tests.factories import FILES, a_report, an_artifact, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

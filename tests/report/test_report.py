@@ -19,7 +19,6 @@ from exporter.report.read import read_report
 from exporter.report.report import REPORT_SCHEMA, rejudge, why_stale
 from exporter.report.text import markdown, table
 from exporter.report.words import TERMS, reference_lines
-from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,
     a_not_judged,
@@ -31,6 +30,7 @@ from tests.factories import (
     a_variant_report,
     an_artifact,
     bars,
+    write_report,
 )
 
 if TYPE_CHECKING:
