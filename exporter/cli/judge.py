@@ -137,7 +137,7 @@ def show_artifact(
     verdict = reports_text(reports, wide=wide) if reports else later
     show({"manifest": manifest, "reports": tuple(reports or ())}, text, verdict, as_json=as_json)
     if reports and not as_json:
-        for line in lines_after(reports.newest, folder):
+        for line in lines_after(reports, folder):
             say(line)
         say(TERMS)
 

@@ -120,7 +120,7 @@ def show_verdict(
         show(whole if full else short, as_json=True)
     else:
         tell(reports_text(reports, wide=wide))
-        for line in lines_after(reports.newest, folder):
+        for line in lines_after(reports, folder):
             say(line)
         say(TERMS if wide else f"--wide shows every column and check. {TERMS}")
         say(f"artifact {folder}: report.html, report.md, report.xml (JUnit)")

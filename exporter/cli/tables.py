@@ -81,7 +81,7 @@ def findings_text(findings: Sequence[Finding]) -> Rendered:
     rows = []
     for row in findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
-        rows.append((row.kind, row.what, old, new, row.change, row.detail))
+        rows.append((row.kind, row.what, old, new, row.change, row.explained))
     table = _table(titles, rows, styles=[_CHANGES.get(row.change) for row in findings], left=(0, 1, 4, 5))
     width = _terminal_width()
     if width is None or _width(table) <= width:

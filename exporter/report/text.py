@@ -121,7 +121,7 @@ def findings(comparison: Comparison) -> str:
     rows = []
     for row in comparison.findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
-        rows.append((row.kind, row.what, old, new, row.change, row.detail))
+        rows.append((row.kind, row.what, old, new, row.change, row.explained))
     titles = ("variant", "what", "old", "new", "change", "detail")
     said = f"{comparison.outcome}: {comparison.why}" if comparison.why else comparison.outcome
     return "\n".join([f"## Compared: {escaped(said)}", "", *md_table(titles, rows), ""])

@@ -308,7 +308,7 @@ def _maybe(content: list[dict[str, object]]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_pass, "result, passedTests, failedTests of the test result is not what report.json comes to"),
+        (_pass, "result, passedTests, failedTests of the test result is not what reports/some-cpu-"),
         (_of_some, "not in the statement: config.json"),
         (_twice, "a name stands twice"),
         (_more, "not in the folder: evil.bin"),
@@ -326,8 +326,8 @@ def _maybe(content: list[dict[str, object]]) -> None:
         (_other_version, "runDetails.builder of the provenance is not"),
         (_more_details, "runDetails.metadata of the provenance is not"),
         (_no_uri, "builder 'me' is no URI"),
-        (_other_machine, "configuration of the test result is not what report.json comes to"),
-        (_a_url, "url of the test result is not what report.json comes to"),
+        (_other_machine, "configuration of the test result is not what reports/some-cpu-"),
+        (_a_url, "url of the test result is not what reports/some-cpu-"),
         (_two_results, "wanted one test result and one provenance"),
         (_maybe, ":1: no in-toto statement: result: Input should be 'PASSED', 'WARNED' or 'FAILED'"),
     ],

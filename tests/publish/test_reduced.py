@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from exporter.artifact.files import REPORT, list_files, to_python, write_sealed
+from exporter.artifact.files import REPORT, list_files
 from exporter.artifact.manifest import Manifest, PairsEntry, SourceEntry, read_manifest
 from exporter.context import Context
 from exporter.errors import RecipeError
@@ -39,6 +39,7 @@ from tests.factories import (
     an_artifact,
     bars,
     write_report,
+    write_report_data,
 )
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def test_copies_are_compared_query_by_query(copy: Path, tmp_path: Path) -> None:
     worse = a_quality(query_ndcgs=(0.4,) * 10, candidate_ndcg=0.4)
     fidelity = dataclasses.replace(row.fidelity, quality=worse)
     row = dataclasses.replace(row, files_digest="2" * 64, fidelity=fidelity)
-    write_sealed(tmp_path / "two" / REPORT, to_python(dataclasses.replace(report, variants=(row,))))
+    write_report_data(dataclasses.replace(report, variants=(row,)), tmp_path / "two")
     found = {finding.what: finding for finding in compare_with(copy, tmp_path / "two").findings}
     assert (found["nDCG@10"].old, found["nDCG@10"].new, found["nDCG@10"].change) == (0.8, 0.4, "worse")
     assert found["Kendall tau-b"].change == "same"

@@ -189,7 +189,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = an_artifact(folder)
     report = a_report(manifest_root=manifest.root)
     write_report(report, folder)
-    write_statements(folder, manifest, report)
+    write_statements(folder, manifest, (report,))
     return folder
 
 
