@@ -333,6 +333,16 @@ def a_report(**changes: object) -> Report:
     return _changed(report, changes)
 
 
+def measured_on(report: Report, **machine: object) -> Report:
+    """Return a report as if another machine had measured it, whose plans are of that machine's class."""
+    there = _changed(report.machine, machine)
+    rows = tuple(
+        dataclasses.replace(row, plan=dataclasses.replace(row.plan, isa=there.isa, n_cores=there.n_cores))
+        for row in report.variants
+    )
+    return dataclasses.replace(report, machine=there, variants=rows)
+
+
 def a_manifest(folder: Path, **changes: object) -> Manifest:
     """Return the manifest of a folder that holds `FILES`; nothing is written."""
     recipe = a_recipe()
