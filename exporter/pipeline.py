@@ -91,7 +91,7 @@ def export(
     _announce(ready, context, settings, judged=True)
     folder = _built(ready, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
-        machine, reports = this_machine(), gate(folder)
+        machine, (reports, _) = this_machine(), _gated(folder)
         report = reports.of(machine) or reports.newest
         why = why_stale(report, machine)
         if report.recipe_digest != recipe.digest:
@@ -285,22 +285,41 @@ def _check_plans(measured: Measurements, plans: Plans, folder: Path) -> None:
         )
 
 
-def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Reports:
+def gate(folder: Path, bars: Mapping[str, Bars] | None = None, *, here: bool = False) -> Reports:
     """Judge an artifact's stored reports again, against its recipe's bars or others; no model is run.
 
     There is one of each type of machine that it was verified on. By its recipe's bars, what people read is
     made again where it is missing, cut off or of another verdict.
 
+    Args:
+        folder: the artifact.
+        bars: others than its recipe's.
+        here: only the report of a machine like this one.
+
     Raises:
-        RecipeError: the folder is no artifact, was not verified, or the bars are for none of its variants.
+        RecipeError: the folder is no artifact, was not verified, or not on a machine like this one; a machine
+            measured otherwise than the recipe asks by now; or the bars are for none of its variants.
         IntegrityError: files, manifest or reports are not what they were.
     """
+    judged, manifest = _gated(folder, bars)
+    if here:
+        judged = _here(judged, folder)
+    if other := [str(one.machine) for one in judged if one.recipe_digest != manifest.recipe_digest]:
+        raise RecipeError(
+            f"the recipe asks for another measurement than {folder} has of {'; '.join(other)}; "
+            f"run `exporter verify {folder}` there"
+        )
+    return judged
+
+
+def _gated(folder: Path, bars: Mapping[str, Bars] | None = None) -> tuple[Reports, Manifest]:
+    """Return an artifact's reports judged again, however they were measured, and its manifest."""
     judged, manifest = read_whole(folder, partial(_judged, folder, bars))
     is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
     if bars is None and not is_delivered and not is_complete(judged, manifest, folder):
         with suppress(BackendError):  # what is there stays, where it cannot be written
             _renew(judged, manifest, folder)
-    return judged
+    return judged, manifest
 
 
 def _renew(judged: Reports, manifest: Manifest, folder: Path) -> None:
@@ -324,16 +343,8 @@ def _rejudged(folder: Path, manifest: Manifest, bars: Mapping[str, Bars] | None)
     return Reports(newest, tuple(others))
 
 
-def here(reports: Reports, folder: Path) -> Reports:
-    """Return of an artifact's reports that of this machine's type alone.
-
-    Args:
-        reports: the artifact's.
-        folder: the artifact, for errors.
-
-    Raises:
-        RecipeError: it was not verified on such a machine.
-    """
+def _here(reports: Reports, folder: Path) -> Reports:
+    """Return of an artifact's reports that of this machine's type alone."""
     machine = this_machine()
     if (found := reports.of(machine)) is None:
         others = "; ".join(str(one.machine) for one in reports)

@@ -319,7 +319,7 @@ def a_report(**changes: object) -> Report:
         schema=REPORT_SCHEMA,
         name="tiny",
         manifest_root="0" * 64,
-        recipe_digest="1" * 64,
+        recipe_digest=a_recipe().digest,
         started_at="2026-01-01T00:00:00Z",
         machine=a_machine(),
         pairs=PairSetInfo(

@@ -85,9 +85,7 @@ def gate(
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 
-    reports = pipeline.gate(folder, load_bars(bars) if bars else None)
-    if here:
-        reports = pipeline.here(reports, folder)
+    reports = pipeline.gate(folder, load_bars(bars) if bars else None, here=here)
     show_verdict(reports, folder, as_json=as_json, full=full, wide=wide)
 
 

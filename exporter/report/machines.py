@@ -56,10 +56,6 @@ class Reports:
         """Return the report of a machine's type, if there is one."""
         return next((report for report in self if report.machine.type == machine.type), None)
 
-    def with_report(self, report: Report) -> Reports:
-        """Return these with a report, the newest now, in the place of the one of its machine type."""
-        return Reports(report, tuple(one for one in self if one.machine.type != report.machine.type))
-
 
 def report_path(machine: Machine) -> str:
     """Return the path of a machine type's report in an artifact: `reports/CPU-ISA-CORES.json`.

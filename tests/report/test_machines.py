@@ -178,6 +178,16 @@ def test_new_bars_judge_every_machine(verified: Path, tiny: Path, tmp_path: Path
     assert read_plans(folder, manifest).verdicts == verdicts_of(reports)
 
 
+def test_a_machine_that_measured_otherwise_has_to_measure_again(folder: Path) -> None:
+    """Where the recipe asks for another reference by now, only reports that have it are judged."""
+    own = read_reports(folder, read_manifest(folder)).newest
+    write_report_data(own, folder, replace(measured_on(own, cpu=OTHER), recipe_digest="0" * 64))
+    done = run("gate", folder)
+    assert done.exit_code == 2
+    assert f"another measurement than {folder} has of {OTHER}" in done.stderr
+    assert run("gate", folder, "--here").exit_code == 0
+
+
 # --- verify and export ---
 
 
