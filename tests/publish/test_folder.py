@@ -231,7 +231,7 @@ def test_file_of_two_variants_is_copied(tmp_path: Path) -> None:
 
 
 def two_machines(folder: Path, *verdicts: Outcome) -> Manifest:
-    """Write an artifact that two types of machine judged; the verdicts are onnx's and int8's on the second."""
+    """Write an artifact that two types of machine judged; the verdicts are those of the second."""
     manifest, report = judged(folder, "pass", "pass")
     other = measured_on(report, cpu="Other CPU", isa="avx512_vnni", n_cores=4)
     rows = [dataclasses.replace(row, verdict=v) for row, v in zip(other.variants, verdicts, strict=True)]
