@@ -58,7 +58,8 @@ FLAT = "onnx/model.onnx"
 UNLISTED = frozenset((MANIFEST, PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
 
 
-_OF_A_MACHINE = re.compile(rf"{REPORTS}/[a-z0-9][a-z0-9_-]*\.json")
+# CPU, digits of a hash, instruction set, cores: a name that nobody else's file has by chance.
+_OF_A_MACHINE = re.compile(rf"{REPORTS}/[a-z0-9][a-z0-9-]*-[0-9a-f]{{8}}-[a-z0-9_]+-[0-9]+\.json")
 _PART = re.compile(r"((?:.*/)?)\.([^/]+)\.part")
 # A fleet has a handful of machine types, and a report of 100,000 pairs 20 MB.
 MAX_REPORTS = 64

@@ -259,7 +259,7 @@ def test_changed_or_renamed_report(two: Path) -> None:
     way_on = "verify it again on that machine, or delete reports/other-cpu"
     with pytest.raises(IntegrityError, match=f"changed since it was written; {way_on}"):
         read(two)
-    path.rename(two / "reports/third-cpu-avx2-2.json").write_bytes(whole)
+    path.rename(two / "reports/third-cpu-0123abcd-avx2-2.json").write_bytes(whole)
     with pytest.raises(IntegrityError, match="third-cpu.*is of another machine, Other CPU"):
         read(two)
 
@@ -316,11 +316,11 @@ def test_nothing_else_lies_among_reports(two: Path, kind: str) -> None:
 def test_too_many_or_too_large(two: Path) -> None:
     """More reports than any artifact has are refused before one is read, and so are larger ones."""
     for i in range(MAX_REPORTS):
-        (two / f"reports/cpu-{i}-avx2-2.json").touch()
+        (two / f"reports/cpu-0123abcd-avx2-{i}.json").touch()
     with pytest.raises(IntegrityError, match=f"no artifact has more than {MAX_REPORTS}"):
         read(two)
     for i in range(MAX_REPORTS):
-        (two / f"reports/cpu-{i}-avx2-2.json").unlink()
+        (two / f"reports/cpu-0123abcd-avx2-{i}.json").unlink()
     with other_path(two).open("r+b") as file:
         file.truncate(1 << 30)
     with pytest.raises(IntegrityError, match="no artifact has more than"):
