@@ -272,9 +272,15 @@ def test_report_that_is_gone_or_not_the_same(two: Path) -> None:
     with pytest.raises(IntegrityError, match="plans.json has another verdict of onnx than the reports"):
         read(two)
     path.write_bytes(whole)
-    (two / REPORT).write_bytes(whole)
-    with pytest.raises(IntegrityError, match="plans.json has another verdict of onnx"):
+    own = (two / REPORT).read_bytes()
+    write_sealed(two / REPORT, {**read_sealed(two / REPORT), "started_at": "2030-01-01T00:00:00Z"})
+    with pytest.raises(IntegrityError, match="report.json is not the same as reports/some-cpu"):
         read(two)
+    (two / REPORT).write_bytes(own)
+    (two / report_path(a_machine())).unlink()
+    with pytest.raises(IntegrityError, match="report.json is not the same as reports/some-cpu"):
+        read(two)
+    (two / REPORT).write_bytes(whole)
     (two / report_path(a_machine())).write_bytes(whole)
     with pytest.raises(IntegrityError, match="is of another machine"):
         read(two)
