@@ -345,7 +345,7 @@ def compare_machines(old: Reports, new: Reports, effects: Mapping[str, float] = 
         machine = str(after.machine) if len(pairs) > 1 else ""
         one = compare_reports(before, after, effects, _LEVEL / len(pairs))
         found += [replace(finding, machine=machine) for finding in one.findings]
-        outcomes.append((one.outcome, f"{one.why} on {machine}" if machine and one.why else one.why))
+        outcomes.append((one.outcome, f"{machine}: {one.why}" if machine and one.why else one.why))
     compared = {after.machine.type for _, after in both}
     for which, reports in (("old", old), ("new", new)) if both else ():
         found += [

@@ -389,7 +389,7 @@ def test_each_machine_is_compared_with_itself() -> None:
     worse = replace(other, variants=(replace(other.variants[0], verdict="fail"), *other.variants[1:]))
     found = compare_machines(Reports(own, (other,)), Reports(own, (worse, third)))
     assert found.outcome == "worse"
-    assert found.why == f"worse: onnx verdict on {other.machine}"
+    assert found.why == f"{other.machine}: worse: onnx verdict"
     new = [one for one in found.findings if one.what == "machine"]
     assert [(one.machine, one.change) for one in new] == [(str(third.machine), "unknown")]
     same = compare_machines(Reports(own, (other,)), Reports(other, (own,)))
