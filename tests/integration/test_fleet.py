@@ -91,10 +91,12 @@ def test_other_verdicts_choose_another(fleet: Path, tmp_path: Path) -> None:
     before = kept.read_bytes()
     try:
         fast = VerdictEntry(cpu.isa, cpu.n_cores, "pass", 1e6)
-        write_plans(plans.judged("onnx", fast), fleet)
+        found = {**plans.verdicts, "onnx": (fast,)}
+        write_plans(replace(plans, verdicts=found), fleet)
         assert Reranker.load(fleet).kind == "onnx"
         assert Reranker.load(fleet, "onnx-int8").kind in (AVX2, VNNI)
-        write_plans(plans.judged(AVX2, replace(fast, pairs_per_s=2e6)), fleet)
+        found = {**plans.verdicts, AVX2: (replace(fast, pairs_per_s=2e6),)}
+        write_plans(replace(plans, verdicts=found), fleet)
         assert Reranker.load(fleet, "onnx-int8").kind == AVX2
         reranker = Reranker.load(fleet, VNNI)
         assert (reranker.kind, reranker.why) == (VNNI, f"{VNNI}: asked for")
