@@ -177,9 +177,11 @@ def machine_reports(folder: Path) -> tuple[str, ...]:
     if place.is_symlink() or not place.is_dir():
         raise IntegrityError(f"{place}: no folder; an artifact has its reports by machine there")
     try:
-        names = sorted(f"{REPORTS}/{entry.name}" for entry in islice(os.scandir(place), 4 * MAX_REPORTS))
+        names = sorted(f"{REPORTS}/{entry.name}" for entry in islice(os.scandir(place), 2 * MAX_REPORTS + 1))
     except OSError as error:
         raise IntegrityError(f"{place}: cannot be read: {error.strerror}") from None
+    if len(names) > 2 * MAX_REPORTS:  # a report, and what a killed run left of it
+        raise IntegrityError(f"{place}: no artifact has more than {MAX_REPORTS} reports")
     names = [name for name in names if not _is_part(name)]
     for name in names:
         if not is_of_a_machine(name):
