@@ -1672,6 +1672,7 @@ def test_report_does_not_move_the_cursor(folder: Path, command: str) -> None:
         rows = (a_variant_report(), a_variant_report(kind, checks=(check,)))
         report = a_report(variants=rows, name=f"[b]{ESC}", machine=machine)
         report = dataclasses.replace(report, manifest_root=read_manifest(folder).root)
+        shutil.rmtree(folder / "reports")
         write_report(report, folder)
         done = CliRunner().invoke(app, [command, str(folder), "--wide"], env={"COLUMNS": "200"})
         assert "\x1b" not in done.output
