@@ -72,6 +72,7 @@ _ROWS = (
     Library("pyarrow", "pyarrow", "parquet"),
     Library("daft", "daft", "daft"),
     Library("ray", "ray", "ray"),
+    Library("aiohttp", "aiohttp", "ray"),
     Library("model_signing", "model-signing", "sign"),
     Library("OpenSSL", "pyopenssl", "sign"),
     Library("cryptography", "cryptography", "sign"),  # model-signing brings it
