@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import ArgumentTypeError, ArgumentValueError
+from exporter.errors import ArgumentTypeError, ArgumentValueError, IntegrityError
 from exporter.machine import cores_allowed
 from exporter.packages import missing
 from exporter.runtime.arguments import place_of, shown, whole_number
@@ -179,9 +179,22 @@ def rerank_topk(
 class Scorer:
     """What a process of Daft's runs: an artifact, loaded once."""
 
-    def __init__(self, load: Callable[[], Reranker]) -> None:
-        """Load it."""
+    def __init__(self, load: Callable[[], Reranker], root: str) -> None:
+        """Load it.
+
+        Args:
+            load: loads it.
+            root: of the artifact that the query was written with.
+
+        Raises:
+            IntegrityError: another one lies there now: a branch or a tag moved, a folder was replaced.
+        """
         self._reranker = load()
+        if self._reranker.root != root:
+            raise IntegrityError(
+                f"{self._reranker!r} was replaced after the query was written (root "
+                f"{self._reranker.root[:12]}, it was {root[:12]}); write the query anew"
+            )
 
     def scores(self, queries: Sequence[str | None], passages: Sequence[str | None]) -> list[float | None]:
         """Return the raw logit of each pair, None where one of its texts is."""
@@ -259,7 +272,7 @@ def _scorer(
     if Path(place).is_dir():
         place = str(Path(place).absolute())
     ray = library.get_or_create_runner().name == "ray"
-    laid = layout(_cluster_cores() if ray else cores_allowed(), processes, threads or (1 if ray else None))
+    laid = _cluster_layout(processes, threads) if ray else layout(cores_allowed(), processes, threads)
     chosen = Reranker.load(place, variant, revision=revision, threads=1)
     if not chosen.batch_invariant:
         warnings.warn(
@@ -269,13 +282,20 @@ def _scorer(
         )
     load = partial(Reranker.load, place, chosen.kind, revision=revision, threads=laid.threads)
     of_daft = _daft_class(library, laid, rows, on_ray=ray)
-    return of_daft(load)
+    return of_daft(load, chosen.root)
 
 
-def _cluster_cores() -> int:
+def _cluster_layout(processes: int | None, threads: int | None) -> Layout:
+    """Return a layout over a Ray cluster's cores but one, of processes that fit on a node."""
     import ray
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) - _SPARE_CPUS)
+    on_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    laid = layout(max(1, sum(on_nodes) - _SPARE_CPUS), processes, 1 if threads is None else threads)
+    if laid.threads > max(on_nodes, default=0):
+        raise ArgumentValueError(
+            f"processes of {laid.threads} threads fit on no node of the cluster, which have {on_nodes} cores"
+        )
+    return laid
 
 
 def _daft_class(library: Any, laid: Layout, rows: int, *, on_ray: bool) -> Any:
@@ -289,8 +309,8 @@ def _daft_class(library: Any, laid: Layout, rows: int, *, on_ray: bool) -> Any:
     best_of: Callable[[Any], Any] = library.method.batch(return_dtype=ranked, batch_size=rows)
 
     class Reranking:
-        def __init__(self, load: Callable[[], Reranker]) -> None:
-            self.scorer = Scorer(load)
+        def __init__(self, load: Callable[[], Reranker], root: str) -> None:
+            self.scorer = Scorer(load, root)
 
         @scores_of
         def scores(self, queries: Any, passages: Any) -> list[float | None]:

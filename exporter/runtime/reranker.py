@@ -91,6 +91,7 @@ class Reranker:
         why: str = "",
         batch_invariant: bool = True,
         equal_widths: bool = False,
+        root: str = "",
     ) -> None:
         """Join a tokenizer and an engine; `Reranker.load` does so for an artifact.
 
@@ -105,10 +106,11 @@ class Reranker:
             why: which variant this is and why it was chosen, in a line.
             batch_invariant: whether a pair's score is the same whatever it is scored with, but for rounding.
             equal_widths: whether batches hold pairs of one length only, so that it is the same to the bit.
+            root: of the artifact's manifest, which names all its files.
         """
         self.kind, self.plan, self.why, self.batch_invariant = kind, plan, why, batch_invariant
         self._tokenizer, self._chunk_pairs = tokenizer, chunk_pairs
-        self._equal_widths = equal_widths
+        self._equal_widths, self.root = equal_widths, root
         self._place, self._reload = place, reload
         self._engine = PerProcess(engine)
         self._pool = PerProcess(partial(Pool, plan.workers))
@@ -225,6 +227,7 @@ class Reranker:
                 why=chosen.why,
                 batch_invariant=entry.traits.batch_invariant,
                 equal_widths=entry.traits.equal_widths,
+                root=manifest.root,
             )
 
         with entry()():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.errors import BackendMissing, ExporterError, RecipeError
+from exporter.errors import BackendMissing, ExporterError, IntegrityError, RecipeError
 from exporter.runtime import Reranker
 from exporter.runtime.daft import Layout, layout
 
@@ -140,6 +143,54 @@ def test_mistakes_show_before_anything_runs(
     assert "\n" not in str(raised.value)
     with pytest.raises(RecipeError, match="no such"):
         rerank(frame(daft), query="q", passage="p", artifact="/nowhere")
+
+
+def test_an_artifact_that_was_replaced_is_not_scored_with(daft: Any, built: Path, artifact: Path) -> None:
+    """A query written with one artifact does not run with another that lies in its place by then."""
+    from exporter.runtime.daft import Scorer, rerank
+
+    other = Reranker.load(built, "onnx")
+    with pytest.raises(IntegrityError, match="was replaced after the query was written"):
+        Scorer(lambda: other, "0" * 64)
+    found = rerank(frame(daft), query="q", passage="p", artifact=artifact, variant="onnx")
+    shutil.rmtree(artifact)
+    with pytest.raises(Exception, match="no such artifact folder|UDF"):
+        found.to_pydict()
+
+
+_ON_RAY = """
+import sys, daft
+from exporter.runtime.daft import rerank
+
+daft.set_runner_ray()
+df = daft.from_pydict({"q": ["a", None, "b"] * 4, "p": ["one", "two", "three"] * 4})
+try:
+    rerank(df, query="q", passage="p", artifact=sys.argv[1], variant="onnx-int8-static", threads=10_000)
+except ValueError as error:
+    print(error)
+found = rerank(df, query="q", passage="p", artifact=sys.argv[1], variant="onnx-int8-static")
+print(found.to_pydict()["score"])
+"""
+
+
+def test_on_ray(daft: Any, built: Path) -> None:
+    """On a cluster, here one that Daft starts by itself, scores are the same, and threads have to fit."""
+    del daft
+    pytest.importorskip("ray", reason="ray is not installed (requirements-cluster.lock)")
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_RAY, str(built)],
+        env=os.environ | quiet,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    refused, scores = done.stdout.splitlines()[-2:]
+    assert "10000 threads" in refused
+    one, two = Reranker.load(built, "onnx-int8-static").score([("a", "one"), ("b", "three")]).tolist()
+    assert json.loads(scores.replace("None", "null")) == [one, None, two] * 4
 
 
 _DIES = """
