@@ -114,7 +114,7 @@ class _Process:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._events.put((self, _event(from_json(Answer, line))))
+            self._events.put((self, event_of(line)))
         self._errors.join(_STOP_S)
         self._events.put((self, Ended(self._why(self._process.wait()))))
 
@@ -132,7 +132,9 @@ class _Process:
         return f"{by}: {said}" if said else by
 
 
-def _event(answer: Answer) -> Event:
+def event_of(line: bytes) -> Event:
+    """Return what a line of a worker says."""
+    answer = from_json(Answer, line)
     match answer.what:
         case "ready":
             assert answer.maker is not None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # A query, a passage, and what is kept.
 Texts: TypeAlias = "tuple[str | None, str | None, tuple[str | None, ...]]"
+_NO_TEXTS: Texts = (None, None, ())
 
 
 class TextRow(NamedTuple):
@@ -161,24 +162,15 @@ def text_rows(reading: Reading, form: Form, columns: Columns, start: Start) -> I
     with text_lines(reading, position=position or 0, number=start.line if position else 0) as lines:
         read = partial(object_row, columns=columns) if form.kind == "jsonl" else _of_cells(form, columns)
         for number, found, problem in records(lines, form):
-            yield _text_row(number, found, problem, reading.place(number), read, len(columns.keep))
-
-
-def _text_row(
-    number: int,
-    found: str | list[str],
-    problem: str,
-    place: str,
-    read: Callable[[object, str], Texts],
-    n_kept: int,
-) -> TextRow:
-    """Return a row with its texts, or with what is wrong with it."""
-    try:
-        if problem:
-            raise RecipeError(problem if problem.startswith(place) else f"{place}: {problem}")
-        return TextRow(number, *read(found, place))
-    except RecipeError as error:
-        return TextRow(number, None, None, (None,) * n_kept, str(error))
+            place = reading.place(number)
+            try:
+                texts = _NO_TEXTS if problem else read(found, place)
+            except RecipeError as error:
+                texts, said = _NO_TEXTS, str(error)
+            else:
+                said = problem if not problem or problem.startswith(place) else f"{place}: {problem}"
+            query, passage, kept = texts
+            yield TextRow(number, query, passage, (None,) * len(columns.keep) if said else kept, said)
 
 
 def object_row(line: object, place: str, columns: Columns) -> Texts:
