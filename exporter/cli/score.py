@@ -177,10 +177,11 @@ def _summary(found: Outcome, out: str) -> str:
     manifest: JobManifest = found.manifest
     makers = " and ".join(map(str, manifest.makers)) or "nothing"
     before = manifest.n_rows - found.n_scored
+    n_parts = "1 part" if len(manifest.parts) == 1 else f"{len(manifest.parts)} parts"
     earlier = f", {before} of them by an earlier run" if before else ""
     return (
         f"{_counted(manifest.n_rows, manifest.n_null, manifest.n_bad)}{earlier}\n"
-        f"{out}: {len(manifest.parts)} parts by {manifest.kind} of {manifest.artifact_root[:12]} on {makers}"
+        f"{out}: {n_parts} by {manifest.kind} of {manifest.artifact_root[:12]} on {makers}"
     )
 
 

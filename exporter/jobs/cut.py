@@ -14,7 +14,7 @@ from exporter.jobs.rows import reading_of, records
 from exporter.pairs.columns import COLUMNS, is_header
 from exporter.pairs.files import text_lines
 from exporter.pairs.reading import shown
-from exporter.pairs.table import delimiter_of, quoting_of, splitter
+from exporter.pairs.table import NotQuotedError, delimiter_of, quoting_of, splitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ def cut(
         form, n_rows = _of_parquet(address, columns)
         starts = tuple(Start(row) for row in range(0, n_rows, part_rows))
     else:
-        form = _form_of_text(name, address)
+        form = _form_of_text(name, address, columns)
         check_columns(form, columns, address)
         n_rows, starts = _counted(address, form, part_rows, tell)
     return InputFile(name, address, size, content, form, n_rows), starts
@@ -81,13 +81,17 @@ def _of_parquet(address: str, columns: Columns) -> tuple[Form, int]:
     return form, n_rows
 
 
-def _form_of_text(name: str, address: str) -> Form:
+def _form_of_text(name: str, address: str, columns: Columns) -> Form:
     if format_of(name) == ".jsonl":
         return Form("jsonl")
     is_csv = format_of(name) == ".csv"
     reading = reading_of(address, Form("table"), opened)
-    delimiter = delimiter_of(reading) if is_csv else "\t"
     quoted = is_csv or quoting_of(reading) is not None
+    for delimiter in ",;\t" if is_csv else "\t":
+        first = _first_record(reading, delimiter, quoted=quoted, strict=is_csv)
+        if {columns.query, columns.passage} <= set(first):
+            return Form("table", delimiter, quoted, is_csv, has_header=True, names=tuple(first))
+    delimiter = delimiter_of(reading) if is_csv else "\t"
     first = _first_record(reading, delimiter, quoted=quoted, strict=is_csv)
     has_header = is_header(first)
     names = tuple(first) if has_header else COLUMNS[: len(first)]
@@ -98,7 +102,10 @@ def _first_record(reading: Reading, delimiter: str, *, quoted: bool, strict: boo
     with text_lines(reading) as lines:
         split = splitter(lines, delimiter, quoted=quoted, strict=strict)
         line = next((line for line in lines if line.strip(" \r\n")), None)
-        return [] if line is None else split(line)
+        try:
+            return [] if line is None else split(line)
+        except NotQuotedError as error:
+            raise RecipeError(f"{reading.place(lines.number)}: {error}") from None
 
 
 def _counted(

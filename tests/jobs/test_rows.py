@@ -133,6 +133,15 @@ def test_columns_are_asked_for_by_name(tmp_path):
     assert read(parts_of(path, 1, Columns(passage="text")), Columns(passage="text")) == [("ä", "ö", False)]
 
 
+def test_headers_of_other_names(tmp_path):
+    """A first line with the names that were asked for is a header, whatever they are, in CSV by any mark."""
+    columns = Columns("frage", "absatz")
+    for name, mark in (("a.tsv", "\t"), ("a.csv", ";"), ("b.csv", ",")):
+        path = tmp_path / name
+        path.write_text(f"frage{mark}absatz\na{mark}b\n", encoding="utf-8")
+        assert read(parts_of(path, 1, columns), columns) == [("a", "b", False)]
+
+
 def test_numbers_are_no_texts(tmp_path):
     """A Parquet column of numbers is refused as a whole, a number in JSON lines as a row."""
     path = tmp_path / "a.parquet"

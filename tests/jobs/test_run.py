@@ -18,7 +18,7 @@ from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.jobs.job import Columns
 from exporter.jobs.run import Settings
 from exporter.locks import name_lock
-from exporter.runtime import Reranker
+from exporter.runtime import Plan, Reranker
 from tests.jobs.jobs import parts, rows, run, table, write_jsonl
 
 FOURS = Settings(part_rows=4, columns=Columns(keep=("id",)))
@@ -33,16 +33,20 @@ def footer_of(path: Path) -> dict[str, object]:
 
 
 def test_scores_are_the_rerankers(small, tmp_path):
-    """A score a row, in order; null without a text, and an empty text is scored."""
+    """A score a row, in order; null without a text, and an empty text is scored.
+
+    This artifact's scores depend on the batch: they are those of the part's pairs alone, on one thread.
+    """
     found = [*rows(9), {"id": "n", "query": None, "passage": "a"}, {"id": "e", "query": "a", "passage": ""}]
     outcome = run(small, write_jsonl(tmp_path / "in.jsonl", found), tmp_path / "out", FOURS)
     got = table(tmp_path / "out")
 
-    pairs = [(row["query"], row["passage"]) for row in found if row["query"] is not None]
-    wanted = Reranker.load(small).score(pairs)
+    pairs = [(row["query"], row["passage"]) for row in found]
+    reranker = Reranker.load(small, "onnx", plan=Plan(1, 1, outcome.manifest.plan.token_budget))
+    wanted = [reranker.score(some) for some in (pairs[:4], pairs[4:8], [pairs[8], pairs[10]])]
     scores = got["score"].to_pylist()
     assert scores[9] is None
-    assert np.array_equal(np.float32(scores[:9] + scores[10:]), wanted)
+    assert np.array_equal(np.float32(scores[:9] + scores[10:]), np.concatenate(wanted))
     assert got["id"].to_pylist() == [row["id"] for row in found]
     assert got.schema.names == ["id", "score"]
     assert (outcome.n_scored, outcome.manifest.n_rows, outcome.manifest.n_null) == (11, 11, 1)
