@@ -92,7 +92,8 @@ def _cost(folder: Path, artifact: str, n_pairs: int, n_rounds: int, *, on_ray: b
     for name, found in ratios.items():
         if found:
             print(
-                f"{name}: median {statistics.median(found):.3f} of stream ({min(found):.3f} to {max(found):.3f})"
+                f"{name}: median {statistics.median(found):.3f} of stream, "
+                f"{min(found):.3f} to {max(found):.3f}"
             )
 
 

@@ -15,10 +15,10 @@ from exporter import __version__
 from exporter.artifact.cpus import why_unsafe
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.jobs.cursor import Cursor
 from exporter.jobs.job import CHUNK_PAIRS, SCHEMA, Columns, DonePart, Footer, JobPlan, Maker, OnBadRow
 from exporter.jobs.parquet import part_bytes, read_part
 from exporter.jobs.places import opened, output_at
-from exporter.jobs.rows import Cursor
 from exporter.machine import package_version, this_cpu, this_isa
 from exporter.runtime.plan import Plan
 from exporter.runtime.reranker import Reranker

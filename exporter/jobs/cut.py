@@ -85,7 +85,7 @@ def _form_of_text(name: str, address: str, columns: Columns) -> Form:
     if format_of(name) == ".jsonl":
         return Form("jsonl")
     is_csv = format_of(name) == ".csv"
-    reading = reading_of(address, Form("table"), opened)
+    reading = reading_of(address, opened)
     quoted = is_csv or quoting_of(reading) is not None
     for delimiter in ",;\t" if is_csv else "\t":
         first = _first_record(reading, delimiter, quoted=quoted, strict=is_csv)
@@ -113,7 +113,7 @@ def _counted(
 ) -> tuple[int, tuple[Start, ...]]:
     starts: list[Start] = []
     n_rows = 0
-    with text_lines(reading_of(address, form, opened)) as lines:
+    with text_lines(reading_of(address, opened)) as lines:
         line, position = lines.number, lines.position
         for _ in records(lines, form):
             if n_rows % part_rows == 0:

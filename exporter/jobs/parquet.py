@@ -164,7 +164,7 @@ def text_problem(kind: pa.DataType) -> str:
     import pyarrow as pa
 
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    is_text = (
+    is_text: bool = (
         pa.types.is_string(value)
         or pa.types.is_large_string(value)
         or pa.types.is_string_view(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from exporter import __version__
 from exporter.artifact.access import read_whole
@@ -14,12 +14,12 @@ from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.errors import BackendError, RecipeError
 from exporter.jobs.body import Order, maker_of
+from exporter.jobs.cursor import Cursor
 from exporter.jobs.cut import check_alike, cut
 from exporter.jobs.job import SCHEMA, Columns, DonePart, Job, JobPlan, Maker, OnBadRow
 from exporter.jobs.parquet import check_installed, read_part
 from exporter.jobs.places import found_files, opened, output_at
 from exporter.jobs.processes import Processes
-from exporter.jobs.rows import Cursor
 from exporter.jobs.schedule import Crew, Schedule
 from exporter.machine import cores_allowed, this_cpu
 from exporter.progress import Silent
@@ -43,14 +43,6 @@ _PART_BYTES = 8192
 _SCORE_BYTES = 5
 
 CrewOf: TypeAlias = "Callable[[Order, Path], AbstractContextManager[Crew]]"
-
-
-class Watcher(Protocol):
-    """Somebody who is told how many rows of how many are scored."""
-
-    def __call__(self, n_done: int, n_rows: int) -> None:
-        """Take note."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +130,7 @@ def score(
     *,
     crew_of: CrewOf,
     progress: Progress | None = None,
-    watch: Watcher = lambda _done, _rows: None,
+    watch: Callable[[int, int], None] = lambda _done, _rows: None,
 ) -> Outcome:
     """Score every row of the input into a folder of parts, or go on where another run was stopped.
 
@@ -149,7 +141,7 @@ def score(
         settings: what is read, and how.
         crew_of: starts those who score.
         progress: told what goes on beside the rows.
-        watch: told of the rows.
+        watch: called with the rows that are done, and all there are.
 
     Raises:
         RecipeError: the input, or what is typed, cannot be carried out; or the folder holds another job.

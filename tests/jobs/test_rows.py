@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import RecipeError
+from exporter.jobs.cursor import Cursor
 from exporter.jobs.cut import cut
 from exporter.jobs.job import Columns, Part
 from exporter.jobs.places import opened
-from exporter.jobs.rows import Cursor
 
 KEPT = Columns(keep=("id",))
 
