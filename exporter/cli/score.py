@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -194,18 +194,19 @@ def _counted(n_rows: int, n_null: int, n_bad: int) -> str:
 @contextmanager
 def _rate(terminal: Terminal) -> Iterator[Callable[[int, int], None]]:
     """Yield what says how far a job is, how fast, and for how long: now and then, or a bar on a terminal."""
-    started = time.monotonic()
+    started = said = time.monotonic()
     first: int | None = None
-    said = started
-
-    with terminal.stage("score") as step:
+    step: Callable[[int], None] | None = None
+    with ExitStack() as stages:
 
         def watch(n_done: int, n_rows: int) -> None:
-            nonlocal first, said
-            first = n_done if first is None else first
+            nonlocal started, first, step, said
+            if first is None or step is None:
+                step = stages.enter_context(terminal.stage("score", n_rows))
+                first, started = n_done, time.monotonic()
+            step(n_done)
             now = time.monotonic()
             rate = (n_done - first) / max(now - started, 1e-9)
-            step(n_done)
             if rate and now - said >= _SAY_EVERY_S:
                 said = now
                 left = in_words((n_rows - n_done) / rate)

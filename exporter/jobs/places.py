@@ -187,7 +187,6 @@ class Bucket:
     def names(self) -> list[str]:
         """See `Output`."""
         with bucket_errors(self._place):
-            self._store.info(self._prefix.partition("/")[0])
             found = self._store.find(self._prefix, maxdepth=1)
         return sorted(key.rpartition("/")[2] for key in found)
 
@@ -242,7 +241,7 @@ def found_files(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def _here(text: str) -> list[tuple[str, str]]:
-    path = Path(text)
+    path = Path(text).absolute()  # a worker may be somewhere else
     if path.is_dir():
         names = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
         found = sorted(str(name) for name in names if _is_wanted(str(name)))
@@ -250,7 +249,7 @@ def _here(text: str) -> list[tuple[str, str]]:
     if not path.is_file():
         raise RecipeError(f"{text}: no such file or folder")
     _check_format(text)
-    return [(path.name, text)]
+    return [(path.name, str(path))]
 
 
 def _in_bucket(text: str) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from exporter import __version__
@@ -30,7 +31,6 @@ from exporter.runtime.plan import choose_plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from exporter.jobs.job import Part
     from exporter.jobs.places import Output
@@ -239,7 +239,7 @@ def _order(loaded: _Artifact, job: Job, out: str, made_on: Maker) -> Order:
         facts=job.facts,
         columns=job.columns,
         on_bad_row=job.on_bad_row,
-        out=out,
+        out=out if is_remote(out) else str(Path(out).absolute()),
         made_on=made_on,
     )
 

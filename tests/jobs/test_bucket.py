@@ -62,3 +62,6 @@ def test_what_is_not_there(small, store, tmp_path):
     ):
         with pytest.raises(RecipeError, match=said):
             score(str(small), [source], str(tmp_path / "out"), SETTINGS, crew_of=here(1))
+    source = write_jsonl(tmp_path / "in.jsonl", rows(2))
+    with pytest.raises(RecipeError, match="no such bucket"):
+        score(str(small), [str(source)], "s3://nobucket/out", SETTINGS, crew_of=here(1))

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from exporter.errors import BackendError, IntegrityError, RecipeError
+from exporter.errors import BackendError, BackendMissing, IntegrityError, RecipeError
+from exporter.jobs.cluster import cluster
 from exporter.jobs.job import Columns
-from exporter.jobs.run import Settings
+from exporter.jobs.run import Settings, here, score
 from exporter.locks import name_lock
 from exporter.runtime import Plan, Reranker
 from tests.jobs.jobs import parts, rows, run, table, write_jsonl
@@ -228,3 +230,16 @@ def test_no_rows(small, tmp_path):
     source = write_jsonl(tmp_path / "in.jsonl", [])
     assert run(small, source, tmp_path / "out").manifest.n_rows == 0
     assert names(tmp_path / "out") == ["_manifest.json"]
+
+
+@pytest.mark.parametrize("module", ["pyarrow.parquet", "ray"])
+def test_what_is_not_installed_is_named(small, tmp_path, monkeypatch, module):
+    """Before anything is read: pyarrow for every job, ray for one on a cluster."""
+    monkeypatch.setitem(sys.modules, module, None)
+
+    def begin() -> None:
+        crew_of = cluster("auto") if module == "ray" else here()
+        score(str(small), ["none.jsonl"], str(tmp_path / "out"), Settings(), crew_of=crew_of)
+
+    with pytest.raises(BackendMissing, match=module.partition(".")[0]):
+        begin()
