@@ -78,7 +78,7 @@ class Solo:
             return [(self, Failed(error))]  # type: ignore[arg-type]
 
 
-def run(artifact: Path, source: Path, out: Path, settings: Settings | None = None) -> Outcome:
+def run(artifact: Path, source: Path | str, out: Path | str, settings: Settings | None = None) -> Outcome:
     """Score in this process."""
     return score(
         str(artifact),

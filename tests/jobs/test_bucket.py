@@ -7,7 +7,7 @@ import pytest
 from exporter.errors import RecipeError
 from exporter.jobs.job import Columns
 from exporter.jobs.places import output_at
-from exporter.jobs.run import Settings, here, score
+from exporter.jobs.run import Settings
 from tests.jobs.jobs import parts, rows, run, write_jsonl
 from tests.s3_server import s3_environment, s3_server
 
@@ -40,8 +40,7 @@ def test_from_bucket_to_bucket(small, store, tmp_path):
     run(small, source, tmp_path / "out", SETTINGS)
 
     def again() -> int:
-        places = ("s3://rows/in", "s3://rows/out/scores")
-        return score(str(small), places[:1], places[1], SETTINGS, crew_of=here(1)).n_scored
+        return run(small, "s3://rows/in", "s3://rows/out/scores", SETTINGS).n_scored
 
     assert again() == 75
     store.rm("rows/out/scores/part-000004.parquet")
@@ -61,7 +60,7 @@ def test_what_is_not_there(small, store, tmp_path):
         ("hf://org/name", "rows are read and written in folders and at s3"),
     ):
         with pytest.raises(RecipeError, match=said):
-            score(str(small), [source], str(tmp_path / "out"), SETTINGS, crew_of=here(1))
+            run(small, source, tmp_path / "out", SETTINGS)
     source = write_jsonl(tmp_path / "in.jsonl", rows(2))
     with pytest.raises(RecipeError, match="no such bucket"):
-        score(str(small), [str(source)], "s3://nobucket/out", SETTINGS, crew_of=here(1))
+        run(small, source, "s3://nobucket/out", SETTINGS)

@@ -20,7 +20,7 @@ def some_parts(n: int) -> list[Part]:
 
 def done(part: Part) -> Done:
     zero = "0" * 64
-    footer = Footer(1, "0", zero, {}, zero, MAKER, part.number, "a", "b", part.start.row, 10, 0, 0, 0, ())
+    footer = Footer(1, "0", zero, {}, zero, MAKER, part.number, "a", "b", part.start.row, 10, 0, 0, ())
     return Done(DonePart(footer, zero))
 
 
