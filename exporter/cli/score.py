@@ -81,7 +81,9 @@ def score(
     ray: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Score on a Ray cluster: HOST:PORT, or auto.", show_default=False
+            metavar="ADDRESS",
+            help="Score on a Ray cluster, HOST:PORT or auto; its nodes need exporter, INPUT and OUT.",
+            show_default=False,
         ),
     ] = None,
     any_isa: Annotated[

@@ -18,7 +18,7 @@ from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.jobs.cursor import Cursor
 from exporter.jobs.job import CHUNK_PAIRS, SCHEMA, Columns, DonePart, Footer, JobPlan, Maker, OnBadRow
 from exporter.jobs.parquet import part_bytes, read_part
-from exporter.jobs.places import opened, output_at
+from exporter.jobs.places import check_unchanged, opened, output_at
 from exporter.machine import package_version, this_cpu, this_isa
 from exporter.runtime.plan import Plan
 from exporter.runtime.reranker import Reranker
@@ -100,6 +100,7 @@ class Body:
             BackendError: the output cannot be written.
         """
         columns = self._order.columns
+        check_unchanged(part.file.address, part.file.size_bytes, part.file.content)
         rows = _Rows(part, self._order.on_bad_row, len(columns.keep))
         scores = np.zeros(part.n_rows, np.float32)
         n_done = 0

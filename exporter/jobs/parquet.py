@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from bisect import bisect_right
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic import ValidationError
@@ -74,8 +76,11 @@ class ParquetRows:
         self._address, self._columns = address, columns
         with parquet_errors(address):
             self._file = opened_parquet(address, opened)
+        metadata = self._file.metadata
+        sizes = [int(metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
+        self._starts = [0, *accumulate(sizes)]
         self._at = 0
-        self._group = 0
+        self._group = 0  # the next one to be decoded
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._rest: pa.RecordBatch | None = None
 
@@ -89,18 +94,13 @@ class ParquetRows:
                 yield self._chunk(batch, self._at - batch.num_rows)
 
     def _skip(self, first: int) -> None:
-        metadata = self._file.metadata
-        while self._rest is None and self._group < metadata.num_row_groups:
-            n_rows = metadata.row_group(self._group).num_rows
-            if self._at + n_rows > first or not self._is_at_group():
-                break
-            self._at, self._group = self._at + n_rows, self._group + 1
+        """Go on to a row, by way of the group that holds it."""
+        group = bisect_right(self._starts, first) - 1
+        if group >= self._group:
+            self._group, self._at = group, self._starts[group]
+            self._batches, self._rest = iter(()), None
         while self._at < first:
             self._next(first - self._at)
-
-    def _is_at_group(self) -> bool:
-        before = sum(self._file.metadata.row_group(i).num_rows for i in range(self._group))
-        return before == self._at
 
     def _next(self, n_rows: int) -> pa.RecordBatch:
         """Return the next rows, at most so many."""

@@ -335,3 +335,20 @@ def fingerprint(address: str) -> tuple[int, str]:
     with bucket_errors(place):
         found = store.info(key)
     return int(found["size"]), f"etag:{str(found.get('ETag', '')).strip(chr(34))}"
+
+
+def check_unchanged(address: str, size_bytes: int, content: str) -> None:
+    """Check that a file of the input is still the one that was cut: by its size, in a bucket by its ETag.
+
+    Raises:
+        RecipeError: it is not, or is gone.
+    """
+    if is_remote(address):
+        same = fingerprint(address) == (size_bytes, content)
+    else:
+        try:
+            same = Path(address).stat().st_size == size_bytes
+        except OSError as error:
+            raise RecipeError(f"{address}: cannot be read here: {error.strerror}") from None
+    if not same:
+        raise RecipeError(f"{address}: was changed while the job ran; score it into another folder")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from exporter.jobs.job import DonePart, Maker, Part
 
-# A part that ends so many workers is to blame, or they cannot start at all.
+# A part that ends so many workers is to blame; where as many end for each there should be, none can start.
 _MAX_ENDS = 3
 _POLL_S = 1.0
 # A part that runs for so many times the median of those done is given to an idle worker too.
@@ -216,7 +216,7 @@ class Schedule:
         part = seat.part
         if part is None:
             self._n_early += not seat.ready
-            if self._n_early == _MAX_ENDS:
+            if self._n_early == _MAX_ENDS * self.crew.size:  # a node that dies takes many along
                 raise BackendError(f"no worker can be started: {why}")
             return
         if part.number in self._finished or any(other.part is part for other in self._seats.values()):

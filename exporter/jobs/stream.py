@@ -66,7 +66,8 @@ def _rows(
             continue
         counts.n_rows += 1
         try:
-            query, passage, kept = object_row(line, f"{STDIN}:{number}", columns)
+            place = f"{STDIN}:{number}"
+            query, passage, kept = object_row(_utf8(line, place), place, columns)
         except RecipeError as error:
             if on_bad_row == "stop":
                 raise RecipeError(f"{error}; `--on-bad-row skip` goes on without a score for it") from None
@@ -78,16 +79,23 @@ def _rows(
 
 
 def text_of_lines(stdin: BinaryIO) -> Iterator[str]:
-    """Yield the lines of standard input as text.
+    """Yield the lines of standard input as text; bytes that are no UTF-8 as surrogates, see `_utf8`."""
+    for number, raw in enumerate(stdin, 1):
+        yield raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+
+
+def _utf8(line: str, place: str) -> str:
+    """Return a line that was UTF-8.
 
     Raises:
-        RecipeError: one is not UTF-8.
+        RecipeError: it was not.
     """
-    for number, raw in enumerate(stdin, 1):
-        try:
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"{STDIN}:{number}: not UTF-8: byte {error.start + 1} of the line") from None
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        at = len(line[: error.start].encode("utf-8", "surrogateescape")) + 1
+        raise RecipeError(f"{place}: byte {at} of the line is not UTF-8") from None
+    return line
 
 
 def passages_of(lines: Iterable[str], column: str | None) -> Iterator[str]:
@@ -98,13 +106,13 @@ def passages_of(lines: Iterable[str], column: str | None) -> Iterator[str]:
         column: None where a line is the passage; else lines are JSON: a string, or an object with this key.
 
     Raises:
-        RecipeError: a line holds no passage.
+        RecipeError: a line is not UTF-8, or holds no passage.
     """
     for number, line in enumerate(lines, 1):
-        text = line.rstrip("\r\n")
-        if not text.strip():
-            continue
-        yield text if column is None else _passage(text, column, f"{STDIN}:{number}")
+        place = f"{STDIN}:{number}"
+        text = _utf8(line.rstrip("\r\n"), place)
+        if text.strip():
+            yield text if column is None else _passage(text, column, place)
 
 
 def _passage(line: str, column: str, place: str) -> str:

@@ -122,6 +122,6 @@ def test_passages_of_lines():
     """A line is a passage as it is, or JSON: a string, or an object with one."""
     assert list(passages_of(["a b\n", "\n", "{c}\r\n"], None)) == ["a b", "{c}"]
     assert list(passages_of(['"a\\nb"\n', '{"p": "c"}'], "p")) == ["a\nb", "c"]
-    for line in ("{", "1", '{"q": "c"}'):
+    for line in ("{", "1", '"\udcff"', '{"q": "c"}'):
         with pytest.raises(RecipeError, match="stdin:1: "):
             list(passages_of([line], "p"))

@@ -91,7 +91,7 @@ def test_a_part_that_ends_every_worker_is_named():
 
 
 def test_workers_that_cannot_start():
-    """Three that end before they are ready are enough to tell."""
+    """Three for each there should be, that end before they are ready, are enough to tell."""
     with pytest.raises(BackendError, match="no worker can be started: no memory"):
         numbers(ScriptedCrew(2, stillborn=True), 4)
 
