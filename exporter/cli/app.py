@@ -37,9 +37,9 @@ _GROUPS = {
     build.__name__: "Build",
     judge.__name__: "Judge",
     deliver.__name__: "Publish",
+    score.__name__: "Use",
     diagnose.__name__: "Diagnose",
     guide.__name__: "Build",
-    score.__name__: "Use",
 }
 _WHOLE_SENTENCE = 1000
 

@@ -13,6 +13,7 @@ from exporter.cli.options import AsJson
 from exporter.cli.screen import Terminal, say, show
 from exporter.duration import in_words
 from exporter.errors import RecipeError
+from exporter.escape import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,7 @@ def score(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Files of rows (.parquet, .jsonl, .tsv, .csv; .gz), or a folder of them; s3:// too; or -",
             show_default=False,
         ),
@@ -244,5 +245,5 @@ def rank(
     passages = list(passages_of(text_of_lines(sys.stdin.buffer), passage_column if jsonl else None))
     reranker = Reranker.load(artifact, variant, threads=threads)
     found = reranker.rank(query, passages, top_k, return_documents=True)
-    lines = [f"{row['score']:9.4f}  {row['corpus_id']:>6}  {row['text']}" for row in found]
+    lines = [f"{row['score']:9.4f}  {row['corpus_id']:>6}  {one_line(row['text'])}" for row in found]
     show(found, *lines, as_json=as_json)
