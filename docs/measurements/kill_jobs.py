@@ -14,12 +14,11 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,10 +128,12 @@ def _cluster() -> Iterator[tuple[str, list[Any]]]:
 
 def _kill_node(node: Any) -> None:
     """Kill everything of a node at once, as where its machine loses power."""
-    for processes in node.live_processes():
-        pid = processes[1].pid
-        for one in (*psutil.Process(pid).children(recursive=True), psutil.Process(pid)):
-            os.kill(one.pid, signal.SIGKILL)
+    for _, process in node.live_processes():
+        with suppress(psutil.NoSuchProcess):
+            found = psutil.Process(process.pid)
+            for one in (*found.children(recursive=True), found):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 def _write_rows(path: Path, n_rows: int) -> None:

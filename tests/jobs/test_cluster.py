@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import psutil
@@ -44,7 +43,7 @@ def test_a_node_is_killed(small, nodes, tmp_path):
     wait_for_parts(tmp_path / "out", 20)
     raylet = node.all_processes["raylet"][0].process.pid
     for one in (*psutil.Process(raylet).children(recursive=True), psutil.Process(raylet)):
-        os.kill(one.pid, signal.SIGKILL)
+        one.kill()
     code, said = ended(job)
     assert code == 0, said
     written, wanted = (
