@@ -169,8 +169,11 @@ def score(
         if missing:
             _check_room(output, missing, settings.columns)
             order = _order(loaded, job, out, made_on)
+
+            def tell(n_scored: int) -> None:
+                watch(n_before + n_scored, job.n_rows)
+
             with crew_of(order, loaded.folder) as crew:
-                tell = lambda n: watch(n_before + n, job.n_rows)  # noqa: E731 - a word for the next line
                 for part in Schedule(missing, crew, accepts, tell, progress.note).run():
                     done[part.footer.number] = part
         manifest = _manifest(job, done)
