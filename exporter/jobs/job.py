@@ -41,7 +41,7 @@ class Form:
 class InputFile:
     """A file of rows: its name below the input, its address, what tells it from others, and its rows."""
 
-    name: Line
+    name: str
     address: str
     size_bytes: Count
     content: Line  # `sha256:` and its hash, or `etag:` and what a store says of it
@@ -119,7 +119,7 @@ class Maker:
 class Job:
     """Everything that decides what is written, but for the maker."""
 
-    artifact: Line
+    artifact: str
     root: Sha256
     kind: Line
     plan: JobPlan
@@ -177,7 +177,7 @@ class Footer:
     plan_sha256: Sha256
     maker: Maker
     number: Count
-    input: Line
+    input: str
     content: Line
     first_row: Count
     n_rows: Count

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from exporter.artifact.files import sha256_file
-from exporter.artifact.place import check_place
+from exporter.artifact.place import check_place, check_text
 from exporter.errors import BackendError, RecipeError
 from exporter.locks import name_lock
 from exporter.remote import is_remote, parse_place
@@ -79,6 +79,7 @@ class Folder:
             RecipeError: a file stands there, or on the way.
             BackendError: the disk refuses.
         """
+        check_text(self._path)
         if not self._path.is_dir():
             if os.path.lexists(self._path):
                 raise RecipeError(f"{self.text}: no folder; the output is one, of a file for each part")
@@ -242,9 +243,12 @@ def found_files(texts: list[str]) -> list[tuple[str, str]]:
 
 def _here(text: str) -> list[tuple[str, str]]:
     path = Path(text).absolute()  # a worker may be somewhere else
+    check_text(path)
     if path.is_dir():
         names = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
         found = sorted(str(name) for name in names if _is_wanted(str(name)))
+        for name in found:
+            check_text(Path(name))
         return [(name, str(path / name)) for name in _some(found, text)]
     if not path.is_file():
         raise RecipeError(f"{text}: no such file or folder")

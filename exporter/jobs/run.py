@@ -61,7 +61,7 @@ class PartEntry:
     """A part of a job that is done: where it lies, whose rows it holds, and what became of them."""
 
     name: Line
-    input: Line
+    input: str
     first_row: Count
     n_rows: Count
     n_null: Count
@@ -74,7 +74,7 @@ class PartEntry:
 class InputEntry:
     """A file of the input."""
 
-    name: Line
+    name: str
     size_bytes: Count
     content: Line
     n_rows: Count
@@ -87,7 +87,7 @@ class JobManifest:
     schema: int
     version: Line
     key: Sha256
-    artifact: Line
+    artifact: str
     artifact_root: Sha256
     kind: Line
     plan: JobPlan

@@ -225,6 +225,15 @@ def test_what_cannot_be_input(small, tmp_path):
         run(small, source, tmp_path / "out", FOURS)
 
 
+def test_names_of_files(small, tmp_path):
+    """A name may hold anything that is text; what is not is refused."""
+    odd = write_jsonl(tmp_path / "a\n\u202eb.jsonl", rows(2))
+    assert run(small, odd, tmp_path / "out").manifest.n_rows == 2
+    assert run(small, odd, tmp_path / "out").n_scored == 0
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        run(small, write_jsonl(tmp_path / "a\udcff.jsonl", rows(1)), tmp_path / "out")
+
+
 def test_no_rows(small, tmp_path):
     """An empty file is a job that is done."""
     source = write_jsonl(tmp_path / "in.jsonl", [])
