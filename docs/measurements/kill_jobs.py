@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PART_ROWS = 250
+_PAUSE_S = 0.5
 _KEEP = ("--keep", "id", "--part-rows", str(_PART_ROWS))
 
 
@@ -64,12 +65,12 @@ class _Trials:
     def run(self, number: int, chance: random.Random, *, on_ray: bool) -> bool:
         """Run a trial; return whether all is as it was undisturbed."""
         out = self._folder / f"trial-{number}"
-        after_s = chance.uniform(0.2, 0.9) * self.took_s
+        after = chance.randint(1, self._n_rows // _PART_ROWS - 4)
         began = time.monotonic()
         if on_ray:
-            what = self._on_ray(out, after_s, kills_node=number % 2 == 0, chance=chance)
+            what = self._on_ray(out, after, kills_node=number % 2 == 0, chance=chance)
         else:
-            what = self._here(out, after_s, kills_worker=number % 2 == 0, chance=chance)
+            what = self._here(out, after, kills_worker=number % 2 == 0, chance=chance)
         same = _hashes(out) == self._wanted and _in_order(out, self._n_rows)
         print(
             f"{number + 1}: {what}; {time.monotonic() - began:.1f} s; {'same' if same else 'OTHER'}",
@@ -81,10 +82,9 @@ class _Trials:
         command = [sys.executable, "-m", "exporter", "score", self._artifact, str(self._source), str(out)]
         return subprocess.Popen([*command, *_KEEP, *options], stdout=subprocess.DEVNULL)
 
-    def _here(self, out: Path, after_s: float, *, kills_worker: bool, chance: random.Random) -> str:
+    def _here(self, out: Path, after: int, *, kills_worker: bool, chance: random.Random) -> str:
         job = self._begun(out)
-        time.sleep(after_s)
-        n_before = len(list(out.glob("part-*")))
+        n_before = _wait_for(out, after)
         if kills_worker and (workers := psutil.Process(job.pid).children()):
             chance.choice(workers).kill()
             assert job.wait() == 0
@@ -97,19 +97,23 @@ class _Trials:
         assert self._begun(out, *options).wait() == 0
         return f"the driver killed with {n_before} parts done, and started again"
 
-    def _on_ray(self, out: Path, after_s: float, *, kills_node: bool, chance: random.Random) -> str:
+    def _on_ray(self, out: Path, after: int, *, kills_node: bool, chance: random.Random) -> str:
         with _cluster() as (address, nodes):
             job = self._begun(out, "--ray", address)
-            deadline = time.monotonic() + 60
-            while not list(out.glob("part-*")) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            time.sleep(after_s)
-            n_before = len(list(out.glob("part-*")))
+            n_before = _wait_for(out, after)
             if not kills_node:
                 return self._killed(job, out, n_before, "--ray", address)
             _kill_node(chance.choice(nodes))
             assert job.wait() == 0
             return f"a node killed with {n_before} parts done"
+
+
+def _wait_for(out: Path, n_parts: int) -> int:
+    """Wait until so many parts are there, and for a part of a second; return how many there are then."""
+    while len(list(out.glob("part-*"))) < n_parts:
+        time.sleep(0.01)
+    time.sleep(random.random() * _PAUSE_S)
+    return len(list(out.glob("part-*")))
 
 
 @contextmanager

@@ -154,12 +154,13 @@ class RayCrew:
             ready, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=timeout_s)
             if ready:
                 ready, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
-        return [(self._asked.pop(reference), self._event(reference)) for reference in ready]
+        return [(actor := self._asked.pop(reference), self._event(actor, reference)) for reference in ready]
 
-    def _event(self, reference: Any) -> Event:
+    def _event(self, actor: _Actor, reference: Any) -> Event:
         try:
             return event_of(self._ray.get(reference))
         except self._ray.exceptions.RayError as error:
+            self.dismiss(actor)  # one that cannot be reached may live, and keep a core
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # Of what a function raised, the last line names it; of an actor's end, the first.
             raised = isinstance(error, self._ray.exceptions.RayTaskError)
