@@ -150,6 +150,8 @@ class RayCrew:
 
     def events(self, timeout_s: float) -> Sequence[tuple[_Actor, Event]]:
         """See `Crew`."""
+        if not self._asked:
+            return []
         with backend("ray"):
             ready, _ = self._ray.wait(list(self._asked), num_returns=1, timeout=timeout_s)
             if ready:
@@ -164,7 +166,8 @@ class RayCrew:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # Of what a function raised, the last line names it; of an actor's end, the first.
             raised = isinstance(error, self._ray.exceptions.RayTaskError)
-            return Ended((lines or [type(error).__name__])[-1 if raised else 0][:_MAX_REASON])
+            said = (lines or [type(error).__name__])[-1 if raised else 0]
+            return Ended(said.partition(". ")[0].rstrip(".")[:_MAX_REASON])
 
 
 def cluster(address: str, workers: int | None = None) -> CrewOf:
