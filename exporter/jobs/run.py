@@ -325,7 +325,7 @@ def _check_room(output: Output, missing: Sequence[Part], columns: Columns) -> No
         n_bytes += int(sum(kept[part.file.name] * part.n_rows for part in missing))
     if n_bytes > free:
         raise BackendError(
-            f"{output.text}: about {n_bytes / 1e9:.3g} GB are to be written and {free / 1e9:.3g} GB are free"
+            f"{output.text}: about {n_bytes / 1e6:.3g} MB are to be written and {free / 1e6:.3g} MB are free"
         )
 
 

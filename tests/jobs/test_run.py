@@ -181,7 +181,7 @@ def test_too_small_a_disk(small, tmp_path, monkeypatch):
     """What is to be written is estimated before anything is."""
     source, out = write_jsonl(tmp_path / "in.jsonl", rows(8)), tmp_path / "out"
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=9000))
-    with pytest.raises(BackendError, match=r"about 1.6\de-05 GB are to be written and 9e-06 GB are free"):
+    with pytest.raises(BackendError, match=r"about 0.016\d MB are to be written and 0.009 MB are free"):
         run(small, source, out, FOURS)
     assert names(out) == []
 
