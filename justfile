@@ -72,6 +72,11 @@ fuzz *FLAGS: _setup
 test *FLAGS: _setup
     @.venv/bin/python -m pytest -n 2 --dist loadfile {{ FLAGS }}
 
+# Run the tests that need Daft and Ray, which requirements-cluster.lock adds to .venv
+[no-exit-message]
+test-cluster *FLAGS: _setup _cluster
+    @.venv/bin/python -m pytest tests/runtime/test_daft.py tests/test_large_jobs.py tests/jobs {{ FLAGS }}
+
 # Check style, types and import rules
 [no-exit-message]
 lint: _setup
@@ -91,10 +96,11 @@ wheel: _setup
     @.venv/bin/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . >&2
     @ls -t dist/*.whl | head -n 1
 
-# Resolve both locks anew (needs uv). NVIDIA's packages are left out: the torch that pip finds brings what it needs
+# Resolve the three locks anew (needs uv). NVIDIA's packages are left out: the torch that pip finds brings what it needs
 lock:
     uv pip compile -q --universal --python-version 3.11 --extra dev --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
     uv pip compile -q --universal --python-version 3.11 --extra dev --extra peers -c requirements.lock --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements-peers.lock
+    uv pip compile -q --universal --python-version 3.11 --extra dev --extra daft --extra ray -c requirements.lock --no-header --no-annotate pyproject.toml | grep -vE '^(nvidia-|cuda-|triton)' > requirements-cluster.lock
 
 # PYTHON, where it is given, decides the Python of .venv. Whoever comes second waits, and finds it done.
 _setup:
@@ -112,6 +118,12 @@ _install:
     @.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock || {{ failed }}
     @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e . || {{ failed }}
     @cp requirements.lock .venv/requirements.lock
+
+_cluster:
+    @cmp -s requirements-cluster.lock .venv/cluster.lock || { \
+        .venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements-cluster.lock || {{ failed }}; \
+        cp requirements-cluster.lock .venv/cluster.lock; \
+    }
 
 _peers:
     @cmp -s requirements-peers.lock .venv/peers.lock || { \

@@ -24,7 +24,7 @@ Do one step of that alone:
 
     folder = pipeline.build(recipe, Path("artifacts"), Context())
     report = pipeline.verify(folder, Context())
-    report = pipeline.gate(folder)
+    reports = pipeline.gate(folder)  # one of each machine that verified it
 
 Deliver what passed; `pipeline.publish` raises `exporter.errors.GateRefused` if nothing did:
 

@@ -64,6 +64,16 @@ class Machine:
         """Whether the CPU multiplies bfloat16 in hardware; elsewhere it is emulated, and slow."""
         return bool(_BF16_UNITS & set(self.cpu_features))
 
+    @property
+    def type(self) -> tuple[str, str, tuple[str, ...], int]:
+        """What two machines of one type share: CPU, instruction set, features and number of cores."""
+        return self.cpu, self.isa, self.cpu_features, self.n_cores
+
+    def __str__(self) -> str:
+        """Return the type for people."""
+        cores = "1 core" if self.n_cores == 1 else f"{self.n_cores} cores"
+        return f"{self.cpu}, {self.isa}, {cores}"
+
     def differences(self, other: Machine) -> tuple[str, ...]:
         """Return the fields in which two machines differ; empty when measurements of both may be mixed."""
         fields = ("cpu", "isa", "cpu_features", "n_cores", "memory_gb", "system", "python", "packages")

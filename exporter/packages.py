@@ -16,6 +16,13 @@ from exporter.machine import package_version
 
 # Extras that bring others.
 _BRINGS = {"build": ("verify", "openvino", "hub"), "peers": ("build",)}
+# Where the versions are pinned that an extra's many packages fit each other in.
+_LOCKS = {
+    "build": "requirements.lock",
+    "peers": "requirements-peers.lock",
+    "daft": "requirements-cluster.lock",
+    "ray": "requirements-cluster.lock",
+}
 _MAX_REASON = 200  # characters of what Python or a library says
 
 
@@ -63,6 +70,9 @@ _ROWS = (
     Library("s3fs", "s3fs", "s3"),
     Library("botocore", "botocore", "s3"),  # s3fs brings it
     Library("pyarrow", "pyarrow", "parquet"),
+    Library("daft", "daft", "daft"),
+    Library("ray", "ray", "ray"),
+    Library("aiohttp", "aiohttp", "ray"),
     Library("model_signing", "model-signing", "sign"),
     Library("OpenSSL", "pyopenssl", "sign"),
     Library("cryptography", "cryptography", "sign"),  # model-signing brings it
@@ -113,7 +123,8 @@ def install(extra: str) -> str:
     """Return what to type so that an extra is there."""
     if extra == "base":
         return "install exporter again, with all that it depends on"
-    versions = ", in the versions of requirements.lock" if extra in ("build", "peers") else ""
+    lock = _LOCKS.get(extra)
+    versions = f", in the versions of {lock}" if lock else ""
     return (
         f"the extra `{extra}` brings it: pip install '.[{extra}]' in exporter's clone, "
         f"or 'WHEEL[{extra}]'{versions}"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole, steady
 from exporter.artifact.cpus import fits, runs_on, why_not_judged
-from exporter.artifact.files import ATTESTATION, REPORT, write_together
+from exporter.artifact.files import ATTESTATION, REPORT, machine_reports, write_together
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.names import AT
-from exporter.artifact.plans import no_plans, plans_sha256, read_plans, sha256_of, write_plans
+from exporter.artifact.plans import no_plans, read_plans, write_plans
 from exporter.artifact.staging import reserved, stage
 from exporter.context import Context
 from exporter.errors import BackendError, NoVerdict, RecipeError
@@ -34,16 +34,19 @@ from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Recipe, isa_of
 from exporter.remote.send import destination, send
 from exporter.report.adopt import adopt
-from exporter.report.read import read_report
+from exporter.report.machines import Reports
+from exporter.report.read import other_reports, read_report, read_reports
 from exporter.report.report import Report, assemble, rejudge, why_stale
-from exporter.report.write import is_complete, proven, with_verdicts
+from exporter.report.write import is_complete, report_files
 from exporter.runtime.model_file import check_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.artifact.manifest import Manifest
     from exporter.artifact.plans import Plans
     from exporter.measure.run import Measurements
+    from exporter.measure.workspace import Workspace
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
 
@@ -88,8 +91,9 @@ def export(
     _announce(ready, context, settings, judged=True)
     folder = _built(ready, out, context, settings, replace_old=replace_old)
     if (folder / REPORT).is_file():
-        report = gate(folder)
-        why = why_stale(report, this_machine())
+        machine, (reports, _) = this_machine(), _gated(folder)
+        report = reports.of(machine) or reports.newest
+        why = why_stale(report, machine)
         if report.recipe_digest != recipe.digest:
             why = f"the report of {report.started_at} was measured otherwise than the recipe asks now"
         if why is None:
@@ -213,6 +217,8 @@ def _built(
 def verify(folder: Path, context: Context | None = None, settings: MeasureSettings | None = None) -> Report:
     """Measure every variant of an artifact against the PyTorch reference, judge it, and write the report.
 
+    It takes the place of an earlier report of this machine's type; those of other types stay.
+
     Args:
         folder: the artifact.
         context: told what goes on; by default nobody is, and the user's cache is used.
@@ -220,13 +226,15 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
 
     Raises:
         RecipeError: the folder is no artifact, or its model or pairs are gone.
-        IntegrityError: its files, or its model, are not what its manifest says.
+        IntegrityError: its files, or its model, are not what its manifest says; or another machine's report
+            is not what was written.
         BackendError: the reference or an engine fails.
         BackendMissing: a package is missing.
     """
     context = context or Context()
     require("verify")
     workspace = open_artifact(folder, context)
+    _others(workspace)  # what is wrong with them shows now, not after minutes
     kinds = [entry.kind for entry in workspace.runnable]
     to_come = expected(
         workspace.recipe, workspace.source, workspace.pair_set, context, settings, measured=kinds
@@ -238,16 +246,35 @@ def verify(folder: Path, context: Context | None = None, settings: MeasureSettin
         measured = measure(workspace, settings or MeasureSettings(), context, settled)
     checks = judge_all(bars, measured.variants)
     report = assemble(workspace, measured, checks, context.started_at)
-    plans = read_plans(folder, workspace.manifest)
-    report, files = proven(report, plans, workspace.recipe)  # drawing takes seconds: not in the lock
-    with changing(folder, root):
-        plans = read_plans(folder, workspace.manifest)
-        _check_plans(measured, plans, folder)
-        if report.plans_sha256 != sha256_of(with_verdicts(report, plans)):  # another machine's were added
-            report, files = proven(report, plans, workspace.recipe)
-        write_together(folder, files)
+    _store(report, workspace, measured)
     look_into(workspace, report, context)
     return report
+
+
+def _store(report: Report, workspace: Workspace, measured: Measurements) -> None:
+    """Write a report, and all that is made of an artifact's reports and plans, into the artifact."""
+    folder, manifest = workspace.folder, workspace.manifest
+
+    def drawn() -> tuple[tuple[Reports, Plans], dict[str, bytes]]:
+        of = Reports(report, _others(workspace)), read_plans(folder, manifest)
+        return of, report_files(of[0], manifest, of[1], workspace.recipe)
+
+    of, files = drawn()  # drawing takes seconds: not in the lock
+    with changing(folder, manifest.root):
+        now = Reports(report, _others(workspace)), read_plans(folder, manifest)
+        _check_plans(measured, now[1], folder)
+        if now != of:  # another machine's were added meanwhile
+            _, files = drawn()
+        write_together(folder, files)
+        for name in machine_reports(folder):
+            if name not in files:  # of other files than the manifest's
+                (folder / name).unlink(missing_ok=True)
+
+
+def _others(workspace: Workspace) -> tuple[Report, ...]:
+    """Return the reports of an artifact's other machine types, judged by its recipe's bars."""
+    found = other_reports(workspace.folder, workspace.manifest, workspace.machine)
+    return tuple(rejudge(one, workspace.bars) for one in found)
 
 
 def _check_plans(measured: Measurements, plans: Plans, folder: Path) -> None:
@@ -258,39 +285,74 @@ def _check_plans(measured: Measurements, plans: Plans, folder: Path) -> None:
         )
 
 
-def gate(folder: Path, bars: Mapping[str, Bars] | None = None) -> Report:
-    """Judge an artifact's stored report again, against its recipe's bars or others; no model is run.
+def gate(folder: Path, bars: Mapping[str, Bars] | None = None, *, here: bool = False) -> Reports:
+    """Judge an artifact's stored reports again, against its recipe's bars or others; no model is run.
 
-    By its recipe's bars, what people read is made again where it is missing, cut off or of another verdict.
+    There is one of each type of machine that it was verified on. By its recipe's bars, what people read is
+    made again where it is missing, cut off or of another verdict.
+
+    Args:
+        folder: the artifact.
+        bars: others than its recipe's.
+        here: only the report of a machine like this one.
 
     Raises:
-        RecipeError: the folder is no artifact, was not verified, or the bars are for none of its variants.
-        IntegrityError: files, manifest or report are not what they were.
+        RecipeError: the folder is no artifact, was not verified, or not on a machine like this one; a machine
+            measured otherwise than the recipe asks by now; or the bars are for none of its variants.
+        IntegrityError: files, manifest or reports are not what they were.
     """
-    judged = read_whole(folder, partial(_judged, folder, bars))
-    is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
-    if bars is None and not is_delivered and not is_complete(judged, folder):
-        with suppress(BackendError):  # what is there stays, where it cannot be written
-            return _renewed(judged, folder)
+    judged, manifest = _gated(folder, bars)
+    if here:
+        judged = _here(judged, folder)
+    if other := [str(one.machine) for one in judged if one.recipe_digest != manifest.recipe_digest]:
+        raise RecipeError(
+            f"the recipe asks for another measurement than {folder} has of {'; '.join(other)}; "
+            f"run `exporter verify {folder}` there"
+        )
     return judged
 
 
-def _renewed(judged: Report, folder: Path) -> Report:
-    """Write a report anew, and its verdicts beside the plans; return it as it is then."""
-    manifest = read_manifest(folder)
-    report, files = proven(judged, read_plans(folder, manifest), recipe_of(manifest, folder))
-    with changing(folder, judged.manifest_root):
-        if plans_sha256(folder) != judged.plans_sha256:  # another machine's were added meanwhile
-            return judged
-        write_together(folder, files)
-    return report
+def _gated(folder: Path, bars: Mapping[str, Bars] | None = None) -> tuple[Reports, Manifest]:
+    """Return an artifact's reports judged again, however they were measured, and its manifest."""
+    judged, manifest = read_whole(folder, partial(_judged, folder, bars))
+    is_delivered = (folder / ATTESTATION).exists()  # and perhaps signed: nothing in it may change
+    if bars is None and not is_delivered and not is_complete(judged, manifest, folder):
+        with suppress(BackendError):  # what is there stays, where it cannot be written
+            _renew(judged, manifest, folder)
+    return judged, manifest
 
 
-def _judged(folder: Path, bars: Mapping[str, Bars] | None) -> Report:
+def _renew(judged: Reports, manifest: Manifest, folder: Path) -> None:
+    """Write reports anew, and their verdicts beside the plans, unless some were added meanwhile."""
+    plans = read_plans(folder, manifest)
+    files = report_files(judged, manifest, plans, recipe_of(manifest, folder))
+    with changing(folder, manifest.root):
+        if _rejudged(folder, manifest, None) == judged and read_plans(folder, manifest) == plans:
+            write_together(folder, files)
+
+
+def _judged(folder: Path, bars: Mapping[str, Bars] | None) -> tuple[Reports, Manifest]:
     manifest = read_manifest(folder)
     check_artifact(manifest, folder)
-    recipe = recipe_of(manifest, folder)
-    return rejudge(read_report(folder, manifest), bars or bars_of(recipe))
+    return _rejudged(folder, manifest, bars), manifest
+
+
+def _rejudged(folder: Path, manifest: Manifest, bars: Mapping[str, Bars] | None) -> Reports:
+    by = bars or bars_of(recipe_of(manifest, folder))
+    newest, *others = (rejudge(report, by) for report in read_reports(folder, manifest))
+    return Reports(newest, tuple(others))
+
+
+def _here(reports: Reports, folder: Path) -> Reports:
+    """Return of an artifact's reports that of this machine's type alone."""
+    machine = this_machine()
+    if (found := reports.of(machine)) is None:
+        others = "; ".join(str(one.machine) for one in reports)
+        raise RecipeError(
+            f"{folder} was not verified on a machine like this one ({machine}), only on: {others}; "
+            f"run `exporter verify {folder}` here"
+        )
+    return Reports(found)
 
 
 def publish(
@@ -319,16 +381,16 @@ def publish(
 
     repo_id = place.where if place.kind == "hf" else None
     with ExitStack() as stack:
-        report = gate(folder)
-        with steady(folder, report.manifest_root):
+        reports = gate(folder)
+        with steady(folder, reports.newest.manifest_root):
             manifest = read_manifest(folder)
             if recipe_of(manifest, folder).publish.signed and options.signer is None:
                 raise RecipeError(
                     f"{folder}: its recipe demands a signature (publish.signed); "
                     "sign it, for example with --sign-key FILE"
                 )
-            kinds = passed_kinds(folder, report, options.kinds)
-            staging = staged_publication(folder, report, kinds, options, context, repo_id=repo_id)
+            kinds = passed_kinds(folder, reports, options.kinds)
+            staging = staged_publication(folder, reports, kinds, options, context, repo_id=repo_id)
             staged_copy = stack.enter_context(staging)
         if options.signer:
             sign(staged_copy, options.signer, ask=options.ask)

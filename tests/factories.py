@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from exporter.artifact.files import list_files
+from exporter.artifact.files import MANIFEST, list_files, write_together
 from exporter.artifact.manifest import (
     MANIFEST_SCHEMA,
     FlopCount,
@@ -16,9 +16,10 @@ from exporter.artifact.manifest import (
     SourceEntry,
     Traits,
     VariantEntry,
+    read_manifest,
     write_manifest,
 )
-from exporter.artifact.plans import PlanEntry, SweepRow
+from exporter.artifact.plans import PlanEntry, Plans, SweepRow, no_plans, read_plans
 from exporter.gate import Check
 from exporter.machine import Machine
 from exporter.measure.batch_invariance import BatchInvariance
@@ -33,6 +34,7 @@ from exporter.measure.speed import Latency, LengthSpeed, Ratio, Throughput, Util
 from exporter.pairs import PairSet
 from exporter.recipe.kinds import KINDS
 from exporter.recipe.schema import Bars, Recipe
+from exporter.report.machines import Reports
 from exporter.report.report import (
     REPORT_SCHEMA,
     NotJudged,
@@ -41,6 +43,7 @@ from exporter.report.report import (
     Report,
     VariantReport,
 )
+from exporter.report.write import data_files, report_files
 from exporter.worker.job import Run
 
 if TYPE_CHECKING:
@@ -316,8 +319,7 @@ def a_report(**changes: object) -> Report:
         schema=REPORT_SCHEMA,
         name="tiny",
         manifest_root="0" * 64,
-        plans_sha256=None,
-        recipe_digest="1" * 64,
+        recipe_digest=a_recipe().digest,
         started_at="2026-01-01T00:00:00Z",
         machine=a_machine(),
         pairs=PairSetInfo(
@@ -329,6 +331,16 @@ def a_report(**changes: object) -> Report:
         verdict="pass",
     )
     return _changed(report, changes)
+
+
+def measured_on(report: Report, **machine: object) -> Report:
+    """Return a report as if another machine had measured it, whose plans are of that machine's class."""
+    there = _changed(report.machine, machine)
+    rows = tuple(
+        dataclasses.replace(row, plan=dataclasses.replace(row.plan, isa=there.isa, n_cores=there.n_cores))
+        for row in report.variants
+    )
+    return dataclasses.replace(report, machine=there, variants=rows)
 
 
 def a_manifest(folder: Path, **changes: object) -> Manifest:
@@ -371,3 +383,28 @@ def an_artifact(folder: Path, **changes: object) -> Manifest:
     manifest = a_manifest(folder, **changes)
     write_manifest(manifest, folder)
     return manifest
+
+
+def write_report(report: Report, folder: Path, *others: Report) -> None:
+    """Write an artifact's reports in all forms, the newest first, with plans and verdicts beside them."""
+    reports, manifest = Reports(report, others), _manifest_of(folder)
+    write_together(folder, report_files(reports, manifest, _plans_of(reports, manifest, folder)))
+
+
+def write_report_data(report: Report, folder: Path, *others: Report) -> None:
+    """As `write_report`, without the forms that people read, which take their time to draw."""
+    reports = Reports(report, others)
+    write_together(folder, data_files(reports, _plans_of(reports, _manifest_of(folder), folder)))
+
+
+def _manifest_of(folder: Path) -> Manifest:
+    return read_manifest(folder) if (folder / MANIFEST).exists() else a_manifest(folder, files=())
+
+
+def _plans_of(reports: Reports, manifest: Manifest, folder: Path) -> Plans:
+    """Return an artifact's plans, with those that its reports were measured with."""
+    plans = dict(read_plans(folder, manifest).plans)
+    for row in (row for report in reports for row in report.variants):
+        if row.plan not in plans.get(row.kind, ()):
+            plans[row.kind] = (*plans.get(row.kind, ()), row.plan)
+    return dataclasses.replace(no_plans(manifest), plans=plans)

@@ -37,6 +37,7 @@ from exporter.recipe.schema import Model
 from exporter.report.compare import compare_reports
 from exporter.report.html import html
 from exporter.report.junit import junit
+from exporter.report.machines import Reports
 from exporter.report.read import read_report
 from exporter.report.report import rejudge
 from exporter.report.text import markdown
@@ -376,7 +377,9 @@ def _read_plans(folder: Path, _draw: random.Random) -> None:
 
 
 def _write_report(draw: random.Random, samples: Samples, folder: Path) -> None:
-    sealed_anew(_copied(samples, folder), draw, REPORT, changed_json)
+    copied = _copied(samples, folder)
+    shutil.rmtree(copied / "reports", ignore_errors=True)  # of which report.json has to be one
+    sealed_anew(copied, draw, REPORT, changed_json)
 
 
 def _read_report(folder: Path, draw: random.Random) -> None:
@@ -388,7 +391,7 @@ def _read_report(folder: Path, draw: random.Random) -> None:
         for text in (markdown(one), junit(one), report_text(one), report_text(one, wide=True)):
             text.encode()
         if one.variants:  # of one without, nothing is published
-            card(manifest, one, Licence()).encode()
+            card(manifest, Reports(one), Licence()).encode()
     findings_text(compare_reports(a_report(), report).findings)
     compare_reports(report, judged)
     if draw.random() < 0.1:

@@ -20,10 +20,8 @@ from exporter.artifact.files import (
     write_sealed,
 )
 from exporter.artifact.manifest import read_manifest, write_manifest
-from exporter.artifact.plans import plans_sha256
 from exporter.recipe.kinds import KINDS
-from exporter.report.write import write_report
-from tests.factories import a_manifest, a_plan, a_report
+from tests.factories import a_manifest, a_plan, a_report, a_variant_report, write_report
 from tests.test_hostile import a_model, a_tokenizer
 
 MAX_LENGTH = 16
@@ -50,7 +48,8 @@ def write_artifact(folder: Path) -> Path:
     plan = dataclasses.asdict(a_plan())
     plans = {"onnx": [plan], "openvino": [plan]}
     write_sealed(folder / PLANS, {"schema": 1, "manifest_root": manifest.root, "plans": plans})
-    write_report(a_report(manifest_root=manifest.root, plans_sha256=plans_sha256(folder)), folder)
+    rows = tuple(a_variant_report(entry.kind) for entry in manifest.variants)
+    write_report(a_report(manifest_root=manifest.root, variants=rows), folder)
     return folder
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from exporter.artifact.access import read_whole
 from exporter.artifact.manifest import read_manifest
-from exporter.report.read import read_report
+from exporter.report.read import read_reports
 from exporter.report.write import is_complete
 from exporter.runtime.model_file import check_artifact
 from tests.support import write_pairs, write_recipe, write_tiny_model
@@ -210,7 +210,8 @@ def _finish(folder: Path, environment: dict[str, str], found: Found, *, full: bo
 
 
 def _has_all_forms(folder: Path) -> bool:
-    return is_complete(read_report(folder, read_manifest(folder)), folder)
+    manifest = read_manifest(folder)
+    return is_complete(read_reports(folder, manifest), manifest, folder)
 
 
 def main() -> None:

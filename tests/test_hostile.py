@@ -45,11 +45,10 @@ from exporter.recipe.load import load_recipe
 from exporter.recipe.schema import Model
 from exporter.report.html import html
 from exporter.report.read import read_report
-from exporter.report.write import write_report
 from exporter.runtime import Reranker
 from exporter.runtime.allowed import ONNX_OPERATORS
 from exporter.runtime.model_file import check_artifact, read_onnx
-from tests.factories import a_manifest, a_report, a_variant_report
+from tests.factories import a_manifest, a_report, a_variant_report, write_report
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import VariantEntry
@@ -147,6 +146,8 @@ def sealed(folder: Path, **changes: object) -> Manifest:
     content = read_sealed(folder / MANIFEST)
     files = [dataclasses.asdict(file) for file in list_files(folder)]
     write_sealed(folder / MANIFEST, {**content, "files": files, **changes})
+    if (folder / PLANS).exists() and b"manifest_root" in (folder / PLANS).read_bytes():
+        (folder / PLANS).unlink()  # which are about the files before
     return read_manifest(folder)
 
 
@@ -1652,7 +1653,7 @@ def test_our_own_kinds_run_only_the_operators_allowed(built: Path) -> None:
 def test_report_gives_a_ci_system_no_command(folder: Path, command: str, text: str) -> None:
     """No line that is printed of a stranger's report is a command to the system that keeps the log."""
     check = Check(text, 0.5, "≥ 0.5", "pass", text)
-    rows = (a_variant_report(), a_variant_report(text, checks=(check,)))
+    rows = (a_variant_report(), a_variant_report(text.replace("\n", " "), checks=(check,)))
     write_report(a_report(manifest_root=read_manifest(folder).root, variants=rows, name=text), folder)
     for options in ((), ("--json",)):
         done = CliRunner().invoke(app, [command, str(folder), *options], env={"COLUMNS": "200"})
@@ -1666,8 +1667,13 @@ def test_report_gives_a_ci_system_no_command(folder: Path, command: str, text: s
 def test_report_does_not_move_the_cursor(folder: Path, command: str) -> None:
     """Names and checks of a report are printed with their escapes, and not as markup."""
     check = Check(f"[red]{ESC}", 0.5, "≥ 0.5", "pass", ESC)
-    rows = (a_variant_report(), a_variant_report(ESC, checks=(check,)))
-    write_report(a_report(manifest_root=read_manifest(folder).root, variants=rows, name=f"[b]{ESC}"), folder)
-    done = CliRunner().invoke(app, [command, str(folder), "--wide"], env={"COLUMNS": "200"})
-    assert "\x1b" not in done.output
-    assert r"[red]\x1b[2Jowned" in done.output
+    machine = dataclasses.replace(a_report().machine, cpu=f"[i]{ESC}")
+    for kind, seen in (("openvino", (r"[red]\x1b[2Jowned", r"[i]\x1b[2Jowned")), (ESC, (r"\x1b[2Jowned",))):
+        rows = (a_variant_report(), a_variant_report(kind, checks=(check,)))
+        report = a_report(variants=rows, name=f"[b]{ESC}", machine=machine)
+        report = dataclasses.replace(report, manifest_root=read_manifest(folder).root)
+        shutil.rmtree(folder / "reports")
+        write_report(report, folder)
+        done = CliRunner().invoke(app, [command, str(folder), "--wide"], env={"COLUMNS": "200"})
+        assert "\x1b" not in done.output
+        assert all(text in done.output for text in seen)

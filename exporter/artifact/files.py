@@ -14,16 +14,17 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from pydantic import Field, TypeAdapter
 
 from exporter.artifact.lfs import IS_POINTER, says_pointer
-from exporter.artifact.names import check_owner, is_version_controls, plain_file, shown
+from exporter.artifact.names import MAX_NAME, check_owner, is_version_controls, plain_file, shown
 from exporter.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _T = TypeVar("_T")
@@ -32,6 +33,8 @@ MANIFEST = "manifest.json"
 # How each variant is best run on machines it was measured on.
 PLANS = "plans.json"
 REPORT = "report.json"
+# A report of each type of machine; the newest of them is report.json too.
+REPORTS = "reports"
 REPORT_MD = "report.md"
 REPORT_HTML = "report.html"
 REPORT_XML = "report.xml"
@@ -55,13 +58,35 @@ FLAT = "onnx/model.onnx"
 UNLISTED = frozenset((MANIFEST, PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE))
 
 
+# CPU, digits of a hash, instruction set, cores: a name that nobody else's file has by chance.
+_OF_A_MACHINE = re.compile(rf"{REPORTS}/[a-z0-9][a-z0-9-]*-[0-9a-f]{{8}}-[a-z0-9_]+-[0-9]+\.json")
+_PART = re.compile(r"((?:.*/)?)\.([^/]+)\.part")
+# A fleet has a handful of machine types, and a report of 100,000 pairs 20 MB.
+MAX_REPORTS = 64
+MAX_REPORTS_BYTES = 512 << 20
+
+
 def _part(name: str) -> str:
     """Return the name that a file has while it is written."""
-    return f".{name}.part"
+    above, slash, last = name.rpartition("/")
+    return f"{above}{slash}.{last}.part"
 
 
-# What a run that was killed while it wrote one of those may leave; the next one writes over it.
-_PARTS = frozenset(_part(name) for name in UNLISTED)
+def is_unlisted(name: str) -> bool:
+    """Return whether a manifest never lists a file: plans, reports, statements, signature, and itself."""
+    return name in UNLISTED or is_of_a_machine(name)
+
+
+def is_of_a_machine(name: str) -> bool:
+    """Return whether a file is called as a report of a machine type is."""
+    return len(name) <= MAX_NAME and _OF_A_MACHINE.fullmatch(name) is not None
+
+
+def _is_part(name: str) -> bool:
+    """Return whether a file is what a killed run may leave; the next one writes over it."""
+    found = _PART.fullmatch(name)
+    return found is not None and is_unlisted(found[1] + found[2])
+
 
 # What runs code, or hides what it holds, once another tool opens it; nothing an artifact needs.
 UNWANTED = re.compile(
@@ -136,8 +161,47 @@ def listed(folder: Path) -> Iterator[str]:
                 above.append(f"{prefix}{entry.name}/")
                 continue
             plain_file(folder, f"{prefix}{entry.name}")
-            if f"{prefix}{entry.name}" not in UNLISTED | _PARTS:
-                yield f"{prefix}{entry.name}"
+            if not is_unlisted(name := f"{prefix}{entry.name}") and not _is_part(name):
+                yield name
+
+
+def machine_reports(folder: Path) -> tuple[str, ...]:
+    """Return the paths of an artifact's reports by machine type, sorted; no file is opened.
+
+    Raises:
+        IntegrityError: something else lies among them, or they are more or larger than any artifact has.
+    """
+    place = folder / REPORTS
+    if not os.path.lexists(place):
+        return ()
+    if place.is_symlink() or not place.is_dir():
+        raise IntegrityError(f"{place}: no folder; an artifact has its reports by machine there")
+    try:
+        names = sorted(f"{REPORTS}/{entry.name}" for entry in islice(os.scandir(place), 2 * MAX_REPORTS + 1))
+    except OSError as error:
+        raise IntegrityError(f"{place}: cannot be read: {error.strerror}") from None
+    if len(names) > 2 * MAX_REPORTS:  # a report, and what a killed run left of it
+        raise IntegrityError(f"{place}: no artifact has more than {MAX_REPORTS} reports")
+    names = [name for name in names if not _is_part(name)]
+    for name in names:
+        if not is_of_a_machine(name):
+            raise IntegrityError(f"{folder}/{shown(name)}: no report of a machine; delete it")
+    check_reports(((name, plain_file(folder, name).stat().st_size) for name in names), str(folder))
+    return tuple(names)
+
+
+def check_reports(sizes: Iterable[tuple[str, int]], where: str) -> None:
+    """Raise where an artifact's reports by machine type are more, or have more bytes, than it may have.
+
+    Raises:
+        IntegrityError: they have.
+    """
+    found = [size for name, size in sizes if is_of_a_machine(name)]
+    if len(found) > MAX_REPORTS or sum(found) > MAX_REPORTS_BYTES:
+        raise IntegrityError(
+            f"{where}: {len(found)} reports in {REPORTS}/ with {sum(found)} bytes; no artifact has more than "
+            f"{MAX_REPORTS} with {MAX_REPORTS_BYTES}"
+        )
 
 
 def read_json_object(path: Path, *, wide: bool = False, unique: bool = False) -> dict[str, object]:
@@ -245,7 +309,7 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 
     Args:
         folder: an existing folder.
-        files: contents by name.
+        files: contents by name; a name may have one folder before a slash.
 
     Raises:
         BackendError: the disk refuses; no file was changed.
@@ -253,7 +317,10 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     at = ""
     try:
         for at, content in files.items():
-            (folder / _part(at)).write_bytes(content)
+            part = folder / _part(at)
+            if "/" in at:
+                part.parent.mkdir(exist_ok=True)
+            part.write_bytes(content)
         for at in files:
             (folder / _part(at)).replace(folder / at)
     except OSError as error:

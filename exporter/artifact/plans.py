@@ -7,7 +7,6 @@ manifest's root so that it cannot be taken for another artifact's.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -25,7 +24,6 @@ from exporter.artifact.files import (
     from_python,
     read_sealed,
     sealed,
-    sha256_file,
     to_python,
     write_together,
 )
@@ -84,8 +82,9 @@ class VerdictEntry:
 class Plans:
     """The measured plans and the verdicts of every variant, by id.
 
-    `manifest_root` stands for the files that ran. The proof of a verdict is the report; it stands here so
-    that the fastest variant that passed can be chosen where no report is read.
+    `manifest_root` stands for the files that ran. The proof of a verdict is the reports; it stands here so
+    that the fastest variant that passed can be chosen where no report is read, and is held against them where
+    they are, see `exporter.report.machines`.
     """
 
     schema: int
@@ -96,13 +95,6 @@ class Plans:
     def of(self, kind: str) -> tuple[PlanEntry, ...]:
         """Return the plans measured for a kind, one per CPU class and number of cores, maybe none."""
         return self.plans.get(kind, ())
-
-    def judged(self, kind: str, found: VerdictEntry) -> Plans:
-        """Return these plans with a verdict, in the place of an earlier one on CPUs of the same class."""
-        others = (
-            one for one in self.verdicts.get(kind, ()) if (one.isa, one.n_cores) != (found.isa, found.n_cores)
-        )
-        return replace(self, verdicts={**self.verdicts, kind: (*others, found)})
 
     def only(self, kinds: Collection[str], manifest_root: str) -> Plans:
         """Return what is about some variants, for an artifact with these only."""
@@ -128,11 +120,6 @@ def write_plans(plans: Plans, folder: Path) -> None:
 def plans_bytes(plans: Plans) -> bytes:
     """Return plans.json as it is written."""
     return sealed(to_python(plans))
-
-
-def sha256_of(plans: Plans) -> str:
-    """Return the sha256 of plans.json as it is written."""
-    return hashlib.sha256(plans_bytes(plans)).hexdigest()
 
 
 def keep_plans(plans: Plans, folder: Path) -> Plans:
@@ -194,8 +181,3 @@ def read_plans(folder: Path, manifest: Manifest) -> Plans:
                 what = f"{entry.workers}x{entry.threads} for {entry.n_cores} cores"
                 raise IntegrityError(f"{path}: {kind} has a plan of {what}")
     return plans
-
-
-def plans_sha256(folder: Path) -> str | None:
-    """Return the sha256 of an artifact's plans.json, or None if it has no such file."""
-    return sha256_file(folder / PLANS) if (folder / PLANS).is_file() else None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from exporter.advice import Tip
     from exporter.export.product_error import ProductError
     from exporter.guide.after import After
-    from exporter.report.report import Report
+    from exporter.report.machines import Reports
 
 _WIDTH = 80
 _N_PRODUCTS = 12
@@ -25,11 +25,16 @@ _N_PRODUCTS = 12
 _N_TIPS = 3
 
 
-def lines_after(report: Report, folder: Path) -> list[str]:
-    """Return what to do after a verdict; nothing where the artifact was replaced meanwhile."""
+def lines_after(reports: Reports, folder: Path) -> list[str]:
+    """Return what to do after a verdict, here if this machine has one, else where it was measured last.
+
+    Nothing where the artifact was replaced meanwhile.
+    """
     from exporter.cache import Cache
     from exporter.guide.after import after
+    from exporter.machine import this_machine
 
+    report = reports.of(this_machine()) or reports.newest
     with suppress(ExporterError):  # gone, or another user's cache: the verdict is shown all the same
         return list(after_lines(after(report, folder, Cache.of_user()), more=f"exporter advise {folder}"))
     return []

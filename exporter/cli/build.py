@@ -45,6 +45,7 @@ def export(
     check_full(as_json=as_json, full=full)
     from exporter import pipeline, preflight
     from exporter.recipe.load import read_recipe
+    from exporter.report.machines import Reports
 
     draft = read_recipe(recipe, model=model, changes=changes or ())
     with watched() as context:
@@ -57,7 +58,7 @@ def export(
             show({"artifact": str(folder)}, str(folder), as_json=as_json)
             return
         report = pipeline.export(loaded, out, context, replace_old=replace)
-    show_verdict(report, out / loaded.name, as_json=as_json, full=full, wide=wide)
+    show_verdict(Reports(report), out / loaded.name, as_json=as_json, full=full, wide=wide)
 
 
 def plan(

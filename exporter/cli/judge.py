@@ -22,13 +22,13 @@ from exporter.cli.options import (
     limits_of,
 )
 from exporter.cli.screen import say, short_verdict, show, show_verdict, watched, write_text
-from exporter.cli.tables import findings_text, prose, report_text
+from exporter.cli.tables import findings_text, prose, reports_text
 from exporter.errors import GateRefused, NoVerdict
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.plans import Plans
-    from exporter.report.report import Report
+    from exporter.report.machines import Reports
 
 
 def verify(
@@ -49,12 +49,13 @@ def verify(
     limits = limits_of(max_memory, max_seconds)
     folder, changed = current_folder(target, out, measures=True)
     from exporter import pipeline, worker
+    from exporter.report.machines import Reports
 
     with watched() as context, worker.limited(*limits):
         if changed:
             context.progress.note(f"measured by the recipe's new {changed}")
         report = pipeline.verify(folder, context)
-    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
+    show_verdict(Reports(report), folder, as_json=as_json, full=full, wide=wide)
 
 
 def gate(
@@ -64,12 +65,18 @@ def gate(
         Path | None,
         typer.Option(metavar="FILE", help="Other bars: a YAML file of kind: {bar: limit}."),
     ] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="Judge only what was measured on a machine like this one.")
+    ] = False,
     out: Out = ARTIFACTS,
     as_json: AsJson = False,
     full: Full = False,
     wide: Wide = False,
 ) -> None:
-    """Judge an artifact's stored report again, without running a model."""
+    """Judge an artifact's stored reports again, without running a model.
+
+    There is one of each type of machine that it was verified on; all of them have to pass.
+    """
     check_full(as_json=as_json, full=full)
     folder, changed = current_folder(target, out)
     if changed:
@@ -78,8 +85,8 @@ def gate(
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 
-    report = pipeline.gate(folder, load_bars(bars) if bars else None)
-    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
+    reports = pipeline.gate(folder, load_bars(bars) if bars else None, here=here)
+    show_verdict(reports, folder, as_json=as_json, full=full, wide=wide)
 
 
 def show_artifact(
@@ -102,17 +109,17 @@ def show_artifact(
     from exporter.artifact.manifest import read_manifest
     from exporter.artifact.plans import read_plans
     from exporter.cli.after import lines_after
-    from exporter.report.read import read_report
+    from exporter.report.read import read_reports
     from exporter.report.words import TERMS
     from exporter.runtime.model_file import check_artifact
 
-    def read() -> tuple[Manifest, Plans, Report | None]:
+    def read() -> tuple[Manifest, Plans, Reports | None]:
         manifest = read_manifest(folder)
         check_artifact(manifest, folder)
         plans = read_plans(folder, manifest)
-        return manifest, plans, read_report(folder, manifest) if (folder / REPORT).is_file() else None
+        return manifest, plans, read_reports(folder, manifest) if (folder / REPORT).is_file() else None
 
-    manifest, plans, report = read_whole(folder, read)
+    manifest, plans, reports = read_whole(folder, read)
     if here:
         from exporter.artifact.choice import standing_text, standings
         from exporter.machine import this_cpu
@@ -121,14 +128,14 @@ def show_artifact(
         show(found, "\n".join(standing_text(one, cpu) for one in found), as_json=as_json)
         return
     if as_json and not full:
-        show(short_verdict(report, manifest.name, folder), as_json=True)
+        show(short_verdict(reports, manifest.name, folder), as_json=True)
         return
     text = prose(_artifact_text(folder, manifest, plans))
     later = f"not verified yet; run `exporter verify {folder}`"
-    verdict = report_text(report, wide=wide) if report else later
-    show({"manifest": manifest, "report": report}, text, verdict, as_json=as_json)
-    if report and not as_json:
-        for line in lines_after(report, folder):
+    verdict = reports_text(reports, wide=wide) if reports else later
+    show({"manifest": manifest, "reports": tuple(reports or ())}, text, verdict, as_json=as_json)
+    if reports and not as_json:
+        for line in lines_after(reports, folder):
             say(line)
         say(TERMS)
 

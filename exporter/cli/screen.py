@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from exporter.artifact.files import to_json, to_python
 from exporter.cache import Cache
-from exporter.cli.tables import Rendered, report_text
+from exporter.cli.tables import Rendered, reports_text
 from exporter.context import Context
 from exporter.duration import Expected, in_words
 from exporter.errors import BackendError, GateRefused, NoVerdict
@@ -26,7 +26,7 @@ from exporter.escape import one_line, terminal, terminal_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from exporter.report.report import Report
+    from exporter.report.machines import Reports
     from exporter.report.verdict import VerdictDocument
 
 _EXIT_CODES = {
@@ -89,36 +89,38 @@ def write_text(path: Path, text: str) -> None:
         raise BackendError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def short_verdict(report: Report | None, name: str, folder: Path) -> VerdictDocument:
+def short_verdict(reports: Reports | None, name: str, folder: Path) -> VerdictDocument:
     """Return the verdict of an artifact, perhaps not verified yet, as a short document."""
     from exporter.report.verdict import not_verified, verdict_document
 
-    if report is None:
+    if reports is None:
         return not_verified(name, folder)
-    return verdict_document(report, folder, _EXIT_CODES[report.verdict])
+    return verdict_document(reports, folder, _EXIT_CODES[reports.verdict])
 
 
 def show_verdict(
-    report: Report, folder: Path, *, as_json: bool, full: bool = False, wide: bool = False
+    reports: Reports, folder: Path, *, as_json: bool, full: bool = False, wide: bool = False
 ) -> None:
-    """Print a report and where it lies, and end with the exit code of its verdict.
+    """Print the reports of machines and where they lie, and end with the exit code of their verdict.
 
     Args:
-        report: the report.
+        reports: of the machines that are judged.
         folder: the artifact.
         as_json: print the verdict as a short document for machines.
-        full: with `as_json`, the whole report.
+        full: with `as_json`, the whole reports.
         wide: every column and all checks.
     """
     from exporter.cli.after import lines_after
     from exporter.report.words import TERMS
 
-    code = _EXIT_CODES[report.verdict]
+    code = _EXIT_CODES[reports.verdict]
     if as_json:
-        show(report if full else short_verdict(report, report.name, folder), as_json=True)
+        short = short_verdict(reports, reports.newest.name, folder)
+        whole = {"verdict": reports.verdict, "exit_code": code, "reports": tuple(reports)}
+        show(whole if full else short, as_json=True)
     else:
-        tell(report_text(report, wide=wide))
-        for line in lines_after(report, folder):
+        tell(reports_text(reports, wide=wide))
+        for line in lines_after(reports, folder):
             say(line)
         say(TERMS if wide else f"--wide shows every column and check. {TERMS}")
         say(f"artifact {folder}: report.html, report.md, report.xml (JUnit)")

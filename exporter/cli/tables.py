@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from exporter.measure.profile import Profile
     from exporter.report.compare import Finding
+    from exporter.report.machines import Reports
     from exporter.report.report import Report, VariantReport
 
     _Part: TypeAlias = Table | Text
@@ -49,8 +50,7 @@ def report_text(report: Report, *, wide: bool = False) -> Rendered:
     from exporter.report.text import memory_table, short_table, table
     from exporter.report.words import DOUBT, reference_lines
 
-    machine = report.machine
-    title = f"{report.name} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores"
+    title = f"{report.name} on {report.machine}"
     titles, rows = table(report) if wide else short_table(report)
     parts: list[_Part] = [_line(title), _summary(titles, rows)]
     if wide:
@@ -65,13 +65,23 @@ def report_text(report: Report, *, wide: bool = False) -> Rendered:
     return _rendered(*parts)
 
 
+def reports_text(reports: Reports, *, wide: bool = False) -> Rendered:
+    """Return the reports of machines one below the other, and the verdict on each."""
+    parts = [report_text(report, wide=wide) for report in reports]
+    verdicts = [
+        _line(f"{report.verdict.upper()} on {report.machine}", _VERDICTS[report.verdict.upper()])
+        for report in reports
+    ]
+    return Rendered("\n\n".join([*parts, _rendered(*verdicts)]))
+
+
 def findings_text(findings: Sequence[Finding]) -> Rendered:
     """Return what a comparison of two reports found, as a table, or in lines where that does not fit."""
     titles = ("variant", "what", "old", "new", "", "detail")
     rows = []
     for row in findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
-        rows.append((row.kind, row.what, old, new, row.change, row.detail))
+        rows.append((row.kind, row.what, old, new, row.change, row.explained))
     table = _table(titles, rows, styles=[_CHANGES.get(row.change) for row in findings], left=(0, 1, 4, 5))
     width = _terminal_width()
     if width is None or _width(table) <= width:

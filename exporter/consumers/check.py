@@ -38,14 +38,14 @@ from exporter.machine import this_machine
 from exporter.measure.workspace import bars_of, recipe_of
 from exporter.pairs import load_pair_sets
 from exporter.recipe.schema import Recipe
-from exporter.report.read import read_report
+from exporter.report.read import read_reports
 from exporter.report.report import Report
 from exporter.runtime.model_file import check_artifact
 from exporter.scratch import Scratch
 from exporter.worker.job import ConsumerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from exporter.artifact.manifest import VariantEntry
@@ -92,24 +92,28 @@ def consumers(folder: Path, context: Context, *, only: Sequence[str] = ()) -> Co
     check_artifact(manifest, folder)
     recipe = recipe_of(manifest, folder)
     pair_set, _ = load_pair_sets(recipe)
-    report = read_report(folder, manifest) if (folder / REPORT).is_file() else None
-    options = CheckOptions(tuple(only), batch_tolerances(recipe, report))
+    reports = read_reports(folder, manifest) if (folder / REPORT).is_file() else ()
+    options = CheckOptions(tuple(only), batch_tolerances(recipe, reports))
     return check_consumers(folder, manifest, pair_set, context, options)
 
 
-def batch_tolerances(recipe: Recipe, report: Report | None) -> dict[str, float]:
+def batch_tolerances(recipe: Recipe, reports: Iterable[Report]) -> dict[str, float]:
     """Return the allowed score change from batching, per kind, in logits.
 
     Args:
         recipe: its bars are what is allowed where nothing was measured.
-        report: what was measured, or None.
+        reports: what was measured; of several machines the largest change counts.
     """
     bars = {
         kind: bars.max_batch_delta
         for kind, bars in bars_of(recipe).items()
         if bars.max_batch_delta is not None
     }
-    return bars | {row.kind: row.fidelity.batches.max_delta for row in (report.variants if report else ())}
+    measured: dict[str, float] = {}
+    for report in reports:
+        for row in report.variants:
+            measured[row.kind] = max(measured.get(row.kind, 0.0), row.fidelity.batches.max_delta)
+    return bars | measured
 
 
 def check_consumers(

@@ -13,7 +13,7 @@ from exporter.export.onnx import DEFAULT_OPSET
 from exporter.machine import this_machine
 from exporter.measure.reference import device_for, is_scored, is_tuned
 from exporter.measure.settings import MeasureSettings
-from exporter.measure.tune import layouts, torch_families
+from exporter.measure.tune import TIMES_SWEEP, layouts, torch_families
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def expected(
         n_types = 1 + (device == "cpu" and machine.has_bf16)
         if not is_tuned(source, length, device, pair_set, settings=settings, context=context):
             families = torch_families("", length, device, machine.n_cores, settings)
-            each = settings.sweep_s + sum(map(len, families)) * a_pass
+            each = TIMES_SWEEP * settings.sweep_s + sum(map(len, families)) * a_pass
             steps.append(Step("torch: sweep", n_types, n_types * each))
         if not is_scored(source, length, device, pair_set, context):
             steps.append(Step("torch: reference scores", n_pairs, n_pairs / rate))

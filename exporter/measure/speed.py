@@ -26,9 +26,10 @@ MIN_ROUNDS = 6
 MIN_CALLS = {50: 5, 95: 100 // (100 - 95), 99: 100 // (100 - 99)}
 # By how much the CPU's clock may differ between the runs that a speed-up is taken from.
 MAX_CLOCK_CHANGE = 0.15
-# By how much PyTorch with default arguments may be faster than at its tuned plan: plans of repeated sweeps
-# differ by no more when they are timed in turns (docs/measurements/sweeps.py).
-MAX_DEFAULT_FASTER = 0.03
+# By how much PyTorch with default arguments may be faster than at its tuned plan. Default arguments are timed
+# in three rounds: given the same plan, the lower end was 1.02 at most in six such runs, though single rounds
+# were up to 1.29 (Intel Xeon 6/207, 2 cores of a shared machine).
+MAX_DEFAULT_FASTER = 0.10
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 # A process that has run large batches keeps memory that one which runs only its own plan asks for anew: 1,024
 # tokens a batch were as fast as 512 in a process that tries all plans, and 8.6 % slower alone (5.9 to 15.1;
 # PyTorch 2.13, Intel Xeon 6/207). So a pass of each finds the first few, and each of those has a process.
-_MOST_ALONE = 6
+_MOST_ALONE = 5
+# Passes of a second each, so that eight seconds were two rounds of them: one sweep of four took a plan 6.6 %
+# slower than what the others took.
+TIMES_SWEEP = 2
 # A process takes its weights, perhaps in another type than the file's, and what it computes.
 _TIMES_WEIGHTS = 3
 
@@ -134,7 +137,9 @@ def _fastest_alone(plans: Sequence[TorchSpec], job: SweepJob, settings: MeasureS
     """Return the fastest of few plans, each in a process of its own, as it is measured and used."""
     with ExitStack() as stack:
         own = {plan: stack.enter_context(worker.SweepWorker(replace(job, specs=(plan,)))) for plan in plans}
-        tried = fastest([[plan] for plan in plans], lambda plan: own[plan].seconds(plan), settings.sweep_s)
+        tried = fastest(
+            [[plan] for plan in plans], lambda plan: own[plan].seconds(plan), TIMES_SWEEP * settings.sweep_s
+        )
     return tried[0].plan
 
 

@@ -1,8 +1,8 @@
 """The in-toto statements of a published folder: what the artifact was made from, and how it was judged.
 
-Two statements about the same files: a test result (the report's checks) and SLSA provenance (the manifest's
-recipe, model, pairs and packages). Everything but `write_statements` is pure; they are read in the module
-`statements`.
+Statements about the same files: a test result for each machine (its report's checks), and SLSA provenance
+(the manifest's recipe, model, pairs and packages). Everything but `write_statements` is pure; they are read
+in the module `statements`.
 
 Who vouches for the statements is not known here. Each line of `attestation.intoto.jsonl` is a bare statement,
 not an envelope with a signature of its own: `signature` signs the file together with all files it is about,
@@ -30,10 +30,12 @@ from urllib.parse import quote
 from pydantic import JsonValue
 
 from exporter.artifact.canonical import canonical_json
-from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, sha256_file
+from exporter.artifact.files import ATTESTATION, MANIFEST, sha256_file
 from exporter.errors import BackendError, RecipeError
+from exporter.report.machines import report_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from exporter.artifact.manifest import Manifest
@@ -91,7 +93,7 @@ def subjects(manifest: Manifest, manifest_sha256: str) -> tuple[Subject, ...]:
     return tuple(sorted((*files, Subject(MANIFEST, manifest_sha256))))
 
 
-def result_of(manifest: Manifest, report: Report, report_sha256: str) -> Object:
+def result_of(manifest: Manifest, report: Report, path: str, report_sha256: str) -> Object:
     """Return a report's verdict and checks as a test-result predicate.
 
     A check without a verdict (`invalid`) is under `failedTests`. The type has three lists, and a policy takes
@@ -104,11 +106,12 @@ def result_of(manifest: Manifest, report: Report, report_sha256: str) -> Object:
     Args:
         manifest: of the files that were judged.
         report: about them.
-        report_sha256: of report.json, which holds the measurements that the checks are about.
+        path: of the report in the folder, see `report_path`.
+        report_sha256: of that file, which holds the measurements that the checks are about.
     """
     undecided = _tests(report, "invalid")
     return {
-        **_verdict(report, report_sha256),
+        **_verdict(report, path, report_sha256),
         "configuration": [_recipe(manifest), _pairs("verify", report.pairs.digest), _machine(report.machine)],
         "warnedTests": [],
         **({"exporter_undecidedTests": undecided} if undecided else {}),
@@ -153,28 +156,37 @@ def provenance_of(manifest: Manifest, builder: str = LOCAL_BUILDER) -> Object:
 
 def statements(
     manifest: Manifest,
-    report: Report,
+    reports: Iterable[Report],
     *,
     manifest_sha256: str,
-    report_sha256: str,
+    report_sha256: Callable[[str], str],
     builder: str = LOCAL_BUILDER,
 ) -> tuple[Statement, ...]:
-    """Return both statements about an artifact: the test result, then the provenance.
+    """Return the statements about an artifact: a test result of each machine, then the provenance.
+
+    Args:
+        manifest: of the files that were judged.
+        reports: about them.
+        manifest_sha256: of manifest.json.
+        report_sha256: returns that of a report's file, by its path in the folder.
+        builder: see `provenance_of`.
 
     Raises:
         RecipeError: `builder` is no URI.
     """
     about = subjects(manifest, manifest_sha256)
+    at = [(report, report_path(report.machine)) for report in reports]
+    results = (result_of(manifest, report, path, report_sha256(path)) for report, path in at)
     return (
-        Statement(about, TEST_RESULT, result_of(manifest, report, report_sha256)),
+        *(Statement(about, TEST_RESULT, result) for result in results),
         Statement(about, PROVENANCE, provenance_of(manifest, builder)),
     )
 
 
 def write_statements(
-    folder: Path, manifest: Manifest, report: Report, *, builder: str = LOCAL_BUILDER
+    folder: Path, manifest: Manifest, reports: Iterable[Report], *, builder: str = LOCAL_BUILDER
 ) -> Path:
-    """Write the statements into a folder that holds its manifest and report already; return the file's path.
+    """Write the statements into a folder that holds its manifest and reports already; return the file's path.
 
     Raises:
         RecipeError: `builder` is no URI.
@@ -185,9 +197,9 @@ def write_statements(
     try:
         made = statements(
             manifest,
-            report,
+            reports,
             manifest_sha256=sha256_file(folder / MANIFEST),
-            report_sha256=sha256_file(folder / REPORT),
+            report_sha256=lambda report: sha256_file(folder / report),
             builder=builder,
         )
         path.write_bytes(b"".join(statement.to_json() + b"\n" for statement in made))
@@ -196,13 +208,13 @@ def write_statements(
     return path
 
 
-def _verdict(report: Report, report_sha256: str) -> Object:
+def _verdict(report: Report, path: str, report_sha256: str) -> Object:
     """Return what a test result takes from the report."""
     return {
         "result": "PASSED" if report.verdict == "pass" else "FAILED",
         "passedTests": _tests(report, "pass"),
         "failedTests": [*_tests(report, "fail"), *_tests(report, "invalid")],
-        "exporter_report": _file(REPORT, report_sha256),
+        "exporter_report": _file(path, report_sha256),
     }
 
 

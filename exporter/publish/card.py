@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.artifact.files import CARD, FLAT, PLOTS, QUANTIZED
@@ -21,16 +22,18 @@ from exporter.measure.lengths import TRUNCATED
 from exporter.packages import missing
 from exporter.publish.licence import Licence
 from exporter.publish.plots import DIFFERENCES, SPEED, differences, png, speed
+from exporter.report.machines import WHICH_FILE, which_file
 from exporter.report.sections import checks
 from exporter.report.table import Table, md_table
 from exporter.report.text import table
 from exporter.report.words import LEGEND, left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from exporter.artifact.manifest import Manifest, SourceEntry
     from exporter.consumers.report import ConsumerReport
+    from exporter.report.machines import Reports
     from exporter.report.report import Report, VariantReport
 
 
@@ -47,27 +50,30 @@ class Markdown(str):
 def write_card(
     folder: Path,
     manifest: Manifest,
-    report: Report,
+    reports: Reports,
     licence: Licence,
     *,
     repo_id: str | None = None,
     consumers: ConsumerReport | None = None,
+    loaded: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the card, its plots and the source's licence files into a staged folder, before its manifest.
 
     Args:
         folder: the staged folder, laid out.
         manifest: the folder's future manifest, whose list of files may lack what is written here.
-        report: the report of the variants in it.
+        reports: the reports of the variants in it; figures of all machines are shown, plots of the newest.
         licence: what the source says.
         repo_id: `org/name`, where it is published on the Hub.
         consumers: how other libraries scored the folder.
+        loaded: which variant is loaded where, see `exporter.report.machines.chosen`.
 
     Raises:
         BackendError: the disk refuses.
         BackendMissing: matplotlib, jinja2 or huggingface_hub is not installed.
     """
-    text = card(manifest, report, licence, repo_id=repo_id, consumers=consumers)
+    text = card(manifest, reports, licence, repo_id=repo_id, consumers=consumers, loaded=loaded)
+    report = reports.newest
     try:
         (folder / PLOTS).mkdir(exist_ok=True)
         (folder / SPEED).write_bytes(png(speed, report))
@@ -82,11 +88,12 @@ def write_card(
 
 def card(
     manifest: Manifest,
-    report: Report,
+    reports: Reports,
     licence: Licence,
     *,
     repo_id: str | None = None,
     consumers: ConsumerReport | None = None,
+    loaded: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return the text of README.md; for the arguments see `write_card`.
 
@@ -97,6 +104,7 @@ def card(
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
         raise missing(error, what=CARD) from error
+    report = reports.newest
     hashes = {file.path: file.sha256 for file in manifest.files}
     twice = next(
         (
@@ -121,6 +129,8 @@ def card(
         if report.pairs.name.startswith("/")
         else report.pairs.name,
         summary=_md(table(report)),
+        which_file_title=WHICH_FILE,
+        which_file=_md(which_file(reports, loaded, {e.kind: e.model for e in manifest.variants})),
         legend=LEGEND,
         intervals=_md(_intervals(report)),
         checks=_md(checks(report)),
@@ -141,7 +151,7 @@ def card(
         if consumers
         else [],
         long=LONG,
-        limits=list(_limits(manifest, report)),
+        limits=list(_limits(manifest, reports)),
         licence=_licence_said(licence),
     )
     return f"{text.rstrip()}\n"
@@ -259,10 +269,12 @@ def _files(manifest: Manifest) -> Table:
     )
 
 
-def _limits(manifest: Manifest, report: Report) -> Iterator[str]:
-    machine = report.machine
-    yield f"The measurements hold for CPUs with {machine.isa}; on others speed and int8 scores differ."
-    for row in report.variants:
+def _limits(manifest: Manifest, reports: Reports) -> Iterator[str]:
+    report = reports.newest
+    isas = " and ".join(sorted({one.machine.isa for one in reports}))
+    yield f"The measurements hold for CPUs with {isas}; on others speed and int8 scores differ."
+    judged = {row.kind: row for one in reports for row in one.variants}
+    for row in judged.values():
         sums, isa = row.fidelity.saturation, row.fidelity.isa
         if isa:
             proof = (

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import list_files
+from exporter.artifact.files import list_files, write_together
 from exporter.artifact.manifest import Manifest, read_manifest, write_manifest
 from exporter.artifact.names import kind_of
-from exporter.artifact.plans import plans_sha256, read_plans, write_plans
+from exporter.artifact.plans import read_plans
 from exporter.consumers.check import CheckOptions, batch_tolerances, check_consumers
 from exporter.errors import GateRefused, IntegrityError, NoVerdict, RecipeError
 from exporter.export.folder import without_origin
@@ -24,7 +24,8 @@ from exporter.publish.card import write_card
 from exporter.publish.layout import Layout, LayoutProfile, lay_out, place
 from exporter.publish.licence import Licence, licence_of
 from exporter.publish.reduced import Extent, reduced_manifest, reduced_report
-from exporter.report.write import write_report
+from exporter.report.machines import Reports, chosen, outcomes
+from exporter.report.write import report_files, with_verdicts
 from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ class Publication:
     ask: Callable[[str], str] | None = None
 
 
-def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+def passed_kinds(folder: Path, reports: Reports, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the variants that may be published: those that passed, or those of them that are asked for.
+
+    One that passed on a machine has passed, unless it failed or is invalid on another.
 
     Args:
         folder: the artifact, for errors.
-        report: its report, judged.
+        reports: its reports, judged.
         wanted: ids asked for, by default all; a bare kind means all its variants.
 
     Raises:
@@ -72,8 +75,7 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
         NoVerdict: the same, but measured again it might.
         RecipeError: one asked for is not in the report.
     """
-    verdicts = {row.kind: row.verdict for row in report.variants}
-    verdicts |= {row.kind: "not judged" for row in report.not_judged}
+    verdicts = outcomes(reports)
     names = [(one, [kind for kind in verdicts if one in (kind, kind_of(kind))]) for one in wanted]
     if unknown := [one for one, found in names if not found]:
         raise RecipeError(f"{folder} has no {unknown[0]}; it has {', '.join(verdicts)}")
@@ -87,7 +89,7 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
             for kind, verdict in verdicts.items()
             if (kind in wanted or not wanted) and verdict != "pass"
         }
-        found = ", ".join(f"{kind}: {verdict}" for kind, verdict in asked.items())
+        found = ", ".join(f"{kind}: {verdict}{_where(reports, kind)}" for kind, verdict in asked.items())
         refused = GateRefused if "fail" in asked.values() else NoVerdict
         raise refused(
             f"{folder}: nothing is published, a variant did not pass ({found}); see {folder}/report.md"
@@ -95,10 +97,17 @@ def passed_kinds(folder: Path, report: Report, wanted: Sequence[str] = ()) -> tu
     return passed
 
 
+def _where(reports: Reports, kind: str) -> str:
+    """Return on which machines a variant did not pass, where there are several."""
+    rows = [(report, row) for report in reports for row in report.variants if row.kind == kind]
+    missed = [str(report.machine) for report, row in rows if row.verdict != "pass"]
+    return f" on {' and on '.join(missed)}" if missed and reports.others else ""
+
+
 @contextmanager
 def staged_publication(
     folder: Path,
-    report: Report,
+    reports: Reports,
     kinds: Sequence[str],
     options: Publication,
     context: Context,
@@ -109,7 +118,7 @@ def staged_publication(
 
     Args:
         folder: the artifact, whose files were checked.
-        report: its report, judged.
+        reports: its reports, judged.
         kinds: the variants, see `passed_kinds`.
         options: the choices of whoever publishes.
         context: told what goes on.
@@ -123,7 +132,7 @@ def staged_publication(
     def check(staged: Path, published: Manifest) -> ConsumerReport:
         recipe = recipe_of(manifest, folder)
         pair_set, _ = load_pair_sets(recipe)
-        tolerances = batch_tolerances(recipe, report)
+        tolerances = batch_tolerances(recipe, reports)
         return check_consumers(staged, published, pair_set, context, CheckOptions(tolerances=tolerances))
 
     with Scratch("publish") as scratch:
@@ -131,7 +140,7 @@ def staged_publication(
         staged.mkdir()
         make_publication(
             folder,
-            report,
+            reports,
             staged,
             kinds,
             options,
@@ -144,7 +153,7 @@ def staged_publication(
 
 def make_publication(
     folder: Path,
-    report: Report,
+    reports: Reports,
     into: Path,
     kinds: Sequence[str],
     options: Publication,
@@ -157,7 +166,7 @@ def make_publication(
 
     Args:
         folder: the artifact, whose files were checked against its manifest.
-        report: its report, judged.
+        reports: its reports, judged; those of machines that judged none of the variants are left behind.
         into: an empty folder.
         kinds: the variants, see `passed_kinds`.
         options: `layout`, `builder` and `report` are used.
@@ -173,11 +182,11 @@ def make_publication(
     manifest = read_manifest(folder)
     layout = lay_out(manifest, kinds, options.layout)
     place(layout, folder, into)
-    rows = tuple(row for row in report.variants if row.kind in kinds)
-    judged = replace(report, variants=rows, verdict=outcome(rows))
+    judged = _of_kinds(reports, kinds)
     published = manifest
     if options.report == "reduced":
-        judged, published = reduced_report(judged, manifest, folder), reduced_manifest(manifest, folder)
+        judged = [reduced_report(report, manifest, folder) for report in judged]
+        published = reduced_manifest(manifest, folder)
         config = into / "config.json"
         config.write_bytes(without_origin(config.read_bytes()))
 
@@ -186,15 +195,31 @@ def make_publication(
     consumers = check(into, published) if check else None
     if consumers and consumers.problems:
         raise GateRefused("; ".join(consumers.problems))
-    write_card(into, published, judged, licence, repo_id=repo_id, consumers=consumers)
+    found = Reports(judged[0], tuple(judged[1:]))
+    plans = with_verdicts(found, read_plans(folder, manifest).only(kinds, published.root))
+    write_card(
+        into,
+        published,
+        found,
+        licence,
+        repo_id=repo_id,
+        consumers=consumers,
+        loaded=chosen(found, published, plans),
+    )
     published = replace(published, files=list_files(into))
     write_manifest(published, into)
 
-    write_plans(read_plans(folder, manifest).only(kinds, published.root), into)
-    judged = replace(judged, manifest_root=published.root, plans_sha256=plans_sha256(into))
-    write_report(judged, into)
-    write_statements(into, published, judged, builder=options.builder)
+    newest, *others = (replace(report, manifest_root=published.root) for report in judged)
+    found, plans = Reports(newest, tuple(others)), replace(plans, manifest_root=published.root)
+    write_together(into, report_files(found, published, plans))
+    write_statements(into, published, found, builder=options.builder)
     return published
+
+
+def _of_kinds(reports: Reports, kinds: Sequence[str]) -> list[Report]:
+    """Return what reports say of some variants, the newest that judged any of them first."""
+    rows = [(report, tuple(row for row in report.variants if row.kind in kinds)) for report in reports]
+    return [replace(report, variants=found, verdict=outcome(found)) for report, found in rows if found]
 
 
 def _check_copied(layout: Layout, manifest: Manifest, copied: Manifest) -> None:

@@ -1,8 +1,8 @@
 """Fetch what somebody published, and keep of it only what something vouches for.
 
 A signature that was asked for vouches for every file. Without one, the manifest holds the files it names to
-each other, and report.json and plans.json to the manifest; a report as people read it, a page that a browser
-opens, is held by nothing. So it is made anew from report.json, or left out.
+each other, and the reports and plans.json to the manifest; a report as people read it, a page that a browser
+opens, is held by nothing. So it is made anew from the reports, or left out.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from exporter.artifact.files import ATTESTATION, REPORT, SIGNATURE, write_together
 from exporter.artifact.manifest import read_manifest
+from exporter.artifact.plans import read_plans
 from exporter.errors import BackendMissing
 from exporter.publish.signature import Verifier, check_signature
 from exporter.publish.statements import read_statements
 from exporter.remote import fetch_artifact
 from exporter.remote.source import FORMS
-from exporter.report.read import read_report
+from exporter.report.read import read_reports
 from exporter.report.write import report_files
 
 if TYPE_CHECKING:
@@ -74,10 +75,11 @@ def keep_vouched(folder: Path) -> str:
     brought = {name: (folder / name).read_bytes() for name in FORMS if (folder / name).exists()}
     made: dict[str, bytes] = {}
     if (folder / REPORT).exists():
-        report = read_report(folder, manifest)
+        reports, plans = read_reports(folder, manifest), read_plans(folder, manifest)
         # What holds statements and draws reports is no part of the base install.
         with suppress(BackendMissing):
-            made = {name: content for name, content in report_files(report).items() if name in brought}
+            files = report_files(reports, manifest, plans)
+            made = {name: content for name, content in files.items() if name in brought}
     lines = [_unstated(folder)]
     if made != brought:
         for name in brought:

@@ -81,7 +81,7 @@ _QUANTIZED = "kind isa opset quantize_embeddings keep_fp32 bars"
 # holds a class of its own leaves as that class's fields do.
 OPEN: Mapping[type, str] = {
     # The report.
-    Report: "schema name manifest_root plans_sha256 recipe_digest started_at machine pairs reference "
+    Report: "schema name manifest_root recipe_digest started_at machine pairs reference "
     "variants not_judged verdict left_out",
     PairSetInfo: "digest n_pairs n_queries",
     ReferenceReport: "revision device weights_bytes default tuned bfloat16 bf16_difference speed_over "

@@ -25,7 +25,8 @@ from exporter.publish.attest import (
     provenance_of,
     result_of,
 )
-from exporter.report.read import read_report
+from exporter.report.machines import report_path
+from exporter.report.read import read_reports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,31 +84,37 @@ _PREDICATES: dict[str, TypeAdapter[_TestResult] | TypeAdapter[_Provenance]] = {
 
 
 def read_statements(folder: Path) -> tuple[Statement, ...]:
-    """Read a folder's statements, and check them against its files, hashed anew, and its report.
+    """Read a folder's statements, and check them against its files, hashed anew, and its reports.
 
-    What they say of recipe, model, pairs, packages and machine has to be what manifest and report say. Lines
-    of other types are passed over, as in-toto asks.
+    What they say of recipe, model, pairs, packages and machines has to be what manifest and reports say.
+    Lines of other types are passed over, as in-toto asks.
     Source: https://github.com/in-toto/attestation/blob/main/spec/v1/bundle.md#data-structure
 
     Raises:
         RecipeError: the folder is no artifact, was not verified, or has no statements.
-        IntegrityError: a line is no statement, one of the two types is missing or stands twice, or a
-            statement does not fit the files, the manifest or the report.
+        IntegrityError: a line is no statement; there is not one test result for each report and one
+            provenance; or a statement does not fit the files, the manifest or its report.
     """
     manifest = read_manifest(folder)
-    report = read_report(folder, manifest)
+    reports = tuple(read_reports(folder, manifest))
     path = folder / ATTESTATION
     found = [statement for statement in _read(path) if statement.predicate_type in _PREDICATES]
-    if sorted(statement.predicate_type for statement in found) != sorted(_PREDICATES):
+    results = [one.predicate for one in found if one.predicate_type == TEST_RESULT]
+    provenances = [one.predicate for one in found if one.predicate_type == PROVENANCE]
+    if (len(results), len(provenances)) != (len(reports), 1):
         held = ", ".join(statement.predicate_type for statement in found) or "neither"
-        raise IntegrityError(f"{path}: wanted one test result and one provenance, found {held}")
+        n = "one test result" if len(reports) == 1 else f"{len(reports)} test results"
+        raise IntegrityError(f"{path}: wanted {n} and one provenance, found {held}")
 
     on_disk = {name: _hash(folder, name) for name in (MANIFEST, *(file.path for file in manifest.files))}
     for statement in found:
         _check_subjects(path, statement, on_disk)
-    said = {statement.predicate_type: statement.predicate for statement in found}
-    _check_result(path, said[TEST_RESULT], result_of(manifest, report, _hash(folder, REPORT)))
-    _check_provenance(path, said[PROVENANCE], manifest)
+    for said, report in zip(results, reports, strict=True):
+        at = report_path(report.machine)
+        if not (folder / at).exists():  # published before there were reports by machine
+            at = REPORT
+        _check_result(path, said, result_of(manifest, report, at, _hash(folder, at)), at)
+    _check_provenance(path, provenances[0], manifest)
     return tuple(found)
 
 
@@ -152,11 +159,11 @@ def _check_subjects(path: Path, statement: Statement, on_disk: dict[str, str]) -
         )
 
 
-def _check_result(path: Path, said: Object, wanted: Object) -> None:
-    """Raise unless a test result has the report's verdict, checks and machine, and the manifest's recipe."""
+def _check_result(path: Path, said: Object, wanted: Object, at: str) -> None:
+    """Raise unless a test result has its report's verdict, checks and machine, and the manifest's recipe."""
     if wrong := _differing(said, wanted):
         raise IntegrityError(
-            f"{path}: {', '.join(wrong)} of the test result is not what {REPORT} comes to; publish it again"
+            f"{path}: {', '.join(wrong)} of the test result is not what {at} comes to; publish it again"
         )
 
 

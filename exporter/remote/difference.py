@@ -11,7 +11,7 @@ from exporter.artifact.manifest import Manifest, check_files, read_manifest
 from exporter.errors import IntegrityError, RecipeError
 from exporter.remote.fetch import read_published
 from exporter.remote.open import open_source
-from exporter.remote.source import SIDECARS, RemoteFile
+from exporter.remote.source import RemoteFile, is_sidecar
 from exporter.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def difference(wanted: Delivery, place: Place, *, replace: bool) -> Difference:
     if manifest is None:
         return Difference(Holds.OTHER_FILES, changed, there.version, there.files)
 
-    own = frozenset({MANIFEST, *SIDECARS, *(file.path for file in manifest.files)})
+    beside = filter(is_sidecar, there.files)
+    own = frozenset({MANIFEST, *beside, *(file.path for file in manifest.files)})
     gone = sorted((own & there.files.keys()) - {file.path for file in wanted.files})
     return Difference(
         Holds.ARTIFACT, changed, there.version, there.files, manifest.name, manifest.root, own, tuple(gone)

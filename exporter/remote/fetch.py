@@ -10,7 +10,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, MAX_MANIFEST_BYTES, MAX_TEXT_BYTES, PLANS, sha256_file
+from exporter.artifact.files import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    MAX_TEXT_BYTES,
+    PLANS,
+    check_reports,
+    sha256_file,
+)
 from exporter.artifact.manifest import check_files, read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.artifact.staging import staged
@@ -19,7 +26,7 @@ from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.machine import this_cpu
 from exporter.remote.address import parse_place
 from exporter.remote.open import open_source
-from exporter.remote.source import SIDECARS, check_size, needed
+from exporter.remote.source import check_size, is_sidecar, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +62,9 @@ def fetch_artifact(
     with staged(into, replace=replace) as scratch:
         manifest = _copy_manifest(source, scratch, address)
         _copy_files(source, manifest, tuple(file.path for file in manifest.files), scratch)
-        for name in SIDECARS:
-            if name in source.files and not (scratch / name).exists():
+        check_reports(((name, file.size_bytes) for name, file in source.files.items()), address)
+        for name in sorted(filter(is_sidecar, source.files)):
+            if not (scratch / name).exists():
                 _copy(source, name, scratch, MAX_TEXT_BYTES)
         check_files(manifest, scratch)
         read_plans(scratch, manifest)

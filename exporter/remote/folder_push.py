@@ -18,7 +18,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, UNLISTED
+from exporter.artifact.files import MANIFEST, is_unlisted
 from exporter.artifact.names import beside, link_or_copy, version_control
 from exporter.artifact.staging import Reservation, reserved, stage
 from exporter.errors import BackendError, RecipeError
@@ -72,7 +72,7 @@ def write(wanted: Delivery, place: Place, progress: Progress, *, replace: bool) 
 def _check_foreign(wanted: Delivery, dest: Path, found: Difference) -> None:
     """Raise where a folder holds files that no artifact brought there."""
     names = set(_names(dest))
-    ours = found.own | UNLISTED | {file.path for file in wanted.files}
+    ours = found.own | {file.path for file in wanted.files} | set(filter(is_unlisted, names))
     if foreign := names - ours - beside(dest, names):
         raise RecipeError(
             f"{dest} has a {min(foreign)} of its own, which no artifact brought; "

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact.files import MANIFEST, listed, sha256_file
+from exporter.artifact.files import MANIFEST, UNLISTED, listed, machine_reports, sha256_file
 from exporter.artifact.names import plain_file
-from exporter.remote.source import SIDECARS, ArtifactSource, RemoteFile, copy_file
+from exporter.remote.source import ArtifactSource, RemoteFile, copy_file, is_sidecar
 
 if TYPE_CHECKING:
     from exporter.artifact.files import FileEntry
@@ -29,8 +29,8 @@ class FolderSource:
         """Return the hash over the files that seal or speak of all others."""
         sealing = {
             name: sha256_file(plain_file(self.folder, name))
-            for name in (MANIFEST, *SIDECARS)
-            if name in self.files
+            for name in self.files
+            if name == MANIFEST or is_sidecar(name)
         }
         return hashlib.sha256(repr(sorted(sealing.items())).encode()).hexdigest()
 
@@ -55,7 +55,8 @@ def folder_source(folder: Path) -> FolderSource | None:
     """
     if not folder.is_dir():
         return None
-    names = {*listed(folder), *(name for name in (MANIFEST, *SIDECARS) if os.path.lexists(folder / name))}
+    beside = (*(name for name in UNLISTED if os.path.lexists(folder / name)), *machine_reports(folder))
+    names = {*listed(folder), *beside}
     files = {name: RemoteFile(plain_file(folder, name).stat().st_size, None) for name in sorted(names)}
     return FolderSource(folder, files)
 

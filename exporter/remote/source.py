@@ -19,6 +19,7 @@ from exporter.artifact.files import (
     REPORT_XML,
     SIGNATURE,
     TOKENIZER,
+    is_of_a_machine,
 )
 from exporter.artifact.names import shown
 from exporter.artifact.plans import read_plans
@@ -37,7 +38,12 @@ _CHUNK_BYTES = 1 << 20
 # What lies beside the manifest and not in it, because it is sealed itself or speaks of the manifest.
 # Three of them are a report as people read it: made of report.json, and of nothing else.
 FORMS = (REPORT_MD, REPORT_HTML, REPORT_XML)
-SIDECARS = (PLANS, REPORT, REPORT_MD, REPORT_HTML, REPORT_XML, ATTESTATION, SIGNATURE)
+_SIDECARS = frozenset((PLANS, REPORT, *FORMS, ATTESTATION, SIGNATURE))
+
+
+def is_sidecar(path: str) -> bool:
+    """Return whether a file lies beside the manifest and not in it, which is called as one of ours is."""
+    return path in _SIDECARS or is_of_a_machine(path)
 
 
 @dataclass(frozen=True, slots=True)

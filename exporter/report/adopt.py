@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.artifact.access import changing, read_whole
-from exporter.artifact.files import ATTESTATION, MANIFEST, PLANS, REPORT, sealed, to_python, write_together
+from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, sealed, to_python, write_together
 from exporter.artifact.manifest import read_manifest
-from exporter.artifact.plans import plans_bytes, read_plans, sha256_of
+from exporter.artifact.plans import read_plans
 from exporter.errors import BackendMissing, RecipeError
 from exporter.measure.workspace import bars_of, recipe_of
 from exporter.recipe.difference import differences
-from exporter.report.read import read_report
+from exporter.report.machines import Reports
+from exporter.report.read import read_reports
 from exporter.report.report import rejudge
-from exporter.report.write import proven, with_verdicts
+from exporter.report.write import data_files, report_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 def adopt(recipe: Recipe, folder: Path, *, measures: bool) -> tuple[str, ...]:
     """Record a recipe's bars, `reference`, `measure` and `publish` in the artifact that was built from it.
 
-    The manifest then holds the recipe as it is now; its files, and the root that stands for them, stay. A
-    report that was measured as the recipe asks is judged again; one that was not keeps its recipe's digest.
+    The manifest then holds the recipe as it is now; its files, and the root that stands for them, stay. Every
+    machine's report is judged again; one that was measured otherwise than the recipe asks keeps its recipe's
+    digest.
 
     Args:
         recipe: as it is now.
@@ -70,17 +72,17 @@ def adopt(recipe: Recipe, folder: Path, *, measures: bool) -> tuple[str, ...]:
 
 
 def _judged_again(recipe: Recipe, manifest: Manifest, folder: Path) -> dict[str, bytes]:
-    """Return a report, judged by a recipe's bars, in all its forms; nothing where it cannot stand for it."""
+    """Return the reports, judged by a recipe's bars, in all their forms; nothing where there are none."""
     if not (folder / REPORT).is_file():
         return {}
-    report = read_report(folder, manifest)
-    if report.recipe_digest != manifest.recipe_digest:  # a run before was stopped before it measured
-        return {}
-    judged = replace(rejudge(report, bars_of(recipe)), recipe_digest=recipe.digest)
-    plans = read_plans(folder, manifest)
+    judged = []
+    for report in read_reports(folder, manifest):
+        # Of another digest where a run was stopped before it measured, or a machine has yet to measure so.
+        was_measured_so = report.recipe_digest == manifest.recipe_digest
+        digest = recipe.digest if was_measured_so else report.recipe_digest
+        judged.append(replace(rejudge(report, bars_of(recipe)), recipe_digest=digest))
+    reports, plans = Reports(judged[0], tuple(judged[1:])), read_plans(folder, manifest)
     try:
-        return proven(judged, plans, recipe)[1]
+        return report_files(reports, manifest, plans, recipe)
     except BackendMissing:  # no library here draws charts; `gate` makes the other forms where one does
-        plans = with_verdicts(judged, plans)
-        judged = replace(judged, plans_sha256=sha256_of(plans))
-        return {PLANS: plans_bytes(plans), REPORT: sealed(to_python(judged))}
+        return data_files(reports, plans)

@@ -11,6 +11,10 @@ _LOGITS = "of the score differences from the reference on the same pairs, in log
 
 COLUMNS = {
     "variant": "what was built: a kind of file for an engine, or PyTorch's own sides to compare with",
+    "machine": "CPU, instruction set and cores; a verdict holds for this type of machine only",
+    "file": "what the engine opens",
+    "speed-up, 95 %": "over PyTorch at its best plan, as a speed bar asks, with its 95 % interval",
+    "loaded there": "whether Reranker.load takes it on such a machine, where no variant is named",
     "verdict": "the worst outcome of the variant's checks: fail before invalid before pass",
     "outcome": "pass, fail, invalid (the measurement cannot decide), or not judged",
     "check": "the bar's key in the recipe, or a built-in check that every variant has",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from exporter.errors import RecipeError, did_you_mean
 from exporter.gate import noise_problems
 from exporter.measure.estimate import mean_interval, ratio_interval
 from exporter.measure.speed import log_ratios, mean_difference
-from exporter.report.read import read_report, read_report_file
+from exporter.report.machines import Reports
+from exporter.report.read import read_report_file, read_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Change = Literal["better", "worse", "same", "unknown"]
 Outcome = Literal["worse", "no verdict", "no worse"]
+_WORST_FIRST: tuple[Outcome, ...] = get_args(Outcome)
 
 # The chance of any false finding in a comparison of two equal artifacts: each of m findings has 1/m of it.
 _LEVEL = 0.01
@@ -46,14 +48,17 @@ _TITLES = {
     "rss": "peak RSS, MB",
     "size": "size, MB",
 }
-# Machines that agree in these are of one class; memory, kernel and packages may differ.
-_CLASS = ("cpu", "isa", "cpu_features", "n_cores")
+# What a machine's type is made of; memory, kernel and packages may differ.
+_TYPE = ("cpu", "isa", "cpu_features", "n_cores")
 _SAME_BYTES = "the same bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One metric of one variant in both reports; `detail` holds the interval, or why it is missing."""
+    """One metric of one variant in both reports; `detail` holds the interval, or why it is missing.
+
+    `machine` is named where several are compared.
+    """
 
     kind: str
     what: str
@@ -61,6 +66,12 @@ class Finding:
     new: float | None
     change: Change
     detail: str
+    machine: str = ""
+
+    @property
+    def explained(self) -> str:
+        """The detail, with the machine if it is named."""
+        return "; on ".join(filter(None, (self.detail, self.machine)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,9 @@ def min_effects(changes: Sequence[str] = ()) -> dict[str, float]:
     return effects
 
 
-def compare_reports(old: Report, new: Report, effects: Mapping[str, float] = MIN_EFFECTS) -> Comparison:
+def compare_reports(
+    old: Report, new: Report, effects: Mapping[str, float] = MIN_EFFECTS, level: float = _LEVEL
+) -> Comparison:
     """Compare every kind that both reports have.
 
     A kind that is gone from a recipe of the same name is worse; one that is new, that only one of two recipes
@@ -123,6 +136,7 @@ def compare_reports(old: Report, new: Report, effects: Mapping[str, float] = MIN
         old: the report to compare with.
         new: the report that may be worse.
         effects: the least effect of each metric, see `MIN_EFFECTS`.
+        level: the chance of any false finding.
     """
     old, new = _under_ids(old, new), _under_ids(new, old)
     before = {row.kind: row for row in old.variants}
@@ -134,7 +148,7 @@ def compare_reports(old: Report, new: Report, effects: Mapping[str, float] = MIN
     found: list[Finding] = []
     for kind in both:
         found.append(_verdict(old, before[kind], new, after[kind]))
-        found += [_judged(kind, metric, effects[metric.key], _LEVEL / max(1, n)) for metric in metrics[kind]]
+        found += [_judged(kind, metric, effects[metric.key], level / max(1, n)) for metric in metrics[kind]]
     found += _in_one_only(old, new)
     outcome, why = _outcome(old, new, both, found)
     return Comparison(outcome, why, tuple(found))
@@ -296,7 +310,7 @@ def _other_pairs(old: Report, new: Report) -> str:
 
 
 def _other_machine(old: Report, new: Report) -> str:
-    names = [name for name in _CLASS if getattr(old.machine, name) != getattr(new.machine, name)]
+    names = [name for name in _TYPE if getattr(old.machine, name) != getattr(new.machine, name)]
     return f"measured on another machine ({', '.join(names)})" if names else ""
 
 
@@ -317,8 +331,37 @@ def _other_bars(before: VariantReport, after: VariantReport) -> str:
     return "" if bars[0] == bars[1] else "held against other bars"
 
 
+def compare_machines(old: Reports, new: Reports, effects: Mapping[str, float] = MIN_EFFECTS) -> Comparison:
+    """Compare what was measured on the same type of machine, type by type.
+
+    Where the two have no type in common, their newest reports are compared, as far as that goes. A type that
+    only one of them has is named and not compared.
+    """
+    both = [(before, after) for after in new if (before := old.of(after.machine)) is not None]
+    pairs = both or [(old.newest, new.newest)]
+    found: list[Finding] = []
+    outcomes: list[tuple[Outcome, str]] = []
+    for before, after in pairs:
+        machine = str(after.machine) if len(pairs) > 1 else ""
+        one = compare_reports(before, after, effects, _LEVEL / len(pairs))
+        found += [replace(finding, machine=machine) for finding in one.findings]
+        outcomes.append((one.outcome, f"{machine}: {one.why}" if machine and one.why else one.why))
+    compared = {after.machine.type for _, after in both}
+    for which, reports in (("old", old), ("new", new)) if both else ():
+        found += [
+            Finding(
+                "", "machine", None, None, "unknown", f"only the {which} one was verified on it", str(one)
+            )
+            for one in (report.machine for report in reports)
+            if one.type not in compared
+        ]
+    worst: Outcome = next(word for word in _WORST_FIRST if word in {outcome for outcome, _ in outcomes})
+    why = "; ".join(why for outcome, why in outcomes if outcome == worst and why)
+    return Comparison(worst, why, tuple(found))
+
+
 def compare_with(old: Path, new: Path, effects: Mapping[str, float] = MIN_EFFECTS) -> Comparison:
-    """Compare two artifacts' reports, or two report files.
+    """Compare two artifacts' reports, see `compare_machines`, or two report files.
 
     Raises:
         RecipeError: an artifact has no report, or a file is not there.
@@ -327,8 +370,10 @@ def compare_with(old: Path, new: Path, effects: Mapping[str, float] = MIN_EFFECT
     # Whether an interval is needed depends on the reports; whether the command works here does not.
     import scipy.stats  # noqa: F401
 
-    return compare_reports(_report_of(old), _report_of(new), effects)
+    return compare_machines(_reports_of(old), _reports_of(new), effects)
 
 
-def _report_of(place: Path) -> Report:
-    return read_report(place, read_manifest(place)) if place.is_dir() else read_report_file(place)
+def _reports_of(place: Path) -> Reports:
+    if place.is_dir():
+        return read_reports(place, read_manifest(place))
+    return Reports(read_report_file(place))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.escape import one_line
+from exporter.gate import outcome
 from exporter.packages import missing
 from exporter.report.columns import RANKING, explained
 from exporter.report.explained import ABOUT, TABLES, WORST_PAIRS, WORST_QUERIES, interval_picture, why
+from exporter.report.machines import WHICH_FILE, not_passed, which_file
 from exporter.report.plots import draw_figures
 from exporter.report.rankings import RankedQuery, worst_queries
 from exporter.report.sections import WORST, sections
@@ -31,7 +34,7 @@ from exporter.report.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from exporter.gate import Check
     from exporter.measure.lengths import PairScore
@@ -64,12 +67,19 @@ class _Worst(NamedTuple):
     is_open: bool
 
 
-def html(report: Report, what_to_try: Sequence[str] = ()) -> str:
+def html(
+    report: Report,
+    what_to_try: Sequence[str] = (),
+    others: Sequence[Report] = (),
+    loaded: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return the page.
 
     Args:
-        report: what is shown.
+        report: what is shown, the newest of the artifact.
         what_to_try: advice, each a sentence; lines after its first are shown as what to type or to paste.
+        others: those of other machines: their figures are shown, and their checks that did not pass.
+        loaded: which variant is loaded where, see `exporter.report.machines.chosen`.
 
     Raises:
         BackendMissing: matplotlib or jinja2 is not installed.
@@ -100,6 +110,10 @@ def html(report: Report, what_to_try: Sequence[str] = ()) -> str:
     environment = Environment(autoescape=True, finalize=seen, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,
+        verdict=outcome((report, *others)),
+        which_file=which_file((report, *others), loaded),
+        which_file_title=WHICH_FILE,
+        elsewhere=not_passed(others),
         legend=" ".join((LEGEND, *reference_lines(report))),
         summary=_verdict_first(table(report)),
         checks=checks,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.artifact.cpus import why_not_judged
 from exporter.artifact.manifest import Manifest, Traits
 from exporter.artifact.names import kind_of
-from exporter.artifact.plans import PlanEntry, plans_sha256
+from exporter.artifact.plans import PlanEntry
 from exporter.errors import RecipeError
 from exporter.gate import Check, Outcome, judge, outcome
 from exporter.machine import Machine
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Bars
 
 
-# 5: estimates with their intervals, queries that cannot tell, checks with what they rest on. 4: the field's
-# words, checks under their bars' keys, a kind's traits, the sha256 of plans.json, variants
-# that this CPU cannot run. 3: fidelity with raw scores, lengths, contents, saturation. 2: arithmetic
-# against the machine's peak. 1: first version.
-REPORT_SCHEMA = 5
+# 6: the sha256 of plans.json went, in which other machines have rows. 5: estimates with their intervals,
+# queries that cannot tell, checks with what they rest on. 4: the field's words, checks under their bars'
+# keys, a kind's traits, the sha256 of plans.json, variants that this CPU cannot run. 3: fidelity with raw
+# scores, lengths, contents, saturation. 2: arithmetic against the machine's peak. 1: first version.
+REPORT_SCHEMA = 6
+# Those that are read: the one before says one thing more, which is not asked any longer.
+READ_SCHEMAS = (5, REPORT_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,6 @@ class Report:
     schema: int
     name: str
     manifest_root: str
-    plans_sha256: str | None
     recipe_digest: str
     started_at: str  # ISO 8601, UTC
     machine: Machine
@@ -134,6 +135,11 @@ class Report:
     not_judged: tuple[NotJudged, ...]
     verdict: Outcome
     left_out: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict, under the name `gate.outcome` reduces."""
+        return self.verdict
 
 
 def assemble(
@@ -175,7 +181,6 @@ def assemble(
         schema=REPORT_SCHEMA,
         name=manifest.name,
         manifest_root=manifest.root,
-        plans_sha256=plans_sha256(workspace.folder),
         recipe_digest=manifest.recipe_digest,
         started_at=started_at,
         machine=workspace.machine,

@@ -5,9 +5,12 @@ A pull request's page is read by many and is no place for what strangers wrote: 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.escape import markdown as escaped
+from exporter.gate import outcome
+from exporter.report.machines import WHICH_FILE, not_passed, which_file
 from exporter.report.sections import sections
 from exporter.report.table import Table, md_table
 from exporter.report.words import (
@@ -17,10 +20,13 @@ from exporter.report.words import (
     milliseconds,
     reference_lines,
     speedup_in_short,
+    speedup_judged,
     speedup_text,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from exporter.report.compare import Comparison
     from exporter.report.report import Report
 
@@ -76,7 +82,6 @@ def short_table(report: Report) -> Table:
             rows.append((side.side, mb, "", "", f"{side.pairs_per_s:.1f}", f"{ratio:.2f}", ""))
     for row in report.variants:
         found = row.fidelity
-        speedup = row.speedup_bf16 if over_bf16 and row.speedup_bf16 else row.speedup_tuned
         rows.append(
             (
                 row.kind,
@@ -84,7 +89,7 @@ def short_table(report: Report) -> Table:
                 f"{found.quality.ndcg_retained.value:.1%}" if found.quality else "no labels",
                 f"{found.parity.kendall_tau.value:.4f}",
                 f"{row.throughput.pairs_per_s:.1f}",
-                speedup_in_short(speedup),
+                speedup_in_short(speedup_judged(report, row)),
                 row.verdict.upper(),
             )
         )
@@ -116,22 +121,30 @@ def findings(comparison: Comparison) -> str:
     rows = []
     for row in comparison.findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
-        rows.append((row.kind, row.what, old, new, row.change, row.detail))
+        rows.append((row.kind, row.what, old, new, row.change, row.explained))
     titles = ("variant", "what", "old", "new", "change", "detail")
     said = f"{comparison.outcome}: {comparison.why}" if comparison.why else comparison.outcome
     return "\n".join([f"## Compared: {escaped(said)}", "", *md_table(titles, rows), ""])
 
 
-def markdown(report: Report) -> str:
-    """Return the report for a pull request: verdict, table, checks, and every number behind them."""
+def markdown(
+    report: Report, others: Sequence[Report] = (), loaded: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Return the reports for a pull request: verdict, table, checks, and every number behind them.
+
+    Args:
+        report: the newest, whose numbers are all shown.
+        others: those of other machines: their figures, and their checks that did not pass.
+        loaded: which variant is loaded where, see `exporter.report.machines.chosen`.
+    """
     machine, reference, pairs = report.machine, report.reference, report.pairs
     revision = f" at {reference.revision}" if reference.revision else ""
     lines = [
-        f"# {escaped(report.name)}: {report.verdict}",
+        f"# {escaped(report.name)}: {outcome((report, *others))}",
         "",
         escaped(
-            f"Measured {report.started_at} on {machine.cpu}, {machine.isa}, {machine.n_cores} cores. The "
-            "verdict holds for this instruction set only."
+            f"Measured {report.started_at} on {machine}. Its verdict, {report.verdict}, holds for this "
+            "instruction set only."
         ),
         escaped(
             f"{pairs.n_pairs} pairs of {pairs.n_queries} queries ({pairs.name}, sha256 {pairs.digest[:12]}). "
@@ -143,6 +156,11 @@ def markdown(report: Report) -> str:
         *md_table(*table(report)),
         "",
         " ".join((LEGEND, *reference_lines(report))),
+        "",
+        f"## {WHICH_FILE}",
+        "",
+        *md_table(*which_file((report, *others), loaded)),
+        *(f"\n{escaped(line)}" for line in not_passed(others)),
     ]
     for title, parts in sections(report):
         lines += ["", f"## {title}"]

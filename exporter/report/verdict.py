@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from exporter.gate import Outcome, noise_problems
-from exporter.report.words import reason
+from exporter.report.machines import report_path
+from exporter.report.words import reason, speedup_judged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from exporter.gate import Check
     from exporter.measure.estimate import Estimate
     from exporter.measure.speed import Ratio
+    from exporter.report.machines import Reports
     from exporter.report.report import Report, VariantReport
 
 
@@ -92,10 +94,24 @@ class MachineFound:
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictDocument:
-    """A report's verdict in short; `exit_code` is what `gate` ends with.
+class MachineVerdict:
+    """What was found on one type of machine; `report` is its report.json, with every measurement."""
 
-    Of an artifact that was not verified yet, `verdict` says so, and what is not known is None.
+    machine: MachineFound
+    measured_at: str
+    report: str
+    verdict: Outcome
+    variants: tuple[VariantVerdict, ...]
+    not_judged: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictDocument:
+    """An artifact's verdict in short; `exit_code` is what the command ends with.
+
+    `verdict` is that of all `machines` it names. `machine`, `variants` and `not_judged` are those of the one
+    that was measured last, which is the first of `machines`. Of an artifact that was not verified yet,
+    `verdict` says so, and what is not known is None.
     """
 
     schema: int
@@ -108,26 +124,40 @@ class VerdictDocument:
     machine: MachineFound | None
     variants: tuple[VariantVerdict, ...]
     not_judged: tuple[Skipped, ...]
+    machines: tuple[MachineVerdict, ...] = ()
 
 
-def verdict_document(report: Report, folder: Path, exit_code: int) -> VerdictDocument:
-    """Return a report's verdict in short.
+def verdict_document(reports: Reports, folder: Path, exit_code: int) -> VerdictDocument:
+    """Return the verdict of reports in short.
 
     Args:
-        report: the report.
-        folder: the artifact it lies in.
-        exit_code: that of its verdict.
+        reports: of the machines that are judged.
+        folder: the artifact they lie in.
+        exit_code: that of their verdict.
     """
-    machine = report.machine
+    report, machines = reports.newest, tuple(_on_machine(one, folder) for one in reports)
     return VerdictDocument(
         schema=VERDICT_SCHEMA,
         name=report.name,
-        verdict=report.verdict,
+        verdict=reports.verdict,
         exit_code=exit_code,
         folder=str(folder),
         report=str(folder / "report.html"),
         measured_at=report.started_at,
+        machine=machines[0].machine,
+        variants=machines[0].variants,
+        not_judged=machines[0].not_judged,
+        machines=machines,
+    )
+
+
+def _on_machine(report: Report, folder: Path) -> MachineVerdict:
+    machine = report.machine
+    return MachineVerdict(
         machine=MachineFound(machine.cpu, machine.isa, machine.n_cores),
+        measured_at=report.started_at,
+        report=str(folder / report_path(machine)),
+        verdict=report.verdict,
         variants=tuple(_variant(row, report) for row in report.variants),
         not_judged=tuple(Skipped(row.kind, row.why) for row in report.not_judged),
     )
@@ -140,13 +170,12 @@ def not_verified(name: str, folder: Path) -> VerdictDocument:
 
 def _variant(row: VariantReport, report: Report) -> VariantVerdict:
     found, over = row.fidelity, report.reference.judged_over
-    judged = row.speedup_bf16 if over == "bfloat16" and row.speedup_bf16 else row.speedup_tuned
     return VariantVerdict(
         id=row.kind,
         verdict=row.verdict,
         size_mb=round(found.size_bytes / 1e6, 1),
         pairs_per_s=row.throughput.pairs_per_s,
-        speedup=_speedup(f"torch {over} at its best plan", judged),
+        speedup=_speedup(f"torch {over} at its best plan", speedup_judged(report, row)),
         speedup_default=_speedup("torch with default arguments", row.speedup_default),
         ndcg_kept=_interval(found.quality.ndcg_retained) if found.quality else None,
         kendall_tau=_interval(found.parity.kendall_tau),

@@ -9,7 +9,7 @@ from exporter.gate import noise_problems
 if TYPE_CHECKING:
     from exporter.gate import Check
     from exporter.measure.speed import Ratio
-    from exporter.report.report import Report
+    from exporter.report.report import Report, VariantReport
 
 
 TERMS = "Terms: docs/glossary.md"
@@ -42,6 +42,12 @@ def reference_lines(report: Report) -> list[str]:
         why = "torch fails in it" if report.machine.has_bf16 else "this CPU has no units for it"
         lines.append(f"min_speedup is over float32: bfloat16 was not measured, {why}.")
     return lines
+
+
+def speedup_judged(report: Report, row: VariantReport) -> Ratio:
+    """Return the speed-up that speed bars are held against: over the tuned PyTorch that the recipe wants."""
+    over_bf16 = report.reference.judged_over == "bfloat16"
+    return row.speedup_bf16 if over_bf16 and row.speedup_bf16 else row.speedup_tuned
 
 
 # Behind a speed-up, in short.

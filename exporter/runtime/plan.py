@@ -69,7 +69,11 @@ def choose_plan(measured: Iterable[PlanEntry], isa: str, n_cores: int) -> Plan:
 
 
 def batches(
-    n_tokens: NDArray[np.int64] | Sequence[int], plan: Plan, rows: Callable[[int], int] = int
+    n_tokens: NDArray[np.int64] | Sequence[int],
+    plan: Plan,
+    rows: Callable[[int], int] = int,
+    *,
+    equal_widths: bool = False,
 ) -> list[list[int]]:
     """Cut pairs into batches within the plan's token budget: longest first, neighbours in length together.
 
@@ -80,6 +84,7 @@ def batches(
         n_tokens: int64[n_pairs], tokens of each pair.
         plan: the plan.
         rows: how many pairs a batch had better have where so many fit; at least one, and no more than fit.
+        equal_widths: put only pairs of one length into a batch, so that none is padded for another.
 
     Returns:
         Indices into `n_tokens`, each exactly once. A pair longer than the budget is a batch of its own.
@@ -91,7 +96,8 @@ def batches(
     start = 0
     while start < len(order):
         width = max(int(n_tokens[order[start]]), 1)  # longest first: the first pair of a batch is its width
-        n_rows = rows(min(max(budget // width, 1), len(order) - start))
+        fit = order[start : start + max(budget // width, 1)]
+        n_rows = rows(sum(max(int(n_tokens[i]), 1) == width for i in fit) if equal_widths else len(fit))
         cut.append(order[start : start + n_rows])
         start += n_rows
     return cut

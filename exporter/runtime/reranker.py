@@ -88,6 +88,8 @@ class Reranker:
         place: str | None = None,
         reload: Callable[[], Reranker] | None = None,
         why: str = "",
+        batch_invariant: bool = True,
+        equal_widths: bool = False,
     ) -> None:
         """Join a tokenizer and an engine; `Reranker.load` does so for an artifact.
 
@@ -100,9 +102,12 @@ class Reranker:
             place: where the artifact is, to be printed.
             reload: loads the same in another process; without it there is no pickling.
             why: which variant this is and why it was chosen, in a line.
+            batch_invariant: whether a pair's score is the same whatever it is scored with, but for rounding.
+            equal_widths: whether batches hold pairs of one length only, so that it is the same to the bit.
         """
-        self.kind, self.plan, self.why = kind, plan, why
+        self.kind, self.plan, self.why, self.batch_invariant = kind, plan, why, batch_invariant
         self._tokenizer, self._chunk_pairs = tokenizer, chunk_pairs
+        self._equal_widths = equal_widths
         self._place, self._reload = place, reload
         self._engine = PerProcess(engine)
         self._pool = PerProcess(partial(Pool, plan.workers))
@@ -217,6 +222,8 @@ class Reranker:
                 place=place,
                 reload=reload,
                 why=chosen.why,
+                batch_invariant=entry.traits.batch_invariant,
+                equal_widths=entry.traits.equal_widths,
             )
 
         with entry()():
@@ -321,7 +328,7 @@ class Reranker:
             engine = self._engine.get()
             tokenized = self._tokenizer.encode(chunk, start=start)
         widths = [min(engine.width(len(pair)), self._tokenizer.max_length) for pair in tokenized]
-        cut = batches(widths, self.plan, engine.rows)
+        cut = batches(widths, self.plan, engine.rows, equal_widths=self._equal_widths)
         scores = np.empty(len(tokenized), np.float32)
 
         def run(rows: list[int]) -> None:

@@ -57,7 +57,8 @@ def judged(manifest: Manifest, *found: tuple[str, VerdictEntry]) -> Plans:
     """Plans with these verdicts."""
     plans = no_plans(manifest)
     for kind, one in found:
-        plans = plans.judged(kind, one)
+        verdicts = (*plans.verdicts.get(kind, ()), one)
+        plans = replace(plans, verdicts={**plans.verdicts, kind: verdicts})
     return plans
 
 

@@ -24,8 +24,7 @@ from exporter.artifact.manifest import (
 )
 from exporter.errors import IntegrityError, RecipeError
 from exporter.report.read import read_report
-from exporter.report.write import write_report
-from tests.factories import FILES, a_manifest, a_report, an_artifact
+from tests.factories import FILES, a_manifest, a_report, an_artifact, write_report
 
 
 def load_all(folder: Path) -> None:

@@ -16,8 +16,7 @@ from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.cli.app import app
 from exporter.machine import this_machine
 from exporter.report.read import read_report
-from exporter.report.write import write_report
-from tests.factories import a_not_judged
+from tests.factories import a_not_judged, write_report
 from tests.families import change_tensors
 from tests.support import write_pairs, write_recipe
 
@@ -213,7 +212,7 @@ def test_show_prints_files_and_verdict(verified: Path) -> None:
     assert done.exit_code == 0
     assert "onnx/model_qint8_avx2.onnx" in done.stdout
     assert "PASS" in done.stdout
-    assert set(json.loads(run("show", verified, "--json", "--full").stdout)) == {"manifest", "report"}
+    assert set(json.loads(run("show", verified, "--json", "--full").stdout)) == {"manifest", "reports"}
     assert run("show", verified, "--full").exit_code == 2
 
 
@@ -243,7 +242,7 @@ def test_show_knows_what_it_is_told(verified: Path, tmp_path: Path) -> None:
     row = report.variants[1]
     row = replace(row, kind="onnx-int4", fidelity=replace(row.fidelity, kind="onnx-int4", traits=traits))
     rows = (report.variants[0], row)
-    write_report(replace(report, variants=rows, manifest_root=manifest.root, plans_sha256=None), folder)
+    write_report(replace(report, variants=rows, manifest_root=manifest.root), folder)
     done = run("show", folder)
     assert (done.exit_code, lines(done)) == (0, ["Terms: docs/glossary.md"])
     assert re.search(r"onnx-int4: \d+ of \d+ checks passed", done.stdout)

@@ -227,5 +227,5 @@ def test_tolerances_are_measured_or_the_bar() -> None:
     ]
     recipe, report = a_recipe(variants=variants), a_report()
     measured = {row.kind: row.fidelity.batches.max_delta for row in report.variants}
-    assert batch_tolerances(recipe, None) == {"onnx": 0.5, "onnx-int8": 0.75}
-    assert batch_tolerances(recipe, report) == {"onnx": 0.5, "onnx-int8": 0.75, **measured}
+    assert batch_tolerances(recipe, ()) == {"onnx": 0.5, "onnx-int8": 0.75}
+    assert batch_tolerances(recipe, (report,)) == {"onnx": 0.5, "onnx-int8": 0.75, **measured}

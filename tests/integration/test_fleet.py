@@ -49,7 +49,7 @@ def test_a_file_each(fleet: Path) -> None:
 
 def test_judged_by_id(fleet: Path) -> None:
     """The report has a row for each that this CPU is for; the others are named and not judged."""
-    report = pipeline.gate(fleet)
+    report = pipeline.gate(fleet).newest
     measured = {row.kind for row in report.variants}
     assert {"onnx", AVX2} <= measured
     assert (VNNI in measured) is HAS_VNNI
@@ -61,7 +61,7 @@ def test_bars_by_kind_or_id(fleet: Path, tmp_path: Path, key: str, n_failing: in
     """A bar under a bare kind is held against all its variants, one under an id against that one."""
     bars = tmp_path / "bars.yaml"
     bars.write_text(f"'{key}': {{max_size_ratio: 0.0001}}\n", encoding="utf-8")
-    report = pipeline.gate(fleet, load_bars(bars))
+    report = pipeline.gate(fleet, load_bars(bars)).newest
     assert sum(row.verdict == "fail" for row in report.variants) == n_failing
 
 
@@ -91,10 +91,12 @@ def test_other_verdicts_choose_another(fleet: Path, tmp_path: Path) -> None:
     before = kept.read_bytes()
     try:
         fast = VerdictEntry(cpu.isa, cpu.n_cores, "pass", 1e6)
-        write_plans(plans.judged("onnx", fast), fleet)
+        found = {**plans.verdicts, "onnx": (fast,)}
+        write_plans(replace(plans, verdicts=found), fleet)
         assert Reranker.load(fleet).kind == "onnx"
         assert Reranker.load(fleet, "onnx-int8").kind in (AVX2, VNNI)
-        write_plans(plans.judged(AVX2, replace(fast, pairs_per_s=2e6)), fleet)
+        found = {**plans.verdicts, AVX2: (replace(fast, pairs_per_s=2e6),)}
+        write_plans(replace(plans, verdicts=found), fleet)
         assert Reranker.load(fleet, "onnx-int8").kind == AVX2
         reranker = Reranker.load(fleet, VNNI)
         assert (reranker.kind, reranker.why) == (VNNI, f"{VNNI}: asked for")

@@ -144,7 +144,7 @@ def test_gate_rejudges_without_a_model(copy: Path) -> None:
     """Other bars give another verdict from the same stored numbers, and nothing is written."""
     before = (copy / "report.json").read_bytes()
     strict = {"onnx-int8": Bars(max_abs_diff=1e-9), "onnx": Bars(max_abs_diff=1e-3)}
-    report = pipeline.gate(copy, strict)
+    report = pipeline.gate(copy, strict).newest
     assert {row.kind: row.verdict for row in report.variants} == {"onnx": "pass", "onnx-int8": "fail"}
     assert report.verdict == "fail"
     assert pipeline.gate(copy).verdict == "pass"
@@ -180,7 +180,7 @@ def test_published_copy_runs_and_failed_variant_stays_behind(copy: Path, tmp_pat
     write_manifest(replace(manifest, recipe=json.dumps(recipe)), copy)
     assert publish(copy, tmp_path / "passed") == ("onnx-int8",)
     assert not list((tmp_path / "passed").rglob("*int8*"))
-    assert [row.kind for row in pipeline.gate(tmp_path / "passed").variants] == ["onnx"]
+    assert [row.kind for row in pipeline.gate(tmp_path / "passed").newest.variants] == ["onnx"]
     pairs = [("wing lift", "drag of a wing"), ("heat", "shock layer heat transfer")]
     assert (Reranker.load(tmp_path / "passed").score(pairs) == Reranker.load(copy, "onnx").score(pairs)).all()
     with pytest.raises(RecipeError, match="holds another artifact"):

@@ -10,9 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import TypeAdapter
 
-from exporter.artifact.files import ATTESTATION, REPORT, sha256_file, write_sealed
+from exporter.artifact.files import ATTESTATION, sha256_file
 from exporter.artifact.manifest import read_manifest, write_manifest
 from exporter.errors import BackendError, IntegrityError, RecipeError
 from exporter.gate import Check, Outcome, outcome
@@ -28,7 +27,7 @@ from exporter.publish.attest import (
 )
 from exporter.publish.statements import read_statements
 from exporter.report.report import Report
-from tests.factories import FILES, a_report, a_variant_report, an_artifact
+from tests.factories import FILES, a_report, a_variant_report, an_artifact, write_report_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +42,9 @@ def attested(folder: Path, *outcomes: Outcome) -> tuple[Manifest, Report]:
     """Write an artifact of one variant whose checks ended so, its report and its attestation."""
     manifest = an_artifact(folder)
     report = judged(manifest, *outcomes or ("pass",))
-    write_json(report, folder)
-    write_statements(folder, manifest, report)
+    write_report_data(report, folder)
+    write_statements(folder, manifest, (report,))
     return manifest, report
-
-
-def write_json(report: Report, folder: Path) -> None:
-    """Write report.json and not what people read, which takes its time to draw."""
-    write_sealed(folder / REPORT, TypeAdapter(Report).dump_python(report, mode="json"))
 
 
 def judged(manifest: Manifest, *outcomes: Outcome) -> Report:
@@ -88,7 +82,7 @@ def test_same_artifact_gives_the_same_bytes(tmp_path: Path) -> None:
     """No clock and no chance: writing again changes nothing, and a provenance names no invocation."""
     manifest, report = attested(tmp_path)
     before = (tmp_path / ATTESTATION).read_bytes()
-    write_statements(tmp_path, manifest, report)
+    write_statements(tmp_path, manifest, (report,))
     assert (tmp_path / ATTESTATION).read_bytes() == before
     assert b"invocation" not in before
 
@@ -96,8 +90,13 @@ def test_same_artifact_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_read_gives_what_was_written(tmp_path: Path) -> None:
     """A reader gets the values the writer had."""
     manifest, report = attested(tmp_path)
-    hashes = {f"{name}_sha256": sha256_file(tmp_path / f"{name}.json") for name in ("manifest", "report")}
-    assert read_statements(tmp_path) == statements(manifest, report, **hashes)
+    made = statements(
+        manifest,
+        (report,),
+        manifest_sha256=sha256_file(tmp_path / "manifest.json"),
+        report_sha256=lambda path: sha256_file(tmp_path / path),
+    )
+    assert read_statements(tmp_path) == made
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_undecided_is_not_passed(
 ) -> None:
     """A check without a verdict is in no list that a policy takes for passed."""
     manifest = an_artifact(tmp_path)
-    found = result_of(manifest, judged(manifest, *outcomes), HASH)
+    found = result_of(manifest, judged(manifest, *outcomes), "reports/x.json", HASH)
     assert found["result"] == result
     assert found["passedTests"] == passed
     assert found["failedTests"] == failed
@@ -127,7 +126,7 @@ def test_configuration_says_what_was_asked_on_what_and_where(tmp_path: Path) -> 
     """Recipe and pairs are named by digest, the machine with the instruction set of the verdict."""
     manifest = an_artifact(tmp_path)
     report = judged(manifest, "pass")
-    recipe, pairs, machine = result_of(manifest, report, HASH)["configuration"]
+    recipe, pairs, machine = result_of(manifest, report, "reports/x.json", HASH)["configuration"]
     assert recipe["digest"] == {"sha256": hashlib.sha256(manifest.recipe.encode()).hexdigest()}
     assert pairs["digest"] == {"exporter_pairs": report.pairs.digest}
     assert json.loads(base64.b64decode(machine["content"]))["isa"] == "avx2"
@@ -193,7 +192,7 @@ def test_other_bytes_are_named(tmp_path: Path, name: str) -> None:
     if name == "manifest.json":
         write_manifest(dataclasses.replace(manifest, pad_id=1), tmp_path)
     elif name == "report.json":
-        write_json(dataclasses.replace(report, started_at="2027-01-01T00:00:00Z"), tmp_path)
+        write_report_data(dataclasses.replace(report, started_at="2027-01-01T00:00:00Z"), tmp_path)
     else:
         (tmp_path / name).write_text("other", encoding="utf-8")
     found = "exporter_report of the test result is not" if name == "report.json" else f"other bytes: {name}"
@@ -309,7 +308,7 @@ def _maybe(content: list[dict[str, object]]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_pass, "result, passedTests, failedTests of the test result is not what report.json comes to"),
+        (_pass, "result, passedTests, failedTests of the test result is not what reports/some-cpu-"),
         (_of_some, "not in the statement: config.json"),
         (_twice, "a name stands twice"),
         (_more, "not in the folder: evil.bin"),
@@ -327,8 +326,8 @@ def _maybe(content: list[dict[str, object]]) -> None:
         (_other_version, "runDetails.builder of the provenance is not"),
         (_more_details, "runDetails.metadata of the provenance is not"),
         (_no_uri, "builder 'me' is no URI"),
-        (_other_machine, "configuration of the test result is not what report.json comes to"),
-        (_a_url, "url of the test result is not what report.json comes to"),
+        (_other_machine, "configuration of the test result is not what reports/some-cpu-"),
+        (_a_url, "url of the test result is not what reports/some-cpu-"),
         (_two_results, "wanted one test result and one provenance"),
         (_maybe, ":1: no in-toto statement: result: Input should be 'PASSED', 'WARNED' or 'FAILED'"),
     ],
@@ -369,5 +368,5 @@ def test_disk_that_refuses_is_one_line(tmp_path: Path) -> None:
     (tmp_path / ATTESTATION).unlink()
     (tmp_path / ATTESTATION).mkdir()
     with pytest.raises(BackendError, match="cannot be written"):
-        write_statements(tmp_path, read_manifest(tmp_path), report)
+        write_statements(tmp_path, read_manifest(tmp_path), (report,))
     assert manifest == read_manifest(tmp_path)

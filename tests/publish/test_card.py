@@ -23,6 +23,7 @@ from exporter.export.source import model_digest
 from exporter.publish.card import card, write_card
 from exporter.publish.layout import lay_out, place
 from exporter.publish.licence import Licence, find_licence, licence_of
+from exporter.report.machines import Reports
 from tests.factories import (
     MODELS,
     a_fidelity,
@@ -87,7 +88,7 @@ def front_matter(text: str) -> dict[str, object]:
 
 def test_card_of_a_fixed_report(manifest) -> None:
     """The whole card, as a reader of the repository sees it; `UPDATE_GOLDENS=1` writes it anew."""
-    text = card(manifest, a_report(), APACHE, repo_id="org/tiny", consumers=a_consumer_report())
+    text = card(manifest, Reports(a_report()), APACHE, repo_id="org/tiny", consumers=a_consumer_report())
     if os.environ.get("UPDATE_GOLDENS"):
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(text, encoding="utf-8")
@@ -97,7 +98,7 @@ def test_card_of_a_fixed_report(manifest) -> None:
 def test_front_matter_of_a_hub_model(manifest) -> None:
     """A model of the Hub is named as the base of a quantization of it."""
     source = dataclasses.replace(manifest.source, source="cross-encoder/ms-marco", revision="abc")
-    text = card(dataclasses.replace(manifest, source=source), a_report(), APACHE)
+    text = card(dataclasses.replace(manifest, source=source), Reports(a_report()), APACHE)
     found = front_matter(text)
     assert found["library_name"] == "sentence-transformers"
     assert found["pipeline_tag"] == "text-ranking"
@@ -111,7 +112,7 @@ def test_local_model_is_no_base_and_its_place_is_not_told(manifest) -> None:
     """A folder's path is private, and the Hub has no model of that name."""
     source = dataclasses.replace(manifest.source, source="/home/jane/secret-model")
     report = a_report(pairs=dataclasses.replace(a_report().pairs, name="/home/jane/pairs.jsonl"))
-    text = card(dataclasses.replace(manifest, source=source), report, APACHE)
+    text = card(dataclasses.replace(manifest, source=source), Reports(report), APACHE)
     assert not front_matter(text).keys() & {"base_model", "base_model_relation"}
     assert "jane" not in text
     assert "pairs.jsonl" in text
@@ -121,9 +122,9 @@ def test_local_model_is_no_base_and_its_place_is_not_told(manifest) -> None:
 def test_notes_on_the_model_are_on_the_card(manifest) -> None:
     """Where the artifact does not read the model as sentence-transformers does, its readers are told."""
     source = dataclasses.replace(manifest.source, notes=("the recipe sets max_length 32",))
-    text = card(dataclasses.replace(manifest, source=source), a_report(), APACHE)
+    text = card(dataclasses.replace(manifest, source=source), Reports(a_report()), APACHE)
     assert re.search(r"the recipe sets max\\?_length 32", text)
-    assert "Note on the model" not in card(manifest, a_report(), APACHE)
+    assert "Note on the model" not in card(manifest, Reports(a_report()), APACHE)
 
 
 def test_numbers_are_the_reports(manifest) -> None:
@@ -131,7 +132,9 @@ def test_numbers_are_the_reports(manifest) -> None:
     row = a_variant_report("onnx", throughput=a_throughput(side="onnx", pairs_per_s=123.4))
     machine = a_machine(cpu="Another CPU", isa="avx512_vnni", n_cores=7)
     text = card(
-        manifest, a_report(variants=(row,), machine=machine, started_at="2027-05-05T00:00:00Z"), APACHE
+        manifest,
+        Reports(a_report(variants=(row,), machine=machine, started_at="2027-05-05T00:00:00Z")),
+        APACHE,
     )
     for words in (
         "123.4",
@@ -145,7 +148,7 @@ def test_without_labels(manifest) -> None:
     """Where ranking quality was not measured the card says so."""
     row = a_variant_report("onnx", fidelity=a_fidelity(quality=None))
     assert "have no labels: rankings were held against the reference's" in card(
-        manifest, a_report(variants=(row,)), APACHE
+        manifest, Reports(a_report(variants=(row,))), APACHE
     )
 
 
@@ -171,7 +174,7 @@ def test_texts_from_outside_are_no_markup(manifest, where: str) -> None:
             report = a_report(
                 variants=(dataclasses.replace(row, checks=(dataclasses.replace(row.checks[0], name=EVIL),)),)
             )
-    text = card(manifest, report, licence, consumers=consumers).split("---\n", 2)[2]
+    text = card(manifest, Reports(report), licence, consumers=consumers).split("---\n", 2)[2]
     assert "evil" in text
     for markup in ("<script", "\n# c", "](http://evil", "http://evil", "www.evil", " `d`", " **e**", " _f_"):
         assert markup not in text
@@ -179,7 +182,7 @@ def test_texts_from_outside_are_no_markup(manifest, where: str) -> None:
 
 def test_licence_in_yaml_is_a_value(manifest) -> None:
     """A licence's name cannot add keys to the front matter."""
-    text = card(manifest, a_report(), Licence("other", "x: y # z", "a: b", where="its README.md"))
+    text = card(manifest, Reports(a_report()), Licence("other", "x: y # z", "a: b", where="its README.md"))
     assert front_matter(text)["license_name"] == "x: y # z"
 
 
@@ -230,7 +233,7 @@ def test_no_licence_is_none(tmp_path: Path, manifest, readme: str | None) -> Non
     """Where the source states none, or nothing that can be read, the card has none, and says so."""
     found = find_licence(a_model_folder(tmp_path / "model", readme))
     assert found == Licence()
-    text = card(manifest, a_report(), found)
+    text = card(manifest, Reports(a_report()), found)
     assert "license" not in front_matter(text)
     assert "states no licence, and none is made up" in text
 
@@ -300,7 +303,7 @@ def published(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     licence = find_licence(
         a_model_folder(folder.parent / "source", "---\nlicense: mit\n---\n", LICENSE="MIT")
     )
-    write_card(folder, manifest, a_report(), licence)
+    write_card(folder, manifest, Reports(a_report()), licence)
     write_manifest(dataclasses.replace(manifest, files=list_files(folder)), folder)
     return folder
 

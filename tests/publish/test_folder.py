@@ -7,17 +7,37 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.artifact.files import ATTESTATION, CARD, MANIFEST, PLANS, QUANTIZED, list_files, sha256_file
+from exporter.artifact.files import (
+    ATTESTATION,
+    CARD,
+    MANIFEST,
+    QUANTIZED,
+    list_files,
+    machine_reports,
+    read_sealed,
+    write_sealed,
+)
 from exporter.artifact.manifest import check_files, read_manifest, write_manifest
-from exporter.errors import ExporterError, GateRefused, NoVerdict, RecipeError
+from exporter.errors import ExporterError, GateRefused, IntegrityError, NoVerdict, RecipeError
 from exporter.gate import Outcome, outcome
+from exporter.publish.attest import TEST_RESULT
 from exporter.publish.folder import Publication, make_publication, passed_kinds
 from exporter.publish.licence import Licence
+from exporter.publish.received import receive
 from exporter.publish.statements import read_statements
 from exporter.remote.send import send
-from exporter.report.read import read_report
-from exporter.report.write import write_report
-from tests.factories import FILES, MODELS, a_report, a_variant_report, an_artifact
+from exporter.report.read import read_report, read_reports
+from tests.factories import (
+    FILES,
+    MODELS,
+    a_not_judged,
+    a_report,
+    a_variant_report,
+    an_artifact,
+    measured_on,
+    write_report,
+)
+from tests.published import contents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,12 +77,12 @@ def publish(
     replace: bool = False,
 ) -> tuple[Manifest, Report]:
     """Publish an artifact to a folder, and read it there as a stranger would, checking everything."""
-    report = read_report(folder, read_manifest(folder))
-    chosen = passed_kinds(folder, report, kinds)
+    reports = read_reports(folder, read_manifest(folder))
+    chosen = passed_kinds(folder, reports, kinds)
     staged = dest.with_name(f"{dest.name}-staged")
     staged.mkdir()
     try:
-        make_publication(folder, report, staged, chosen, Publication(layout=layout), licence=Licence())
+        make_publication(folder, reports, staged, chosen, Publication(layout=layout), licence=Licence())
         send(staged, str(dest), replace=replace)
     finally:
         for path in sorted(staged.rglob("*"), reverse=True):
@@ -90,8 +110,7 @@ def test_all_that_passed_is_copied(tmp_path: Path) -> None:
     copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
     assert names(copied) == set(FILES) | MADE | {QUANTIZED}
     assert (tmp_path / "out" / ATTESTATION).is_file()
-    plans = sha256_file(tmp_path / "out" / PLANS)
-    assert of_copy == dataclasses.replace(report, manifest_root=copied.root, plans_sha256=plans)
+    assert of_copy == dataclasses.replace(report, manifest_root=copied.root)
     assert (tmp_path / "out" / QUANTIZED).samefile(tmp_path / "out" / MODELS["onnx-int8"])
 
 
@@ -209,3 +228,64 @@ def test_file_of_two_variants_is_copied(tmp_path: Path) -> None:
     copied, _ = publish(folder, tmp_path / "out")
     for entry in copied.variants:
         assert set(entry.files) <= names(copied)
+
+
+def two_machines(folder: Path, *verdicts: Outcome) -> Manifest:
+    """Write an artifact that two types of machine judged; the verdicts are those of the second."""
+    manifest, report = judged(folder, "pass", "pass")
+    other = measured_on(report, cpu="Other CPU", isa="avx512_vnni", n_cores=4)
+    rows = [dataclasses.replace(row, verdict=v) for row, v in zip(other.variants, verdicts, strict=True)]
+    other = dataclasses.replace(other, variants=tuple(rows), verdict=outcome(rows))
+    write_report(report, folder, other)
+    return manifest
+
+
+def test_what_passed_on_every_machine_that_judged_it(tmp_path: Path) -> None:
+    """A variant that failed on one machine is not published; a statement each says how it was judged."""
+    two_machines(tmp_path / "tiny", "fail", "pass")
+    copied, _ = publish(tmp_path / "tiny", tmp_path / "out")
+    assert [entry.kind for entry in copied.variants] == ["onnx-int8"]
+    reports = read_reports(tmp_path / "out", copied)
+    assert [one.machine.cpu for one in reports] == ["Some CPU", "Other CPU"]
+    assert all([row.kind for row in one.variants] == ["onnx-int8"] for one in reports)
+    assert [one.predicate_type for one in read_statements(tmp_path / "out")].count(TEST_RESULT) == 2
+    card = (tmp_path / "out" / CARD).read_text(encoding="utf-8")
+    assert "| Other CPU, avx512_vnni, 4 cores | onnx-int8 |" in card
+    with pytest.raises(GateRefused, match="onnx: fail on Other CPU"):
+        publish(tmp_path / "tiny", tmp_path / "again", kinds=("onnx",))
+
+
+def test_a_machine_that_judged_nothing_of_it_is_left_behind(tmp_path: Path) -> None:
+    """Where the newest report is of a machine that could not run what passed, the card is of the others."""
+    _, report = judged(tmp_path / "tiny", "pass", "pass")
+    skipped = tuple(a_not_judged(kind) for kind in MODELS)
+    idle = dataclasses.replace(
+        measured_on(report, cpu="Old CPU"), variants=(), not_judged=skipped, verdict="not judged"
+    )
+    write_report(idle, tmp_path / "tiny", report)
+    copied, of_copy = publish(tmp_path / "tiny", tmp_path / "out")
+    assert [entry.kind for entry in copied.variants] == list(MODELS)
+    assert (of_copy.machine, len(machine_reports(tmp_path / "out"))) == (report.machine, 1)
+
+
+def test_any_machines_report_is_held_by_its_statement(tmp_path: Path) -> None:
+    """Another machine's report that was changed and sealed anew is refused; so is its loss."""
+    two_machines(tmp_path / "tiny", "pass", "pass")
+    publish(tmp_path / "tiny", tmp_path / "out")
+    got, _ = receive(str(tmp_path / "out"), tmp_path / "copy", None, print)
+    assert contents(got) == contents(tmp_path / "out")
+    path = next(got / name for name in machine_reports(got) if "other-cpu" in name)
+    whole = path.read_bytes()
+    write_sealed(path, {**read_sealed(path), "started_at": "2030-01-01T00:00:00Z"})
+    with pytest.raises(
+        IntegrityError, match="exporter_report of the test result is not what reports/other-cpu"
+    ):
+        read_statements(got)
+    with pytest.raises(IntegrityError, match="exporter_report of the test result"):
+        receive(str(got), tmp_path / "third", None, print)
+    path.write_bytes(whole.replace(b'"Other CPU"', b'"Mother CPU"'))
+    with pytest.raises(IntegrityError, match="changed since it was written"):
+        receive(str(got), tmp_path / "third", None, print)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="plans.json has another verdict"):
+        read_statements(got)

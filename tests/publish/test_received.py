@@ -15,8 +15,7 @@ from exporter.errors import IntegrityError
 from exporter.publish.attest import write_statements
 from exporter.publish.received import keep_vouched, receive
 from exporter.publish.signature import KeySigner, KeyVerifier, sign
-from exporter.report.write import write_report
-from tests.factories import a_report, an_artifact
+from tests.factories import a_report, an_artifact, write_report
 from tests.published import contents
 
 SCRIPT = b"<script>alert(1)</script>"
@@ -30,7 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = an_artifact(folder)
     report = a_report(manifest_root=manifest.root)
     write_report(report, folder)
-    write_statements(folder, manifest, report)
+    write_statements(folder, manifest, (report,))
     return folder
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from exporter.artifact.files import REPORT, list_files, to_python, write_sealed
+from exporter.artifact.files import REPORT, list_files
 from exporter.artifact.manifest import Manifest, PairsEntry, SourceEntry, read_manifest
 from exporter.context import Context
 from exporter.errors import RecipeError
@@ -27,9 +27,8 @@ from exporter.publish.reduced import MADE_ANEW, OF_THE_PAIRS, OPEN, PLACES, redu
 from exporter.publish.statements import read_statements
 from exporter.recipe.schema import Recipe
 from exporter.report.compare import compare_with
-from exporter.report.read import read_report
+from exporter.report.read import read_report, read_reports
 from exporter.report.report import PairSetInfo, Report, rejudge
-from exporter.report.write import write_report
 from tests.factories import (
     a_fidelity,
     a_parity,
@@ -39,6 +38,9 @@ from tests.factories import (
     a_variant_report,
     an_artifact,
     bars,
+    measured_on,
+    write_report,
+    write_report_data,
 )
 
 if TYPE_CHECKING:
@@ -98,15 +100,15 @@ def private(folder: Path) -> None:
         ),
         variants=(a_variant_report(fidelity=fidelity, checks=(check,)),),
     )
-    write_report(report, folder)
+    write_report(report, folder, measured_on(report, cpu="Other CPU"))
 
 
 def publish(folder: Path, dest: Path, **how: Any) -> tuple[Manifest, Report]:
     """Publish what an artifact's report holds, and read the copy as a stranger would."""
     dest.mkdir()
-    report = read_report(folder, read_manifest(folder))
-    kinds = [row.kind for row in report.variants]
-    make_publication(folder, report, dest, kinds, Publication(**how), licence=Licence())
+    reports = read_reports(folder, read_manifest(folder))
+    kinds = [row.kind for row in reports.newest.variants]
+    make_publication(folder, reports, dest, kinds, Publication(**how), licence=Licence())
     read_statements(dest)
     return read_manifest(dest), read_report(dest, read_manifest(dest))
 
@@ -233,8 +235,9 @@ def test_copies_are_compared_query_by_query(copy: Path, tmp_path: Path) -> None:
     worse = a_quality(query_ndcgs=(0.4,) * 10, candidate_ndcg=0.4)
     fidelity = dataclasses.replace(row.fidelity, quality=worse)
     row = dataclasses.replace(row, files_digest="2" * 64, fidelity=fidelity)
-    write_sealed(tmp_path / "two" / REPORT, to_python(dataclasses.replace(report, variants=(row,))))
-    found = {finding.what: finding for finding in compare_with(copy, tmp_path / "two").findings}
+    write_report_data(dataclasses.replace(report, variants=(row,)), tmp_path / "two")
+    findings = compare_with(copy, tmp_path / "two").findings
+    found = {one.what: one for one in findings if one.machine == str(report.machine)}
     assert (found["nDCG@10"].old, found["nDCG@10"].new, found["nDCG@10"].change) == (0.8, 0.4, "worse")
     assert found["Kendall tau-b"].change == "same"
 

@@ -41,8 +41,8 @@ from exporter.publish.signature import (
     sign,
     verify_signature,
 )
-from exporter.report.write import write_report
-from tests.factories import FILES, a_report, an_artifact
+from exporter.report.machines import report_path
+from tests.factories import FILES, a_machine, a_report, an_artifact, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -190,7 +190,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = an_artifact(folder)
     report = a_report(manifest_root=manifest.root)
     write_report(report, folder)
-    write_statements(folder, manifest, report)
+    write_statements(folder, manifest, (report,))
     return folder
 
 
@@ -216,7 +216,8 @@ def test_signed_with_a_key(folder: Path, signer: Party) -> None:
     found = verify_signature(moved, KeyVerifier(signer.public))
     assert set(found.files) == {
         *FILES,
-        *("manifest.json", "report.json", "report.md", "report.html", "report.xml", ATTESTATION),
+        *("manifest.json", "plans.json", "report.json", "report.md", "report.html", "report.xml"),
+        *(ATTESTATION, report_path(a_machine())),
     }
     assert found.by.startswith("key ")
 

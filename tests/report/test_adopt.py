@@ -14,7 +14,7 @@ from exporter.cli.app import app
 from exporter.context import Context
 from exporter.recipe.difference import differences
 from exporter.recipe.load import load_recipe
-from exporter.report.read import read_report
+from exporter.report.read import read_report, read_reports
 from exporter.report.write import is_complete
 from tests.conftest import SHORT, write_recipe_beside
 from tests.support import LOOSE_BARS
@@ -52,7 +52,7 @@ def test_gate_judges_by_the_bars_of_the_recipe_as_it_is(recipe: Path) -> None:
     assert (manifest.root, manifest.recipe_digest) == (root, load_recipe(recipe).digest)
     report = read_report(folder, manifest)
     assert (report.verdict, report.recipe_digest) == ("fail", manifest.recipe_digest)
-    assert is_complete(report, folder)
+    assert is_complete(read_reports(folder, manifest), manifest, folder)
     assert CliRunner().invoke(app, ["gate", str(folder)]).exit_code == 1
     assert "judged by" not in run("gate", recipe).stderr
     edit(recipe, NEW_BAR, LOOSE_BARS)

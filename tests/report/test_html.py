@@ -117,7 +117,7 @@ def test_junit_of_what_was_not_judged() -> None:
     found = ET.fromstring(junit(a_report(variants=(), not_judged=(a_not_judged(),))))
     (suite,) = found.iter("testsuite")
     assert (suite.attrib["name"], suite.attrib["skipped"], suite.attrib["failures"]) == (
-        "tiny openvino-bf16",
+        "tiny openvino-bf16 on Some CPU, avx2, 2 cores",
         "1",
         "0",
     )

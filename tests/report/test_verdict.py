@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from exporter.artifact.files import to_json
 from exporter.cli.app import app
 from exporter.gate import Check
+from exporter.report.machines import Reports
 from exporter.report.verdict import VERDICT_SCHEMA, not_verified, verdict_document
 from tests.factories import a_not_judged, a_ratio, a_report, a_variant_report
 
@@ -24,7 +25,7 @@ def test_failed_checks_are_in_it() -> None:
     passed, unknown = Check("repeat_diff", 0.0, "≤ 1e-06", "pass"), replace(FAILED, outcome="not judged")
     row = replace(a_variant_report("onnx-int8"), checks=(passed, FAILED, unknown), verdict="fail")
     report = replace(a_report(variants=(row,), not_judged=(a_not_judged(),)), verdict="fail")
-    found = json.loads(to_json(verdict_document(report, FOLDER, 1)))
+    found = json.loads(to_json(verdict_document(Reports(report), FOLDER, 1)))
     assert (found["schema"], found["verdict"], found["exit_code"]) == (VERDICT_SCHEMA, "fail", 1)
     assert found["report"] == "artifacts/tiny/report.html"
     (variant,) = found["variants"]
@@ -41,9 +42,9 @@ def test_speed_up_is_the_one_that_is_judged() -> None:
     half = a_ratio(value=1.7, cpu_contention=0.5)
     row = a_variant_report("onnx", speedup_bf16=half, speedup_tuned=a_ratio(value=3.0))
     report = a_report(variants=(row,))
-    assert verdict_document(report, FOLDER, 0).variants[0].speedup.value == 3.0
+    assert verdict_document(Reports(report), FOLDER, 0).variants[0].speedup.value == 3.0
     reference = replace(report.reference, judged_over="bfloat16")
-    found = verdict_document(replace(report, reference=reference), FOLDER, 0).variants[0].speedup
+    found = verdict_document(Reports(replace(report, reference=reference)), FOLDER, 0).variants[0].speedup
     assert (found.value, found.over) == (1.7, "torch bfloat16 at its best plan")
     assert "others had 50.0% of the cores" in found.problems[0]
 
@@ -61,7 +62,6 @@ def test_json_is_short_and_full_is_whole(verified: Path, command: str) -> None:
     assert short["schema"] == VERDICT_SCHEMA
     assert {row["id"] for row in short["variants"]} == {"onnx", "onnx-int8"}
     full = json.loads(CliRunner().invoke(app, [command, str(verified), "--json", "--full"]).stdout)
-    report = full["report"] if command == "show" else full
-    assert report["reference"]["scores"]
+    assert [report["reference"]["scores"] for report in full["reports"]] != [[]]
     done = CliRunner().invoke(app, [command, str(verified), "--full"])
     assert (done.exit_code, "--full belongs to --json" in done.stderr) == (2, True)

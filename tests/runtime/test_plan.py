@@ -44,6 +44,21 @@ def test_the_same_every_time(n_tokens: list[int], plan: Plan) -> None:
     assert batches(n_tokens, plan) == batches(np.array(n_tokens, np.int64), plan)
 
 
+@given(LENGTHS, PLANS)
+def test_equal_widths(n_tokens: list[int], plan: Plan) -> None:
+    """Asked for, a batch holds pairs of one length, still each pair once and within the budget."""
+    cut = batches(n_tokens, plan, equal_widths=True)
+    assert sorted(i for batch in cut for i in batch) == list(range(len(n_tokens)))
+    for batch in cut:
+        assert len({n_tokens[i] for i in batch}) == 1
+        assert len(batch) * n_tokens[batch[0]] <= plan.token_budget or len(batch) == 1
+
+
+def test_equal_widths_by_hand() -> None:
+    """40, then 30, then both of 10: what would fit beside another length starts a batch of its own."""
+    assert batches([10, 40, 10, 30], Plan(1, 1, 100), equal_widths=True) == [[1], [3], [0, 2]]
+
+
 def test_cut_by_hand() -> None:
     """40 and 30 pad to 80 of 100 tokens, a third would make it 120; 20, 10 and 10 pad to 60."""
     assert batches([10, 40, 20, 30, 10], Plan(1, 1, 100)) == [[1, 3], [2, 0, 4]]
