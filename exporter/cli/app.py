@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from exporter import __version__
-from exporter.cli import build, deliver, diagnose, guide, judge
+from exporter.cli import build, deliver, diagnose, guide, judge, score
 from exporter.cli.ending import DEBUG, Program
 from exporter.cli.helps import Command, listed
 
@@ -37,6 +37,7 @@ _GROUPS = {
     build.__name__: "Build",
     judge.__name__: "Judge",
     deliver.__name__: "Publish",
+    score.__name__: "Use",
     diagnose.__name__: "Diagnose",
     guide.__name__: "Build",
 }
@@ -76,6 +77,8 @@ COMMANDS = {  # in the order of `exporter --help`
     "gpu-check": _Command(diagnose.gpu_check, (0, 1, 2, 3, 4), "verify", "the GPU scores wrongly"),
     "publish": _Command(deliver.publish, (0, 1, 2, 3, 4, 5), "verify"),
     "pull": _Command(deliver.pull, (0, 2, 3, 4)),
+    "score": _Command(score.score, (0, 2, 3, 4), "parquet"),
+    "rank": _Command(score.rank, (0, 2, 3, 4)),
     "verify-signature": _Command(deliver.verify_signature, (0, 2, 3, 4), "sign"),
     "check-consumers": _Command(
         deliver.check_consumers, (0, 1, 2, 3, 4), "verify", "a library scores wrongly"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from exporter.artifact.lfs import is_pointer
 from exporter.errors import RecipeError
-from exporter.pairs.reading import MAX_FILE, MAX_LINE, Reading
+from exporter.pairs.reading import MAX_LINE, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +35,21 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _CARRIAGE_RETURN_LINES = re.compile(r"[^\r]*+\r|[^\r]++$")
 
 
-class Lines:
-    """The lines of one file, each with its terminator; `number` is that of the last one, from 1."""
+class LineError(RecipeError):
+    """One line is no text that a pair may hold; those after it can be read."""
 
-    def __init__(self, file: TextIO, reading: Reading) -> None:
-        self.number = 0
+
+class Lines:
+    """The lines of one file, each with its terminator; `number` is that of the last one, from 1.
+
+    `position` is the number of bytes up to here, None where the file cannot be read from there on: it is
+    packed, or not in UTF-8.
+    """
+
+    def __init__(
+        self, file: TextIO, reading: Reading, *, number: int = 0, position: int | None = None
+    ) -> None:
+        self.number, self.position = number, position
         self._file = file
         self._reading = reading
         self._n_characters = 0
@@ -54,6 +64,8 @@ class Lines:
             raise StopIteration
         self.number += 1
         self._n_characters += len(line)
+        if self.position is not None:
+            self.position += _n_bytes(line)
         self._check(line, self._reading.place(self.number))
         return line
 
@@ -66,25 +78,32 @@ class Lines:
             place = self._reading.place(self.number + 1)
             raise RecipeError(f"{place}: here or soon after, {error}; save it as UTF-8") from None
         if self.number == 0 and "\r" in line and not line.endswith("\n"):
+            self.position = None
             self._waiting = _CARRIAGE_RETURN_LINES.findall(line)[::-1] if len(line) <= MAX_LINE else None
             return self._waiting.pop() if self._waiting else line
         return line
 
     def _check(self, line: str, place: str) -> None:
+        limit = self._reading.limit
         if len(line) > MAX_LINE:
             raise RecipeError(f"{place}: a line of more than {MAX_LINE} characters, which no pair has")
-        if self._n_characters > MAX_FILE:
-            raise RecipeError(f"{place}: more than {MAX_FILE} characters up to here; give fewer pairs")
+        if limit is not None and self._n_characters > limit:
+            raise RecipeError(f"{place}: more than {limit} characters up to here; give fewer pairs")
         if "\0" in line:
-            raise RecipeError(
+            raise LineError(
                 f"{place}: holds NUL, so it is no text, or UTF-16 without a byte-order mark; save it as UTF-8"
             )
         if line.startswith("\ufeff"):
-            raise RecipeError(
+            raise LineError(
                 f"{place}: begins with a byte-order mark, as where two files were joined; remove it"
             )
         if not line.isascii() and (bad := _SURROGATE.search(line)):
-            raise RecipeError(f"{place}: {_undecodable(line, bad.start())}")
+            raise LineError(f"{place}: {_undecodable(line, bad.start())}")
+
+
+def _n_bytes(line: str) -> int:
+    """Return the bytes of a line of a file in UTF-8; of what was no UTF-8, those that stood there."""
+    return len(line) if line.isascii() else len(line.encode("utf-8", "surrogateescape"))
 
 
 def _undecodable(line: str, position: int) -> str:
@@ -99,31 +118,37 @@ def _undecodable(line: str, position: int) -> str:
 
 
 @contextmanager
-def text_lines(reading: Reading) -> Iterator[Lines]:
+def text_lines(reading: Reading, *, position: int = 0, number: int = 0) -> Iterator[Lines]:
     """Open a text file, unpacked if it ends in .gz, decoded as its byte-order mark says or else as UTF-8.
+
+    Args:
+        reading: the file.
+        position: begin at this byte, a `position` of its lines.
+        number: the lines before it.
 
     Raises:
         RecipeError: it cannot be read, is no text, or holds more than a pair file may.
     """
-    path = reading.path
     try:
-        check_no_pointer(path)
-        with _opened(path) as file:
+        check_no_pointer(reading)
+        with _opened(reading) as file:
             head = file.read(4)
-            _check_head(head, path)
-            file.seek(0)
+            _check_head(head, reading)
+            file.seek(position)
             encoding = next((name for mark, name, _ in _MARKS if head.startswith(mark)), "utf-8")
             # What is not UTF-8 becomes a surrogate that `Lines` finds, with its place in the line.
             errors = "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass"
             with io.TextIOWrapper(file, encoding, errors, newline="\n") as text:
-                yield Lines(text, reading)
+                can_seek = encoding.startswith("utf-8") and not _is_gzip(reading.path)
+                n_mark = len(codecs.BOM_UTF8) if encoding == "utf-8-sig" and not position else 0
+                yield Lines(text, reading, number=number, position=position + n_mark if can_seek else None)
     except (OSError, EOFError, zlib.error) as error:
-        raise RecipeError(f"pairs {path}: cannot be read: {error}") from None
+        raise RecipeError(f"pairs {reading.name}: cannot be read: {error}") from None
 
 
 def encoding_of(reading: Reading) -> str:
     """Return a text file's encoding and packing, in words."""
-    with _opened(reading.path) as file:
+    with _opened(reading) as file:
         head = file.read(4)
     name = next((words for mark, _, words in _MARKS if head.startswith(mark)), "UTF-8")
     return f"{name}, gzip" if _is_gzip(reading.path) else name
@@ -133,23 +158,29 @@ def _is_gzip(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
-def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path) if _is_gzip(path) else path.open("rb")
+def _opened(reading: Reading) -> BinaryIO | gzip.GzipFile:
+    path, packed = reading.path, _is_gzip(reading.path)
+    if reading.open is not None:
+        return gzip.GzipFile(fileobj=reading.open()) if packed else reading.open()
+    return gzip.open(path) if packed else path.open("rb")
 
 
-def check_no_pointer(path: Path) -> None:
+def check_no_pointer(reading: Reading) -> None:
     """Refuse what Git LFS leaves where a file was not fetched.
 
     Raises:
         RecipeError: the file is such a pointer.
     """
-    if is_pointer(path):
-        raise RecipeError(f"pairs {path}: a pointer of Git LFS; fetch the file itself with `git lfs pull`")
+    if reading.open is None and is_pointer(reading.path):
+        raise RecipeError(
+            f"pairs {reading.path}: a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+        )
 
 
-def _check_head(head: bytes, path: Path) -> None:
+def _check_head(head: bytes, reading: Reading) -> None:
+    name = reading.name
     if head.startswith(b"\x1f\x8b"):
-        raise RecipeError(f"pairs {path}: packed with gzip; name it {path.name}.gz, or unpack it")
+        raise RecipeError(f"pairs {name}: packed with gzip; name it {reading.path.name}.gz, or unpack it")
     if head.startswith((b"PAR1", b"PK\x03\x04")):
         kind = ".parquet" if head.startswith(b"PAR1") else ".xlsx or .zip"
-        raise RecipeError(f"pairs {path}: the content of a {kind} file, no text")
+        raise RecipeError(f"pairs {name}: the content of a {kind} file, no text")

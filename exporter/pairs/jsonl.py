@@ -32,13 +32,18 @@ def jsonl_rows(reading: Reading) -> Iterator[Row]:
             if line.isspace():
                 continue
             place = reading.place(lines.number)
-            row = _parsed(line, place)
+            row = parsed(line, place)
             columns, ignored = placed(tuple(row), place)
             reading.ignored.update(dict.fromkeys(ignored))
             yield lines.number, {column: row[name] for column, name in columns.items()}
 
 
-def _parsed(line: str, place: str) -> dict[str, object]:
+def parsed(line: str, place: str) -> dict[str, object]:
+    """Return a line's object.
+
+    Raises:
+        RecipeError: it is no JSON object, or has a key twice.
+    """
     try:
         row = json.loads(line, object_pairs_hook=_without_doubles)
     except _KeyTwiceError as error:

@@ -34,7 +34,7 @@ def parquet_rows(reading: Reading) -> Iterator[Row]:
         raise missing(error, what=f"pairs {reading.path}") from None
     reading.notes.append("Parquet")
     try:
-        check_no_pointer(reading.path)
+        check_no_pointer(reading)
         with ParquetFile(reading.path) as file:
             yield from _rows(file, reading)
     except (pa.ArrowException, OSError) as error:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import BinaryIO
 
 # The number of a line or row, from 1, and its values by column: `query`, `passage`, `label`, ...
 Row: TypeAlias = tuple[int, dict[str, object]]
@@ -22,16 +24,28 @@ _MAX_NAMED = 5
 
 @dataclass(slots=True)
 class Reading:
-    """How one file is read: `notes` as they were found, `ignored` columns in order of appearance."""
+    """How one file is read: `notes` as they were found, `ignored` columns in order of appearance.
+
+    `limit` is of the file's characters, or None. `address` names a file that is not on this machine, and
+    `open` opens it.
+    """
 
     path: Path
     unit: Literal["line", "row"]
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, None] = field(default_factory=dict)
+    limit: int | None = MAX_FILE
+    address: str = ""
+    open: Callable[[], BinaryIO] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the file's path or address."""
+        return self.address or str(self.path)
 
     def place(self, number: int) -> str:
         """Return where a row stands, as messages begin."""
-        return f"{self.path}:{number}" if self.unit == "line" else f"{self.path}: row {number}"
+        return f"{self.name}:{number}" if self.unit == "line" else f"{self.name}: row {number}"
 
     def text(self) -> str:
         """Return the notes as one line."""

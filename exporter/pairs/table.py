@@ -18,7 +18,7 @@ from exporter.pairs.files import Lines, encoding_of, text_lines
 from exporter.pairs.reading import MAX_LINE, Reading, Row, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 # The first line of a record, as cells; a quoted field that goes on takes more lines.
@@ -33,7 +33,7 @@ _KINDS = {",": "CSV", ";": "CSV by semicolon", "\t": "TSV"}
 _HEADERS = "name the columns in a first line, as query, passage, label, query_id"
 
 
-class _NotQuotedError(ValueError):
+class NotQuotedError(ValueError):
     """A field that begins with a quotation mark is not well-formed; the text says how."""
 
 
@@ -47,8 +47,8 @@ def table_rows(reading: Reading, kind: str) -> Iterator[Row]:
     Raises:
         RecipeError: a row has too few or too many columns, or, in CSV, is not well-formed.
     """
-    delimiter = "\t" if kind == ".tsv" else _delimiter(reading)
-    quoting = "quoted as CSV" if kind == ".csv" else _quoting(reading)
+    delimiter = "\t" if kind == ".tsv" else delimiter_of(reading)
+    quoting = "quoted as CSV" if kind == ".csv" else quoting_of(reading)
     quoted = quoting is not None
     reading.notes.append(f"{_KINDS[delimiter]}, {quoting or 'not quoted'}, {encoding_of(reading)}")
     with text_lines(reading) as lines:
@@ -56,7 +56,7 @@ def table_rows(reading: Reading, kind: str) -> Iterator[Row]:
             yield from _rows(
                 _records(lines, delimiter, quoted=quoted, strict=kind == ".csv"), reading, delimiter
             )
-        except _NotQuotedError as error:
+        except NotQuotedError as error:
             raise RecipeError(f"{reading.place(lines.number)}: {error}") from None
 
 
@@ -109,12 +109,29 @@ def _check_first(cells: list[str], place: str) -> None:
         )
 
 
+def splitter(lines: Lines, delimiter: str, *, quoted: bool, strict: bool) -> Callable[[str], list[str]]:
+    """Return what splits a record that begins with a line into its cells.
+
+    Args:
+        lines: those after it, of which a quoted field takes what it needs.
+        delimiter: what separates the cells.
+        quoted: by RFC 4180; else a quotation mark is a character of the text.
+        strict: a quotation mark inside a field that does not begin with one is refused.
+
+    Returns:
+        A function of a line. It raises NotQuotedError where a record is not well-formed.
+    """
+    if quoted:
+        return partial(_quoted_cells, delimiter=delimiter, lines=lines, strict=strict)
+    return partial(_raw_cells, delimiter=delimiter)
+
+
 def _records(lines: Lines, delimiter: str, *, quoted: bool, strict: bool) -> Iterator[_Record]:
-    split = partial(_quoted_cells, lines=lines, strict=strict) if quoted else _raw_cells
+    split = splitter(lines, delimiter, quoted=quoted, strict=strict)
     for line in lines:
         number = lines.number
         if line.strip(" \r\n"):
-            yield number, split(line, delimiter)
+            yield number, split(line)
 
 
 def _raw_cells(line: str, delimiter: str) -> list[str]:
@@ -146,7 +163,7 @@ def _quoted_cells(line: str, delimiter: str, lines: Lines, *, strict: bool) -> l
             end = stop if end < 0 else end
             cell = line[start:end]
             if strict and '"' in cell:
-                raise _NotQuotedError(
+                raise NotQuotedError(
                     f"column {len(cells) + 1}: a quotation mark in a field that does not begin with one; "
                     "quote the field and double its marks"
                 )
@@ -154,12 +171,12 @@ def _quoted_cells(line: str, delimiter: str, lines: Lines, *, strict: bool) -> l
         if end >= stop:
             return cells
         if not line.startswith(delimiter, end):
-            raise _NotQuotedError(
+            raise NotQuotedError(
                 f"column {len(cells)}: {shown(line[end : min(end + 20, stop)])} after the closing quotation "
                 "mark; double the marks inside a field"
             )
         start = end + 1
-    raise _NotQuotedError(f"more than {MAX_COLUMNS} columns")
+    raise NotQuotedError(f"more than {MAX_COLUMNS} columns")
 
 
 def _quoted_cell(line: str, start: int, lines: Lines) -> tuple[str, str, int]:
@@ -175,16 +192,14 @@ def _quoted_cell(line: str, start: int, lines: Lines) -> tuple[str, str, int]:
             return "".join(parts), line, inside.end() + 1
         line, start = next(lines, ""), 0
         if not line or n_characters > MAX_LINE:
-            raise _NotQuotedError(
-                f"the field that begins on line {first} is never closed by a quotation mark"
-            )
+            raise NotQuotedError(f"the field that begins on line {first} is never closed by a quotation mark")
 
 
 def _content(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
-def _quoting(reading: Reading) -> str | None:
+def quoting_of(reading: Reading) -> str | None:
     """Return how a TSV is quoted, in words, or None where quotation marks are text."""
     n_quoted = n_broken = 0
     with text_lines(reading) as lines:
@@ -194,20 +209,20 @@ def _quoting(reading: Reading) -> str | None:
                 n_quoted += line.startswith('"') or '\t"' in line
                 _quoted_cells(line, "\t", lines, strict=False)
                 n_broken += lines.number > first
-        except _NotQuotedError:
+        except NotQuotedError:
             return None
     over = f" ({n_broken} of its rows over several lines)" if n_broken else ""
     return f"quoted as CSV{over}" if n_quoted else None
 
 
-def _delimiter(reading: Reading) -> str:
+def delimiter_of(reading: Reading) -> str:
     """Return what separates a CSV file's columns: what makes its first line a header, or else a comma."""
     with text_lines(reading) as lines:
         line = next((line for line in lines if line.strip(" \r\n")), "")
         for delimiter in ",;\t":
             try:
                 cells = _quoted_cells(line, delimiter, lines, strict=True)
-            except _NotQuotedError:
+            except NotQuotedError:
                 continue
             if len(cells) > 1 and is_header(cells):
                 return delimiter

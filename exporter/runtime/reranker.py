@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Self, TypedDict, get_args
 import numpy as np
 
 from exporter.artifact.access import read_whole
-from exporter.artifact.bare import means_hub
 from exporter.artifact.choice import choose_variant
 from exporter.artifact.manifest import check_needed, read_manifest
 from exporter.artifact.plans import no_plans, read_plans
 from exporter.backend import of_untrusted
 from exporter.errors import ArgumentTypeError, IntegrityError
 from exporter.machine import cores_allowed, this_cpu, this_isa
-from exporter.remote import cached_artifact, is_remote, parse_place
 from exporter.runtime.arguments import (
     check_choice,
     check_flag,
@@ -38,6 +36,7 @@ from exporter.runtime.arguments import (
 )
 from exporter.runtime.daemons import entry
 from exporter.runtime.engine import Engine, Numerics, open_engine
+from exporter.runtime.folder import local_folder
 from exporter.runtime.forked import PerProcess
 from exporter.runtime.model_file import check_model
 from exporter.runtime.operators import Operation
@@ -188,7 +187,7 @@ class Reranker:
         check_choice("numerics", numerics, get_args(Numerics))
         _check_plan(plan)
 
-        folder = _local_folder(place, revision, variant)
+        folder = local_folder(place, revision, variant)
         reload = partial(
             cls.load,
             str(folder.absolute()) if str(folder) == str(Path(place)) else place,
@@ -376,15 +375,3 @@ def _opened(
             ) from None
     with of_untrusted():
         return engine()
-
-
-def _local_folder(name: str, revision: str | None, variant: str | None) -> Path:
-    """Return a folder of this machine with what one variant needs."""
-    if is_remote(name):
-        return cached_artifact(name, variant)
-    if means_hub(name):
-        from exporter.remote.hub import cached_from_hub
-
-        place, instead = parse_place(name), f"{name} is no folder here either"
-        return cached_from_hub(place.where, place.version or revision, variant, instead=instead)
-    return Path(name)

@@ -63,6 +63,8 @@ BASE = {
     "pull": ("ARTIFACT pulled", 0),
     "verify-signature": ("ARTIFACT --key RECIPE", 3),
     "check-consumers": ("ARTIFACT", 3),
+    "score": ("ARTIFACT PAIRS scores", 3),
+    "rank": ("ARTIFACT question", 0),
     "reproduce": ("ARTIFACT", 3),
     "reference": ("RECIPE out", 3),
     "schema": ("--report", 0),
