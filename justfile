@@ -75,7 +75,7 @@ test *FLAGS: _setup
 # Run the tests that need Daft and Ray, which requirements-cluster.lock adds to .venv
 [no-exit-message]
 test-cluster *FLAGS: _setup _cluster
-    @.venv/bin/python -m pytest tests/runtime/test_daft.py tests/test_large_jobs.py tests/jobs {{ FLAGS }}
+    @.venv/bin/python -m pytest tests/runtime/test_daft.py tests/test_large_jobs.py tests/jobs/test_cluster.py {{ FLAGS }}
 
 # Check style, types and import rules
 [no-exit-message]
