@@ -1,8 +1,9 @@
 """Time `exporter.runtime.daft.rerank` beside `Reranker.stream` on the same pairs, in turns, in one process.
 
-Usage: `daft_beside_stream.py ARTIFACT [ROUNDS [PAIRS]]`, by default 3 rounds of 3,000 pairs. Prints pairs/s by
-round and medians. To start Daft's processes and to load the artifact in them is part of a run, as it is of a
-query; the last figure leaves it out: it is what a query over two rows takes.
+Usage: `daft_beside_stream.py ARTIFACT [ROUNDS [PAIRS]]`, by default 3 rounds of 3,000 pairs.
+
+Prints pairs/s by round and medians. To start Daft's processes and to load the artifact is part of a run, as
+it is of a query; the last figure leaves it out: it is what a query over two rows takes.
 """
 
 from __future__ import annotations
