@@ -17,6 +17,7 @@ from exporter.cli.options import (
     Target,
     Wide,
     check_full,
+    commands_of,
     current_folder,
     folder_of,
     limits_of,
@@ -24,6 +25,7 @@ from exporter.cli.options import (
 from exporter.cli.screen import say, short_verdict, show, show_verdict, watched, write_text
 from exporter.cli.tables import findings_text, prose, report_text
 from exporter.errors import GateRefused, NoVerdict
+from exporter.invocation import command
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
@@ -54,7 +56,8 @@ def verify(
         if changed:
             context.progress.note(f"measured by the recipe's new {changed}")
         report = pipeline.verify(folder, context)
-    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
+    commands = commands_of(target, folder, out)
+    show_verdict(report, folder, commands, as_json=as_json, full=full, wide=wide)
 
 
 def gate(
@@ -73,13 +76,15 @@ def gate(
     check_full(as_json=as_json, full=full)
     folder, changed = current_folder(target, out)
     if changed:
-        how = f"to try bars without recording them: exporter gate {folder} --bars FILE"
+        how = f"to try bars without recording them: {command('gate', folder, '--bars', 'FILE')}"
         say(f"recorded in {folder} from the recipe: {changed}; {how}")
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 
-    report = pipeline.gate(folder, load_bars(bars) if bars else None)
-    show_verdict(report, folder, as_json=as_json, full=full, wide=wide)
+    judged_by = load_bars(bars) if bars else None
+    report = pipeline.gate(folder, judged_by)
+    commands = commands_of(target, folder, out, bars=bars)
+    show_verdict(report, folder, commands, as_json=as_json, full=full, wide=wide, judged_by=judged_by)
 
 
 def show_artifact(
@@ -118,17 +123,20 @@ def show_artifact(
         from exporter.machine import this_cpu
 
         found = standings(manifest, plans, cpu := this_cpu())
-        show(found, "\n".join(standing_text(one, cpu) for one in found), as_json=as_json)
+        lines = [standing_text(one, cpu) for one in found]
+        if report is None:
+            lines.append(f"nothing was measured yet; run `{command('verify', folder)}`")
+        show(found, "\n".join(lines), as_json=as_json)
         return
     if as_json and not full:
         show(short_verdict(report, manifest.name, folder), as_json=True)
         return
     text = prose(_artifact_text(folder, manifest, plans))
-    later = f"not verified yet; run `exporter verify {folder}`"
+    later = f"not verified yet; run `{command('verify', folder)}`"
     verdict = report_text(report, wide=wide) if report else later
     show({"manifest": manifest, "report": report}, text, verdict, as_json=as_json)
     if report and not as_json:
-        for line in lines_after(report, folder):
+        for line in lines_after(report, folder, commands_of(target, folder, out)):
             say(line)
         say(TERMS)
 

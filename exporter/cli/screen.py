@@ -26,6 +26,8 @@ from exporter.escape import one_line, terminal, terminal_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from exporter.advice import Commands
+    from exporter.recipe.schema import Bars
     from exporter.report.report import Report
     from exporter.report.verdict import VerdictDocument
 
@@ -99,16 +101,25 @@ def short_verdict(report: Report | None, name: str, folder: Path) -> VerdictDocu
 
 
 def show_verdict(
-    report: Report, folder: Path, *, as_json: bool, full: bool = False, wide: bool = False
+    report: Report,
+    folder: Path,
+    commands: Commands,
+    *,
+    as_json: bool,
+    full: bool = False,
+    wide: bool = False,
+    judged_by: Mapping[str, Bars] | None = None,
 ) -> None:
     """Print a report and where it lies, and end with the exit code of its verdict.
 
     Args:
         report: the report.
         folder: the artifact.
+        commands: what to type next.
         as_json: print the verdict as a short document for machines.
         full: with `as_json`, the whole report.
         wide: every column and all checks.
+        judged_by: the bars that it was judged by, where they are not recorded in the artifact.
     """
     from exporter.cli.after import lines_after
     from exporter.report.words import TERMS
@@ -118,10 +129,11 @@ def show_verdict(
         show(report if full else short_verdict(report, report.name, folder), as_json=True)
     else:
         tell(report_text(report, wide=wide))
-        for line in lines_after(report, folder):
+        for line in lines_after(report, folder, commands, judged_by):
             say(line)
         say(TERMS if wide else f"--wide shows every column and check. {TERMS}")
-        say(f"artifact {folder}: report.html, report.md, report.xml (JUnit)")
+        by = " are of the recorded bars, not of those judged here" if judged_by else ""
+        say(f"artifact {folder}: report.html, report.md, report.xml (JUnit){by}")
     if code:
         raise typer.Exit(code)
 

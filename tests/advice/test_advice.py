@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.advice import advice, deploy
+from exporter.advice import Commands, advice, deploy
 from exporter.advice.accuracy import own_isa, standing_out
 from exporter.advice.evidence import rounded_up
 from exporter.export.product_error import ProductError
@@ -210,7 +210,7 @@ def test_a_clock_that_changed_is_named() -> None:
 def test_three_rounds_ask_for_verify_and_nothing_built() -> None:
     """A bar that is new to a kind timed in three rounds needs a measurement only."""
     row = judged("onnx-int8", an_int8_fidelity(), a_ratio(n_rounds=3), min_speedup=1.5)
-    (first, *_) = advice(a_report(variants=(row,)), recipe(min_speedup=1.5), artifact="artifacts/x")
+    (first, *_) = advice(a_report(variants=(row,)), recipe(min_speedup=1.5), commands=Commands("artifacts/x"))
     assert (first.command, "3 rounds" in first.text) == ("exporter verify artifacts/x", True)
 
 
