@@ -67,4 +67,4 @@ def _of_open(case: Case, row: Row, open_checks: Sequence[Check]) -> Iterator[Tip
         yield from accuracy_tips(case, row, ())
     for check in open_checks:
         if check.name == "min_speedup":
-            yield from restless(case, row)
+            yield from restless(case, row, check)

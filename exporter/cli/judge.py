@@ -23,7 +23,7 @@ from exporter.cli.options import (
     limits_of,
 )
 from exporter.cli.screen import say, short_verdict, show, show_verdict, watched, write_text
-from exporter.cli.tables import findings_text, prose, report_text
+from exporter.cli.tables import comparison_line, findings_text, prose, report_text
 from exporter.errors import GateRefused, NoVerdict
 from exporter.invocation import command
 
@@ -124,7 +124,7 @@ def show_artifact(
 
         found = standings(manifest, plans, cpu := this_cpu())
         lines = [standing_text(one, cpu) for one in found]
-        if report is None:
+        if not plans.verdicts:
             lines.append(f"nothing was measured yet; run `{command('verify', folder)}`")
         show(found, "\n".join(lines), as_json=as_json)
         return
@@ -172,6 +172,7 @@ def compare(
     ] = None,
     to: Annotated[Path | None, typer.Option(metavar="FILE", help="A file for the table, Markdown.")] = None,
     as_json: AsJson = False,
+    wide: Annotated[bool, typer.Option("--wide", help="The interval of each change too.")] = False,
 ) -> None:
     """Print what got better or worse from one report to another, beyond noise.
 
@@ -183,7 +184,9 @@ def compare(
     found = compare_with(old, new, min_effects(min_effect or ()))
     if to:
         write_text(to, findings(found))
-    show(found, findings_text(found.findings), as_json=as_json)
+    show(found, findings_text(found.findings, wide=wide), as_json=as_json)
+    if not as_json:
+        say(comparison_line(found))
     if found.outcome == "worse":
         raise GateRefused(found.why)
     if found.outcome == "no verdict":
