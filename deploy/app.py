@@ -297,6 +297,7 @@ def create() -> App:
     try:
         limits = Limits.from_environment()
         reranker = Reranker.load(place, variant or None)
+        sys.stderr.write(f"{_line(reranker.why)}\n")  # which variant, and why that one
         reranker.score([_HEALTH_PAIR])  # the first call takes longer than others
     except ExporterError as error:
         raise SystemExit(f"error: {_line(str(error))}") from None

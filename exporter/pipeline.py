@@ -20,6 +20,7 @@ from exporter.errors import BackendError, NoVerdict, RecipeError
 from exporter.export.build import build_artifact, is_current, pair_entries
 from exporter.gate import judge_all, unsettled
 from exporter.guide.after import look_into
+from exporter.invocation import command
 from exporter.machine import this_machine
 from exporter.measure.expected import expected
 from exporter.measure.run import measure
@@ -97,7 +98,7 @@ def export(
         if report.recipe_digest != recipe.digest:
             why = f"the report of {report.started_at} was measured otherwise than the recipe asks now"
         if why is None:
-            again = f"`exporter verify {folder}` measures again"
+            again = f"`{command('verify', folder)}` measures again"
             context.progress.note(f"verify: report of {report.started_at} reused; {again}")
             return report
         context.progress.note(f"verify: {why}; measuring again")

@@ -5,6 +5,6 @@ Pure: the same report and recipe give the same advice, and nothing is advised th
 
 from exporter.advice.advise import advice
 from exporter.advice.deploy import deploy
-from exporter.advice.tip import Tip
+from exporter.advice.tip import Commands, Tip
 
-__all__ = ["Tip", "advice", "deploy"]
+__all__ = ["Commands", "Tip", "advice", "deploy"]

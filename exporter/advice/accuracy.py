@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, get_args
 
 from exporter.advice.evidence import SAMPLED, supported
-from exporter.advice.tip import REBUILD, Case, Row, Tip, bars_line
+from exporter.advice.tip import Case, Row, Tip, bars_line
 from exporter.artifact.cpus import fits, runs_on, saturates
 from exporter.artifact.names import kind_of
 from exporter.machine import Isa
@@ -46,10 +46,10 @@ def accuracy_tips(case: Case, row: Row, failed: Sequence[Check]) -> Iterator[Tip
     elif traits.weights == "fp32" and traits.activations == "fp32":
         text = (
             f"{row.kind} only adds up in another order, which moves a score by less than 0.001: scores this "
-            f"far off come of a wrong graph; build again, and if it stays report it with {case.artifact}/"
-            "report.json"
+            f"far off come of a wrong graph; build again, and if it stays report it with "
+            f"{case.commands.artifact}/report.json"
         )
-        yield Tip(row.kind, text, "", REBUILD)
+        yield Tip(row.kind, text, "", case.commands.rebuild)
     else:
         yield from _other_kinds(case, row, ("openvino", "onnx"))
     for check in failed:
@@ -91,7 +91,7 @@ def _products(case: Case, row: Row) -> Iterator[Tip]:
     products = case.products.get(row.kind, ())
     if not products:
         text = "measure which products lose most, for a keep_fp32 line to paste"
-        yield Tip(row.kind, text, "", f"exporter advise {case.artifact}")
+        yield Tip(row.kind, text, "", case.commands.of("advise"))
         return
     found = standing_out(products)
     middle = statistics.median(product.error for product in products)
@@ -111,7 +111,7 @@ def _products(case: Case, row: Row) -> Iterator[Tip]:
         f"keep {len(found)} of {len(products)} products in fp32, {share:.0%} of the int8 weights: they lose "
         f"{lost} of their output, mostly by their {where}, the middle one {middle:.1%}"
     )
-    yield Tip(row.kind, text, f"keep_fp32: {json.dumps(names, ensure_ascii=False)}", REBUILD)
+    yield Tip(row.kind, text, f"keep_fp32: {json.dumps(names, ensure_ascii=False)}", case.commands.rebuild)
 
 
 def _pattern(name: str) -> str:
@@ -139,7 +139,7 @@ def _wider_weights(case: Case, row: Row) -> Iterator[Tip]:
         f"set isa: {wide} in the variant: weights of 8 bits instead of 7 keep more, on CPUs like this one "
         f"only (this file is for {isa}, right on every CPU)"
     )
-    yield Tip(row.kind, text, f"isa: {wide}", REBUILD)
+    yield Tip(row.kind, text, f"isa: {wide}", case.commands.rebuild)
 
 
 def _other_kinds(case: Case, row: Row, kinds: Sequence[str]) -> Iterator[Tip]:
@@ -159,12 +159,12 @@ def _other_kinds(case: Case, row: Row, kinds: Sequence[str]) -> Iterator[Tip]:
 
 def _variant_tip(case: Case, row: Row, kind: str, text: str) -> Tip:
     """Return the tip to try another kind under the same bars, with the lines for the recipe."""
-    variant, traits = case.variant(row), KINDS[kind].traits
+    traits = KINDS[kind].traits
     isa = row.fidelity.isa
     lines = [f"  - kind: {kind}"]
     if isa is not None and traits.weights == "int8":
         lines.append(f"    isa: {isa}")
-    bars = variant.bars if variant else None
+    bars = case.bars(row)
     # A size that int8 was to have, no other weights can have.
     changes = {} if traits.weights == "int8" else {"max_size_ratio": None}
     lines.append(f"    {bars_line(bars, **changes)}" if bars else "    bars: {min_kendall_tau: 0.95}")
@@ -172,4 +172,4 @@ def _variant_tip(case: Case, row: Row, kind: str, text: str) -> Tip:
     if traits.calibrated and not calibrated:
         text += ", with some hundred pairs (none of pairs.verify's, no labels) as FILE"
         lines = ["pairs:", "  calibrate: FILE", "variants:", *lines]
-    return Tip(row.kind, text, "\n".join(lines), REBUILD)
+    return Tip(row.kind, text, "\n".join(lines), case.commands.rebuild)

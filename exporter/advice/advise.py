@@ -8,14 +8,14 @@ from exporter.advice.accuracy import ACCURACY, accuracy_tips
 from exporter.advice.evidence import SAMPLED, evidence_tips
 from exporter.advice.soundness import BATCHES, MEANS, batch_tips, meaning
 from exporter.advice.speed import restless, size_tips, too_slow
-from exporter.advice.tip import Case, Measured, Row, Tip, bar_of
+from exporter.advice.tip import Case, Commands, Measured, Row, Tip, bar_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.export.product_error import ProductError
     from exporter.gate import Check
-    from exporter.recipe.schema import Recipe
+    from exporter.recipe.schema import Bars, Recipe
 
 
 def advice(
@@ -23,7 +23,8 @@ def advice(
     recipe: Recipe | None = None,
     *,
     products: Mapping[str, Sequence[ProductError]] | None = None,
-    artifact: str = "ARTIFACT",
+    commands: Commands | None = None,
+    judged_by: Mapping[str, Bars] | None = None,
 ) -> tuple[Tip, ...]:
     """Return what would help the variants that did not pass, in the order in which to try it.
 
@@ -31,9 +32,10 @@ def advice(
         report: what was measured and judged.
         recipe: what the artifact was built from, where it is at hand; lines to paste keep what it says.
         products: errors of int8 products by kind, the largest first, where they were measured.
-        artifact: how commands name the artifact.
+        commands: what to type about the artifact.
+        judged_by: bars by id or kind, where it was judged by others than the recipe's.
     """
-    case = Case(report, recipe, products or {}, artifact)
+    case = Case(report, recipe, products or {}, commands or Commands(), judged_by or {})
     tips = [tip for row in report.variants if row.verdict != "pass" for tip in _of_row(case, row)]
     return tuple(dict.fromkeys(tips))
 
@@ -65,4 +67,4 @@ def _of_open(case: Case, row: Row, open_checks: Sequence[Check]) -> Iterator[Tip
         yield from accuracy_tips(case, row, ())
     for check in open_checks:
         if check.name == "min_speedup":
-            yield from restless(case, row)
+            yield from restless(case, row, check)

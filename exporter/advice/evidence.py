@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from exporter.advice.tip import JUDGE, REBUILD, Case, Row, Tip, bar_of, bars_line
+from exporter.advice.tip import Case, Row, Tip, bar_of
 from exporter.gate import COUNT_UNSEEN
 from exporter.measure.estimate import queries_needed
 
@@ -49,21 +49,21 @@ def evidence_tips(case: Case, row: Row, check: Check) -> Iterator[Tip]:
             "" if found.value >= bar else f", most likely that it is missed: it is {found.value:.3f} here"
         )
         what = f"about {n:,} like them in pairs.verify would tell it from {bar:g}"
-        yield Tip(row.kind, f"{check.name}: {between}; {what}{likely}", "", REBUILD)
+        yield Tip(row.kind, f"{check.name}: {between}; {what}{likely}", "", case.commands.rebuild)
     yield from supported(case, row, check)
 
 
 def supported(case: Case, row: Row, check: Check) -> Iterator[Tip]:
     """Yield the bar that what was measured supports, where it is near the one that was missed."""
-    variant, name = case.variant(row), check.name
+    name = check.name
     bar = math.floor((check.low or 0) * 1000) / 1000
-    if bar < _NEAR * bar_of(check) or variant is None:
+    if bar < _NEAR * bar_of(check) or case.bars(row) is None:
         return
     text = (
         f"{name}: what was measured shows {bar:g}; if that is enough for you, make it this variant's bar "
-        "in the recipe; nothing is built or measured for it"
+        f"in {case.commands.bars or 'the recipe'}; nothing is built or measured for it"
     )
-    yield Tip(row.kind, text, bars_line(variant.bars, **{name: bar}), JUDGE)
+    yield Tip(row.kind, text, case.bars_line(row, **{name: bar}), case.commands.judge)
 
 
 def rounded_up(number: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.advice.accuracy import static_tip
-from exporter.advice.tip import REBUILD, Case, Row, Tip
+from exporter.advice.tip import Case, Row, Tip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +37,8 @@ BATCHES = ("max_batch_delta", "batch_relative_rms")
 def meaning(case: Case, row: Row, check: Check) -> Iterator[Tip]:
     """Yield what a failed check means, and what mends it."""
     yaml = "isa: avx2" if check.name == "max_int16_sum" else ""
-    measure_again = f"exporter verify {case.artifact}"
-    command = measure_again if check.name == "repeat_diff" else REBUILD
+    measure_again = case.commands.of("verify")
+    command = measure_again if check.name == "repeat_diff" else case.commands.rebuild
     yield Tip(row.kind, f"{check.name}: {MEANS[check.name]}", yaml, command)
 
 
@@ -60,4 +60,4 @@ def batch_tips(case: Case, row: Row, check: Check) -> Iterator[Tip]:
         f"{check.name}: a pair's score changes with its batch by more than the order of sums explains: "
         "padding is counted as text; build again, and if it stays report it"
     )
-    yield Tip(row.kind, text, "", REBUILD)
+    yield Tip(row.kind, text, "", case.commands.rebuild)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.advice.tip import JUDGE, MEASURE, REBUILD, Case, Row, Tip, bar_of, bars_line
+from exporter.advice.tip import Case, Row, Tip, bar_of
 from exporter.gate import MAX_CPU_CONTENTION, MAX_DRIFT, MAX_SPREAD, noise_problems, validity_problems
 from exporter.measure.speed import MAX_CLOCK_CHANGE, MAX_DEFAULT_FASTER, MIN_ROUNDS
 
@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from exporter.gate import Check
     from exporter.measure.speed import Ratio
 
+# Others with all the cores moved a speed-up to 1.7 times what it was, see `exporter.gate.MAX_CPU_CONTENTION`:
+# one whose whole interval is below half of a bar misses it however restless the machine was.
+_OUT_OF_REACH = 0.5
 
-def restless(case: Case, row: Row) -> Iterator[Tip]:
+
+def restless(case: Case, row: Row, check: Check) -> Iterator[Tip]:
     """Yield what a speed-up needs to be known, and the way to a verdict without it."""
-    ratio, again = case.ratio(row), f"exporter verify {case.artifact}"
+    ratio, again = case.ratio(row), case.commands.of("verify")
+    if ratio.high < _OUT_OF_REACH * bar_of(check):
+        text = f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) is far below {bar_of(check):g}"
+        yield Tip(row.kind, f"min_speedup: {text}, which no quieter machine will mend")
+        yield from too_slow(case, row, check)
+        return
     if text := _disturbed(ratio):
         yield Tip(row.kind, f"min_speedup: {text}, then measure again", "", again)
     elif ratio.n_rounds < MIN_ROUNDS:
@@ -50,7 +59,7 @@ def size_tips(case: Case, row: Row, check: Check) -> Iterator[Tip]:
     variant = case.variant(row)
     if getattr(variant, "quantize_embeddings", None) is False:
         text = "max_size_ratio: quantize the embedding tables too"
-        yield Tip(row.kind, text, "quantize_embeddings: true", REBUILD)
+        yield Tip(row.kind, text, "quantize_embeddings: true", case.commands.rebuild)
     elif not small:
         least = min(other.fidelity.size_ratio for other in case.report.variants)
         smaller = "" if row.fidelity.traits.weights == "int8" else "; int8 kinds have about a quarter"
@@ -79,14 +88,14 @@ def too_slow(case: Case, row: Row, check: Check) -> Iterator[Tip]:
         )
         yield Tip(row.kind, f"min_speedup: {text}")
         text = "see where the time goes"
-        yield Tip(row.kind, text, "", f"exporter profile {case.artifact} --variant {row.kind}")
+        yield Tip(row.kind, text, "", case.commands.of("profile", "--variant", row.kind))
     yield _other_bar(case, row, case.ratio(row))
 
 
 def _other_bar(case: Case, row: Row, ratio: Ratio) -> Tip:
-    variant, bar = case.variant(row), int(ratio.low * 100) / 100
+    bar = int(ratio.low * 100) / 100
     text = f"min_speedup: what was measured shows {bar:g}; if that is enough for you, make it the bar"
-    return Tip(row.kind, text, bars_line(variant.bars if variant else None, min_speedup=bar), JUDGE)
+    return Tip(row.kind, text, case.bars_line(row, min_speedup=bar), case.commands.judge)
 
 
 def _disturbed(ratio: Ratio) -> str:
@@ -124,15 +133,15 @@ def _more_time(case: Case, row: Row, text: str) -> Iterator[Tip]:
     budget = 2 * case.recipe.measure.budget_s
     n_timed = sum(variant.bars.min_speedup is not None for variant in case.recipe.variants)
     fewer = f" (or fewer of the {n_timed} variants with a speed bar, which share it)" if n_timed > 1 else ""
-    yield Tip(row.kind, f"{text}{fewer}", f"measure: {{budget_s: {budget:g}}}", MEASURE)
+    yield Tip(row.kind, f"{text}{fewer}", f"measure: {{budget_s: {budget:g}}}", case.commands.measure)
 
 
 def _without_speed(case: Case, row: Row) -> Iterator[Tip]:
     """Yield the way to a verdict that no noise can spoil."""
-    variant = case.variant(row)
-    if variant is None or any(c.outcome != "pass" for c in row.checks if c.name != "min_speedup"):
+    bars = case.bars(row)
+    if bars is None or any(c.outcome != "pass" for c in row.checks if c.name != "min_speedup"):
         return
-    if len(variant.bars.model_dump(exclude_none=True)) < 2:
+    if len(bars.model_dump(exclude_none=True)) < 2:
         return
     text = "every other check passed, and none needs a quiet machine: without a speed bar this is a pass"
-    yield Tip(row.kind, text, bars_line(variant.bars, min_speedup=None), JUDGE)
+    yield Tip(row.kind, text, case.bars_line(row, min_speedup=None), case.commands.judge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,10 +19,59 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import AnyVariant, Bars, Recipe
     from exporter.worker.job import TorchDtype
 
-# After a change of what is built, of how long is measured, and of bars alone.
-REBUILD = "exporter export RECIPE --replace"
-MEASURE = "exporter verify RECIPE"
-JUDGE = "exporter gate RECIPE"
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What to type next about an artifact.
+
+    By themselves they name no file of this machine, as a page that is sent to others wants it.
+
+    Attributes:
+        artifact: its folder.
+        recipe: the file it was built from; `RECIPE` where nobody named it.
+        out: the folder of artifacts, where it is not the one that is taken without being named.
+        changes: the `--model` and `--set` that the recipe was read with.
+        bars: a file of other bars that it was judged by.
+        program: how the program is called.
+    """
+
+    artifact: str = "ARTIFACT"
+    recipe: str = "RECIPE"
+    out: str | None = None
+    changes: tuple[str, ...] = ()
+    bars: str | None = None
+    program: tuple[str, ...] = ("exporter",)
+
+    @property
+    def rebuild(self) -> str:
+        """After a change of what is built: of the recipe, or its pairs."""
+        return self._typed("export", self.recipe, *self.changes, *self._out, "--replace")
+
+    @property
+    def measure(self) -> str:
+        """After a change of how it is measured."""
+        return self._again("verify")
+
+    @property
+    def judge(self) -> str:
+        """After a change of bars alone."""
+        return self.of("gate", "--bars", self.bars) if self.bars else self._again("gate")
+
+    def of(self, name: str, *words: str) -> str:
+        """Return a command on the artifact as it is."""
+        return self._typed(name, self.artifact, *words)
+
+    def _again(self, name: str) -> str:
+        """Return a command on the recipe; one that was changed in words only `export` reads, and reuses."""
+        name = "export" if self.changes else name
+        return self._typed(name, self.recipe, *self.changes, *self._out)
+
+    def _typed(self, *words: str) -> str:
+        return shlex.join((*self.program, *words))
+
+    @property
+    def _out(self) -> tuple[str, ...]:
+        return () if self.out is None else ("--out", self.out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +163,30 @@ class Case:
     """A report with all that advice on it may rest on.
 
     `recipe` is None where it is not at hand; `products` are measured errors by id, the largest first;
-    `artifact` is how commands name the folder.
+    `commands` are what to type; `judged_by` are bars by id or kind, where it was judged by others than the
+    recipe's.
     """
 
     report: Measured
     recipe: Recipe | None = None
     products: Mapping[str, Sequence[ProductError]] = field(default_factory=dict)
-    artifact: str = "ARTIFACT"
+    commands: Commands = field(default_factory=Commands)
+    judged_by: Mapping[str, Bars] = field(default_factory=dict)
 
     def variant(self, row: Row) -> AnyVariant | None:
         """Return what the recipe says of a variant."""
         return self.recipe.by_id.get(row.kind) if self.recipe else None
+
+    def bars(self, row: Row) -> Bars | None:
+        """Return the bars that a variant was judged by; None where they are not at hand."""
+        other = self.judged_by.get(row.kind) or self.judged_by.get(kind_of(row.kind))
+        variant = self.variant(row)
+        return other or (variant.bars if variant else None)
+
+    def bars_line(self, row: Row, **changes: float | None) -> str:
+        """Return the bars of a variant for where they stand, some of them changed, or left out where None."""
+        line = bars_line(self.bars(row), **changes)
+        return f"{row.kind}: {line.removeprefix('bars: ')}" if self.commands.bars else line
 
     def row(self, kind: str) -> Row | None:
         """Return the variant of a kind, if the report has it; of several one that passed."""

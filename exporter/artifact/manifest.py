@@ -46,6 +46,7 @@ from exporter.artifact.lfs import IS_POINTER, is_pointer
 from exporter.artifact.names import MAX_NAME, beside, check_owner, is_name, kind_of, plain_file, shown
 from exporter.artifact.place import check_text
 from exporter.errors import IntegrityError, RecipeError
+from exporter.invocation import command
 from exporter.owners import folder_problem
 
 if TYPE_CHECKING:
@@ -324,7 +325,7 @@ def read_manifest(folder: Path) -> Manifest:
             another user could change the folder meanwhile.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises on a name that is too long
-        raise RecipeError(f"{folder}: no such artifact folder; build it with `exporter export RECIPE`")
+        raise RecipeError(f"{folder}: no such artifact folder; build it with `{command('export', 'RECIPE')}`")
     check_text(folder)
     if problem := folder_problem(folder):
         raise IntegrityError(problem)

@@ -29,6 +29,7 @@ from exporter.artifact.files import (
 )
 from exporter.artifact.manifest import read_manifest
 from exporter.errors import IntegrityError
+from exporter.invocation import command
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -173,7 +174,7 @@ def read_plans(folder: Path, manifest: Manifest) -> Plans:
     if plans.manifest_root != manifest.root:
         raise IntegrityError(
             f"{path} is about other files (root {plans.manifest_root[:12]}, the manifest's is "
-            f"{manifest.root[:12]}); delete it, and run `exporter verify {folder}`"
+            f"{manifest.root[:12]}); delete it, and run `{command('verify', folder)}`"
         )
     for kind, entries in plans.plans.items():
         for entry in entries:

@@ -7,16 +7,16 @@ import textwrap
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from exporter.advice.tip import REBUILD
 from exporter.errors import ExporterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from exporter.advice import Tip
+    from exporter.advice import Commands, Tip
     from exporter.export.product_error import ProductError
     from exporter.guide.after import After
+    from exporter.recipe.schema import Bars
     from exporter.report.machines import Reports
 
 _WIDTH = 80
@@ -25,7 +25,9 @@ _N_PRODUCTS = 12
 _N_TIPS = 3
 
 
-def lines_after(reports: Reports, folder: Path) -> list[str]:
+def lines_after(
+    reports: Reports, folder: Path, commands: Commands, judged_by: Mapping[str, Bars] | None = None
+) -> list[str]:
     """Return what to do after a verdict, here if this machine has one, else where it was measured last.
 
     Nothing where the artifact was replaced meanwhile.
@@ -36,7 +38,8 @@ def lines_after(reports: Reports, folder: Path) -> list[str]:
 
     report = reports.of(this_machine()) or reports.newest
     with suppress(ExporterError):  # gone, or another user's cache: the verdict is shown all the same
-        return list(after_lines(after(report, folder, Cache.of_user()), more=f"exporter advise {folder}"))
+        found = after(report, folder, Cache.of_user(), commands, judged_by)
+        return list(after_lines(found, more=commands.of("advise")))
     return []
 
 
@@ -52,9 +55,11 @@ def after_lines(found: After, *, more: str | None = None) -> Iterator[str]:
     if shown:
         yield "What to try:"
     for tip in shown:
-        yield from _tip_lines(tip)
-    if any(tip.command == REBUILD for tip in shown):
-        yield f"  $ {REBUILD}      # after a change of the recipe or its pairs"
+        yield from _tip_lines(tip, found.rebuild)
+    if any(tip.command == found.rebuild for tip in shown):
+        yield f"  $ {found.rebuild}      # after a change of the recipe or its pairs"
+    if any(" RECIPE" in tip.command for tip in shown):
+        yield "  RECIPE is the file that this artifact was built from."
     if (n_more := len(found.tips) - len(shown)) > 0:
         yield f"  $ {more}      # {n_more} more"
 
@@ -63,7 +68,7 @@ def _first(found: After, kind: str) -> list[Tip]:
     return [tip for tip in found.tips if tip.kind == kind][:_N_TIPS]
 
 
-def _tip_lines(tip: Tip) -> Iterator[str]:
+def _tip_lines(tip: Tip, rebuild: str) -> Iterator[str]:
     """Yield a tip: wrapped for a terminal, and what is to be pasted or typed on lines of its own."""
     text = f"- {tip.kind}: {tip.text}"
     if sys.stderr.isatty():
@@ -73,7 +78,7 @@ def _tip_lines(tip: Tip) -> Iterator[str]:
     else:
         yield text
     yield from (f"    {line}" for line in tip.yaml.splitlines())
-    if tip.command and tip.command != REBUILD:
+    if tip.command and tip.command != rebuild:
         yield f"  $ {tip.command}"
 
 

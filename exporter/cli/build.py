@@ -18,6 +18,7 @@ from exporter.cli.options import (
     Replace,
     Wide,
     check_full,
+    commands_of,
     recipe_of,
 )
 from exporter.cli.screen import show, show_verdict, tell, watched
@@ -58,7 +59,9 @@ def export(
             show({"artifact": str(folder)}, str(folder), as_json=as_json)
             return
         report = pipeline.export(loaded, out, context, replace_old=replace)
-    show_verdict(Reports(report), out / loaded.name, as_json=as_json, full=full, wide=wide)
+    folder = out / loaded.name
+    commands = commands_of(recipe, folder, out, model=model, changes=changes)
+    show_verdict(Reports(report), folder, commands, as_json=as_json, full=full, wide=wide)
 
 
 def plan(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from exporter.artifact.files import SIGNATURE
 from exporter.cli.options import (
     ARTIFACTS,
     AsJson,
@@ -30,6 +31,8 @@ from exporter.cli.options import (
 )
 from exporter.cli.screen import say, show, tell, watched, write_text
 from exporter.errors import GateRefused, RecipeError
+
+_WHOSE = "pass --key FILE, --root FILE, or --identity NAME with --issuer URL"
 
 
 def publish(
@@ -110,6 +113,8 @@ def publish(
         done = pipeline.publish(folder, to, context, options)
     tell(done.sent.reference)
     say(str(done.sent))
+    if done.sent.lost_signature:
+        say("warning: what was there was signed, and this is not; --sign-key or --sigstore signs it")
     if done.left_out:
         say(f"not published: {', '.join(done.left_out)}; --report full publishes them")
     if done.left:
@@ -158,6 +163,9 @@ def pull(
             _try(fetched, n_bytes, seconds)
 
     fetched, version = receive(source, folder, verifier, say, replace=replace, then=run_it)
+    if verifier is None:
+        signed = f"is there, and was not checked: {_WHOSE}" if (fetched / SIGNATURE).exists() else "none"
+        say(f"signature: {signed}")
     tell(f"{fetched} ({version})")
 
 
@@ -185,9 +193,7 @@ def verify_signature(
     """Check who signed a published folder, and that no file changed, came or went since."""
     verifier = verifier_of(key, root or [], identity, issuer, subject=subject)
     if verifier is None:
-        raise RecipeError(
-            "whose signature? pass --key FILE, --root FILE, or --identity NAME with --issuer URL"
-        )
+        raise RecipeError(f"whose signature? {_WHOSE}")
     from exporter.publish.signature import check_signature
 
     signed = check_signature(folder, verifier)

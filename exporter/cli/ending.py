@@ -19,6 +19,8 @@ from exporter.cli.signals import Stopped, stoppable
 from exporter.cli.streams import unfailing
 from exporter.errors import BackendError, RecipeError, Unplanned
 from exporter.failures import paths_of, planned, refused, trace_of
+from exporter.invocation import command as called
+from exporter.invocation import program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +55,7 @@ class Program(TyperGroup):
         self._main_shell_completion({}, _COMMAND)  # where a shell asks, by a variable; it ends the process
         with unfailing() as (out, _err), stoppable():
             try:
-                code = self._run(given, _COMMAND if _completes(given) else prog_name or _own_name())
+                code = self._run(given, _COMMAND if _completes(given) else prog_name or " ".join(program()))
             except BaseException as error:  # noqa: BLE001 # raised while another was worded
                 say_error(f"{type(error).__name__}: {error}")
                 code = Unplanned.exit_code
@@ -109,7 +111,8 @@ def worded(
         typed: the arguments; a path among them that cannot be opened is a mistake in what was typed.
     """
     if (usage := getattr(error, "format_message", None)) is not None:  # typer's own class moves about
-        return f"{_first_line(usage()).rstrip('.')}; see `{f'exporter {command}'.rstrip()} --help`", 2
+        words = (command,) if command else ()
+        return f"{_first_line(usage()).rstrip('.')}; see `{called(*words, '--help')}`", 2
     if isinstance(error, OSError) and error.errno is not None:
         return _of_system(error, typed)
 
@@ -147,8 +150,3 @@ def _first_line(text: str) -> str:
 def _completes(given: Sequence[str]) -> bool:
     """Tell whether a script for a shell is asked for: it completes the command's own name, however called."""
     return bool({"--show-completion", "--install-completion"} & set(given))
-
-
-def _own_name() -> str:
-    """Return what the user typed to get here, for `Usage:`."""
-    return f"python -m {_COMMAND}" if Path(sys.argv[0]).name == "__main__.py" else _COMMAND

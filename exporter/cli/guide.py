@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from exporter.cli.after import after_lines, product_lines
-from exporter.cli.options import ARTIFACTS, AsJson, Out, Target, folder_of
+from exporter.cli.options import ARTIFACTS, AsJson, Out, Target, commands_of, folder_of
 from exporter.cli.screen import say, show, watched
+from exporter.invocation import command
 
 
 def init(
@@ -40,7 +41,11 @@ def init(
             context.progress.note(f"warning: {warning}")
     show(made, made.text.rstrip("\n"), as_json=as_json)
     if not as_json:
-        say(f"written to {made.path}; next: exporter export {made.path}")
+        say(f"written to {made.path}; next: {command('export', made.path, *_out(out))}")
+
+
+def _out(out: Path) -> tuple[str, ...]:
+    return () if out == ARTIFACTS else ("--out", str(out))
 
 
 def advise(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> None:
@@ -52,5 +57,5 @@ def advise(target: Target, *, out: Out = ARTIFACTS, as_json: AsJson = False) -> 
     from exporter.guide.after import advise as advise_on
 
     with watched() as context:
-        found = advise_on(folder, context)
+        found = advise_on(folder, context, commands_of(target, folder, out))
     show(found, "\n".join([*after_lines(found), *product_lines(found)]), as_json=as_json)

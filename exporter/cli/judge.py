@@ -17,13 +17,15 @@ from exporter.cli.options import (
     Target,
     Wide,
     check_full,
+    commands_of,
     current_folder,
     folder_of,
     limits_of,
 )
 from exporter.cli.screen import say, short_verdict, show, show_verdict, watched, write_text
-from exporter.cli.tables import findings_text, prose, reports_text
+from exporter.cli.tables import comparison_line, findings_text, prose, reports_text
 from exporter.errors import GateRefused, NoVerdict
+from exporter.invocation import command
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
@@ -55,7 +57,8 @@ def verify(
         if changed:
             context.progress.note(f"measured by the recipe's new {changed}")
         report = pipeline.verify(folder, context)
-    show_verdict(Reports(report), folder, as_json=as_json, full=full, wide=wide)
+    commands = commands_of(target, folder, out)
+    show_verdict(Reports(report), folder, commands, as_json=as_json, full=full, wide=wide)
 
 
 def gate(
@@ -80,13 +83,15 @@ def gate(
     check_full(as_json=as_json, full=full)
     folder, changed = current_folder(target, out)
     if changed:
-        how = f"to try bars without recording them: exporter gate {folder} --bars FILE"
+        how = f"to try bars without recording them: {command('gate', folder, '--bars', 'FILE')}"
         say(f"recorded in {folder} from the recipe: {changed}; {how}")
     from exporter import pipeline
     from exporter.recipe.load import load_bars
 
-    reports = pipeline.gate(folder, load_bars(bars) if bars else None, here=here)
-    show_verdict(reports, folder, as_json=as_json, full=full, wide=wide)
+    judged_by = load_bars(bars) if bars else None
+    reports = pipeline.gate(folder, judged_by, here=here)
+    commands = commands_of(target, folder, out, bars=bars)
+    show_verdict(reports, folder, commands, as_json=as_json, full=full, wide=wide, judged_by=judged_by)
 
 
 def show_artifact(
@@ -125,17 +130,20 @@ def show_artifact(
         from exporter.machine import this_cpu
 
         found = standings(manifest, plans, cpu := this_cpu())
-        show(found, "\n".join(standing_text(one, cpu) for one in found), as_json=as_json)
+        lines = [standing_text(one, cpu) for one in found]
+        if not plans.verdicts:
+            lines.append(f"nothing was measured yet; run `{command('verify', folder)}`")
+        show(found, "\n".join(lines), as_json=as_json)
         return
     if as_json and not full:
         show(short_verdict(reports, manifest.name, folder), as_json=True)
         return
     text = prose(_artifact_text(folder, manifest, plans))
-    later = f"not verified yet; run `exporter verify {folder}`"
+    later = f"not verified yet; run `{command('verify', folder)}`"
     verdict = reports_text(reports, wide=wide) if reports else later
     show({"manifest": manifest, "reports": tuple(reports or ())}, text, verdict, as_json=as_json)
     if reports and not as_json:
-        for line in lines_after(reports, folder):
+        for line in lines_after(reports, folder, commands_of(target, folder, out)):
             say(line)
         say(TERMS)
 
@@ -171,6 +179,7 @@ def compare(
     ] = None,
     to: Annotated[Path | None, typer.Option(metavar="FILE", help="A file for the table, Markdown.")] = None,
     as_json: AsJson = False,
+    wide: Annotated[bool, typer.Option("--wide", help="The interval of each change too.")] = False,
 ) -> None:
     """Print what got better or worse from one report to another, beyond noise.
 
@@ -182,7 +191,9 @@ def compare(
     found = compare_with(old, new, min_effects(min_effect or ()))
     if to:
         write_text(to, findings(found))
-    show(found, findings_text(found.findings), as_json=as_json)
+    show(found, findings_text(found.findings, wide=wide), as_json=as_json)
+    if not as_json:
+        say(comparison_line(found))
     if found.outcome == "worse":
         raise GateRefused(found.why)
     if found.outcome == "no verdict":

@@ -14,6 +14,7 @@ from exporter.errors import RecipeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from exporter.advice import Commands
     from exporter.publish.layout import LayoutProfile
     from exporter.publish.reduced import Extent
     from exporter.publish.signature import Signer, Verifier
@@ -139,7 +140,43 @@ def current_folder(target: Path, out: Path, *, measures: bool = False) -> tuple[
     from exporter.report.adopt import adopt
 
     recipe = recipe_of(target, None, None)
-    return out / recipe.name, ", ".join(adopt(recipe, out / recipe.name, measures=measures))
+    return out / recipe.name, ", ".join(adopt(recipe, out / recipe.name, measures=measures, named=target))
+
+
+def commands_of(
+    target: Path,
+    folder: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    changes: Sequence[str] | None = None,
+    bars: Path | None = None,
+) -> Commands:
+    """Return what to type next, in the words that this command was typed in.
+
+    Args:
+        target: the recipe or artifact that was named.
+        folder: the artifact.
+        out: where recipes are built to.
+        model: `--model`, where it was given.
+        changes: each `--set`.
+        bars: a file of other bars that it was judged by.
+    """
+    from exporter.advice import Commands
+    from exporter.invocation import program
+
+    words = [
+        *(("--model", model) if model else ()),
+        *(word for one in changes or () for word in ("--set", one)),
+    ]
+    return Commands(
+        artifact=str(folder),
+        recipe=str(target) if _is_recipe(target) else "RECIPE",
+        out=None if out == ARTIFACTS else str(out),
+        changes=tuple(words),
+        bars=str(bars) if bars else None,
+        program=program(),
+    )
 
 
 def _is_recipe(target: Path) -> bool:

@@ -26,6 +26,8 @@ from exporter.escape import one_line, terminal, terminal_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from exporter.advice import Commands
+    from exporter.recipe.schema import Bars
     from exporter.report.machines import Reports
     from exporter.report.verdict import VerdictDocument
 
@@ -99,16 +101,25 @@ def short_verdict(reports: Reports | None, name: str, folder: Path) -> VerdictDo
 
 
 def show_verdict(
-    reports: Reports, folder: Path, *, as_json: bool, full: bool = False, wide: bool = False
+    reports: Reports,
+    folder: Path,
+    commands: Commands,
+    *,
+    as_json: bool,
+    full: bool = False,
+    wide: bool = False,
+    judged_by: Mapping[str, Bars] | None = None,
 ) -> None:
     """Print the reports of machines and where they lie, and end with the exit code of their verdict.
 
     Args:
         reports: of the machines that are judged.
         folder: the artifact.
+        commands: what to type next.
         as_json: print the verdict as a short document for machines.
         full: with `as_json`, the whole reports.
         wide: every column and all checks.
+        judged_by: the bars that it was judged by, where they are not recorded in the artifact.
     """
     from exporter.cli.after import lines_after
     from exporter.report.words import TERMS
@@ -120,10 +131,11 @@ def show_verdict(
         show(whole if full else short, as_json=True)
     else:
         tell(reports_text(reports, wide=wide))
-        for line in lines_after(reports, folder):
+        for line in lines_after(reports, folder, commands, judged_by):
             say(line)
         say(TERMS if wide else f"--wide shows every column and check. {TERMS}")
-        say(f"artifact {folder}: report.html, report.md, report.xml (JUnit)")
+        by = " are of the recorded bars, not of those judged here" if judged_by else ""
+        say(f"artifact {folder}: report.html, report.md, report.xml (JUnit){by}")
     if code:
         raise typer.Exit(code)
 

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
+from exporter.errors import GateRefused, NoVerdict
 from exporter.escape import no_command, one_line
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from exporter.measure.profile import Profile
-    from exporter.report.compare import Finding
+    from exporter.report.compare import Comparison, Finding
     from exporter.report.machines import Reports
     from exporter.report.report import Report, VariantReport
 
@@ -75,17 +76,36 @@ def reports_text(reports: Reports, *, wide: bool = False) -> Rendered:
     return Rendered("\n\n".join([*parts, _rendered(*verdicts)]))
 
 
-def findings_text(findings: Sequence[Finding]) -> Rendered:
-    """Return what a comparison of two reports found, as a table, or in lines where that does not fit."""
+def comparison_line(found: Comparison) -> str:
+    """Return how a comparison of two reports ends: its outcome, what that rests on, and the exit code."""
+    n = Counter(row.change for row in found.findings)
+    code = {"worse": GateRefused.exit_code, "no verdict": NoVerdict.exit_code, "no worse": 0}[found.outcome]
+    counts = f"{n['worse']} worse, {n['better']} better, {n['same']} the same, {n['unknown']} not comparable"
+    return f"{found.outcome}: {counts}; exit code {code}"
+
+
+def findings_text(findings: Sequence[Finding], *, wide: bool = False) -> Rendered:
+    """Return what a comparison of two reports found, as a table, or in lines where that does not fit.
+
+    Args:
+        findings: of the comparison.
+        wide: the interval of every change, or why there is none, in the table, as always in a pipe, where a
+            finding is a line; else only of those that are not the same, below it.
+    """
     titles = ("variant", "what", "old", "new", "", "detail")
     rows = []
     for row in findings:
         old, new = ("" if value is None else f"{value:.4g}" for value in (row.old, row.new))
         rows.append((row.kind, row.what, old, new, row.change, row.explained))
-    table = _table(titles, rows, styles=[_CHANGES.get(row.change) for row in findings], left=(0, 1, 4, 5))
     width = _terminal_width()
+    wide = wide or width is None
+    n = len(titles) if wide else len(titles) - 1
+    cells = [row[:n] for row in rows]
+    styles = [_CHANGES.get(row.change) for row in findings]
+    table = _table(titles[:n], cells, styles=styles, left=(0, 1, 4, 5))
     if width is None or _width(table) <= width:
-        return _rendered(table)
+        told = () if wide else [row for row in findings if row.explained and row.change != "same"]
+        return _rendered(table, *(_line(f"  {row.kind} {row.what}: {row.explained}") for row in told))
     lines = []
     for kind, what, old, new, change, detail in rows:
         values = f" {old} → {new}" if old or new else ""

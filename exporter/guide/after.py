@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.advice import Tip, advice, deploy
+from exporter.advice import Commands, Tip, advice, deploy
 from exporter.advice.accuracy import ACCURACY
 from exporter.artifact.access import read_whole
 from exporter.artifact.manifest import read_manifest
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exporter.cache import Cache
     from exporter.context import Context
     from exporter.measure.workspace import Workspace
+    from exporter.recipe.schema import Bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,30 @@ class After:
         deploy: the fastest that passed, its figures and how to load it, a line each; empty if none passed.
         tips: what would help the variants that did not pass, in the order in which to try it.
         products: errors of int8 products by variant, the largest first, where they were measured.
+        rebuild: what to type after a change of the recipe or its pairs.
     """
 
     deploy: tuple[str, ...]
     tips: tuple[Tip, ...]
     products: Mapping[str, tuple[ProductError, ...]]
+    rebuild: str
 
 
-def after(report: Report, folder: Path, kept: Cache) -> After:
+def after(
+    report: Report,
+    folder: Path,
+    kept: Cache,
+    commands: Commands | None = None,
+    judged_by: Mapping[str, Bars] | None = None,
+) -> After:
     """Return what to do after a verdict, from what is measured already; nothing is run.
 
     Args:
         report: the artifact's.
         folder: the artifact.
         kept: the user's cache, which may have errors of products.
+        commands: what to type; by default the recipe is not known.
+        judged_by: the bars that the report was judged by, where they are not its recipe's.
 
     Raises:
         RecipeError, IntegrityError: the folder is no artifact, or its manifest's recipe is none.
@@ -60,15 +71,16 @@ def after(report: Report, folder: Path, kept: Cache) -> After:
         for entry in manifest.variants
         if has_products(entry) and (found := found_errors(manifest, entry, kept))
     }
-    return _after(report, manifest, folder, products)
+    return _after(report, manifest, folder, products, commands, judged_by=judged_by)
 
 
-def advise(folder: Path, context: Context) -> After:
+def advise(folder: Path, context: Context, commands: Commands | None = None) -> After:
     """Return what to do with a verified artifact, after measuring the errors of its int8 products.
 
     Args:
         folder: the artifact.
         context: told what goes on; its cache keeps what is measured.
+        commands: what to type; by default the recipe is not known.
 
     Raises:
         RecipeError: the folder is no artifact, was not verified, or its model or pairs are gone.
@@ -82,7 +94,7 @@ def advise(folder: Path, context: Context) -> After:
     if entries:
         workspace = open_artifact(folder, context)
         products = {entry.kind: measure_errors(workspace, entry, context, make=True) for entry in entries}
-    return _after(report, manifest, folder, products)
+    return _after(report, manifest, folder, products, commands)
 
 
 def look_into(workspace: Workspace, report: Report, context: Context) -> None:
@@ -112,8 +124,18 @@ def _report(folder: Path) -> Report:
 
 
 def _after(
-    report: Report, manifest: Manifest, folder: Path, products: Mapping[str, tuple[ProductError, ...]]
+    report: Report,
+    manifest: Manifest,
+    folder: Path,
+    products: Mapping[str, tuple[ProductError, ...]],
+    commands: Commands | None,
+    *,
+    judged_by: Mapping[str, Bars] | None = None,
 ) -> After:
     recipe = recipe_of(manifest, folder)
-    tips = advice(report, recipe, products=products, artifact=str(folder))
-    return After(deploy(report, str(folder)), tips, products)
+    commands = commands or Commands(str(folder))
+    tips = advice(report, recipe, products=products, commands=commands, judged_by=judged_by)
+    lines = deploy(report, str(folder))
+    if lines and report.verdict != "pass" and judged_by is None:
+        lines += (f"  Without what did not pass: {commands.of('publish', 'PLACE')}",)
+    return After(lines, tips, products, commands.rebuild)

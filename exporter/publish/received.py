@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.artifact.files import ATTESTATION, REPORT, SIGNATURE, write_together
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import read_plans
-from exporter.errors import BackendMissing
+from exporter.errors import BackendMissing, ExporterError
 from exporter.publish.signature import Verifier, check_signature
 from exporter.publish.statements import read_statements
 from exporter.remote import fetch_artifact
@@ -41,7 +41,7 @@ def receive(
         address: as in `exporter.remote.fetch_artifact`.
         into: the folder to become the copy.
         verifier: whose signature is expected; None leaves it unchecked.
-        tell: told in one line what is not as it was published.
+        tell: told in one line who signed it, or what is not as it was published.
         replace: whether an artifact at `into` may be replaced.
         then: called with the copy before it appears, once all else was found right; what it raises ends it.
 
@@ -54,10 +54,16 @@ def receive(
     """
 
     def check(folder: Path) -> None:
-        if verifier is not None:
-            check_signature(folder, verifier)
-        elif line := keep_vouched(folder):
-            tell(line)
+        try:
+            if verifier is not None:
+                signed = check_signature(folder, verifier)
+                tell(f"signature: right, by {signed.by}, of {len(signed.files)} files")
+            elif line := keep_vouched(folder):
+                tell(line)
+        except ExporterError as error:  # not by the folder that it was fetched to, which nobody knows
+            text = str(error).replace(str(folder.resolve()), address).replace(str(folder), address)
+            error.args = (text,)
+            raise
         if then is not None:
             then(folder)
 

@@ -69,12 +69,14 @@ class Sent:
 
     `reference` names for good what is at the place now, or the pull request that was opened. `n_files` counts
     the files sent, None where the place held all of them already; `n_in_all` counts the artifact's files.
+    `lost_signature` is whether what was there before was signed, and this is not.
     """
 
     place: str
     reference: str
     n_files: int | None
     n_in_all: int
+    lost_signature: bool = False
 
     def __str__(self) -> str:
         """Return one line for people."""
@@ -162,7 +164,8 @@ def check_overwrite(wanted: Delivery, found: Difference, place: Place) -> None:
                 )
         case Holds.ARTIFACT if found.root != wanted.manifest.root:
             raise RecipeError(
-                f"{place.text} holds another artifact, {found.name} with root {found.root[:12]}; "
+                f"{place.text} holds another artifact, {found.name} with root {found.root[:12]}"
+                f"{', signed, which this is not' if SIGNATURE in found.gone else ''}; "
                 "pass --replace to publish over it"
             )
         case Holds.ARTIFACT if SIGNATURE in found.gone:

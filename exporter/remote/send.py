@@ -6,8 +6,10 @@ When a send that was killed is repeated, everything before that step is found ag
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
+from exporter.artifact.files import SIGNATURE
 from exporter.errors import RecipeError
 from exporter.progress import Silent
 from exporter.remote.address import parse_destination
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.progress import Progress
     from exporter.remote.address import Place
+    from exporter.remote.difference import Delivery, Difference
 
 
 def send(
@@ -52,7 +55,20 @@ def send(
         reference = place.text if place.kind == "dir" else found.version
         return Sent(place.text, reference, None, len(wanted.files))
 
-    progress = progress or Silent()
+    sent = _delivered(wanted, place, found, progress or Silent(), replace=replace, pull_request=pull_request)
+    is_signed = any(file.path == SIGNATURE for file in wanted.files)
+    return dataclasses.replace(sent, lost_signature=SIGNATURE in found.there and not is_signed)
+
+
+def _delivered(
+    wanted: Delivery,
+    place: Place,
+    found: Difference,
+    progress: Progress,
+    *,
+    replace: bool,
+    pull_request: bool,
+) -> Sent:
     if place.kind == "hf":
         from exporter.remote.hub_push import commit
 

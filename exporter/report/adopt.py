@@ -10,6 +10,7 @@ from exporter.artifact.files import ATTESTATION, MANIFEST, REPORT, sealed, to_py
 from exporter.artifact.manifest import read_manifest
 from exporter.artifact.plans import read_plans
 from exporter.errors import BackendMissing, RecipeError
+from exporter.invocation import command
 from exporter.measure.workspace import bars_of, recipe_of
 from exporter.recipe.difference import differences
 from exporter.report.machines import Reports
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from exporter.recipe.schema import Recipe
 
 
-def adopt(recipe: Recipe, folder: Path, *, measures: bool) -> tuple[str, ...]:
+def adopt(recipe: Recipe, folder: Path, *, measures: bool, named: Path | None = None) -> tuple[str, ...]:
     """Record a recipe's bars, `reference`, `measure` and `publish` in the artifact that was built from it.
 
     The manifest then holds the recipe as it is now; its files, and the root that stands for them, stay. Every
@@ -35,6 +36,7 @@ def adopt(recipe: Recipe, folder: Path, *, measures: bool) -> tuple[str, ...]:
         recipe: as it is now.
         folder: the artifact.
         measures: whether the caller measures again; else a report that was measured otherwise is refused.
+        named: the recipe's file, for what to type.
 
     Returns:
         The keys that changed; none where the artifact holds this recipe already.
@@ -50,12 +52,12 @@ def adopt(recipe: Recipe, folder: Path, *, measures: bool) -> tuple[str, ...]:
     if found.built:
         raise RecipeError(
             f"the recipe is not the one {folder} was built from, it differs in {', '.join(found.built)}; "
-            "build it with `exporter export RECIPE --replace`"
+            f"build it with `{command('export', named or 'RECIPE', '--replace')}`"
         )
     if found.measured and not measures:
         raise RecipeError(
             f"the recipe asks for another measurement than {folder} has, by {', '.join(found.measured)}; "
-            "measure it with `exporter verify RECIPE`"
+            f"measure it with `{command('verify', named or 'RECIPE')}`"
         )
     if not (changed := (*found.measured, *found.judged)):
         return ()

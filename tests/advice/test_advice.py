@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.advice import advice, deploy
+from exporter.advice import Commands, advice, deploy
 from exporter.advice.accuracy import own_isa, standing_out
 from exporter.advice.evidence import rounded_up
 from exporter.export.product_error import ProductError
@@ -200,6 +200,40 @@ def test_a_restless_machine_is_told_what_was_restless() -> None:
     assert tips[-1].yaml == "bars: {min_kendall_tau: 0.5}"
 
 
+def test_a_bar_out_of_reach_is_no_matter_of_noise() -> None:
+    """A whole interval below half of the bar asks for another variant or bar, and for no quieter machine."""
+    row = judged("onnx-int8", an_int8_fidelity(), a_ratio(cpu_contention=0.3), min_speedup=90.0)
+    tips = advice(a_report(variants=(row,)), recipe(min_speedup=90.0))
+    assert row.verdict == "invalid"
+    assert "is far below 90, which no quieter machine will mend" in tips[0].text
+    assert "nothing measured here is known to reach 90" in tips[1].text
+    assert not any(tip.command.startswith("exporter verify") for tip in tips)
+
+
+def test_bars_that_were_judged_are_those_that_are_advised() -> None:
+    """After `gate --bars FILE` lines are for that file, with its bars, and judged by it again."""
+    row = judged("onnx-int8", an_int8_fidelity(), a_ratio(), min_speedup=3.0, min_kendall_tau=0.5)
+    tips = advice(
+        a_report(variants=(row,)),
+        recipe(min_kendall_tau=0.9),
+        commands=Commands("artifacts/x", bars="new.yaml"),
+        judged_by={"onnx-int8": bars(min_speedup=3.0, min_kendall_tau=0.5)},
+    )
+    (tip,) = (tip for tip in tips if tip.yaml)
+    assert tip.yaml.startswith("onnx-int8: {min_kendall_tau: 0.5, min_speedup: ")
+    assert tip.command == "exporter gate artifacts/x --bars new.yaml"
+
+
+def test_commands_are_quoted_and_keep_what_was_typed() -> None:
+    """A recipe that `--set` changed is judged again by `export`, which reuses; only `--replace` builds."""
+    plain = Commands("out/my model", "my recipe.yaml", out="out", program=("./bin/exporter",))
+    assert plain.judge == "./bin/exporter gate 'my recipe.yaml' --out out"
+    assert plain.rebuild == "./bin/exporter export 'my recipe.yaml' --out out --replace"
+    assert plain.of("verify") == "./bin/exporter verify 'out/my model'"
+    changed = Commands("artifacts/m", "r.yaml", changes=("--set", "measure.budget_s=9"))
+    assert changed.measure == "exporter export r.yaml --set measure.budget_s=9"
+
+
 def test_a_clock_that_changed_is_named() -> None:
     """Heat and turbo are not other processes."""
     row = judged("onnx-int8", an_int8_fidelity(), a_ratio(clock=0.4), min_speedup=1.5)
@@ -210,7 +244,7 @@ def test_a_clock_that_changed_is_named() -> None:
 def test_three_rounds_ask_for_verify_and_nothing_built() -> None:
     """A bar that is new to a kind timed in three rounds needs a measurement only."""
     row = judged("onnx-int8", an_int8_fidelity(), a_ratio(n_rounds=3), min_speedup=1.5)
-    (first, *_) = advice(a_report(variants=(row,)), recipe(min_speedup=1.5), artifact="artifacts/x")
+    (first, *_) = advice(a_report(variants=(row,)), recipe(min_speedup=1.5), commands=Commands("artifacts/x"))
     assert (first.command, "3 rounds" in first.text) == ("exporter verify artifacts/x", True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,28 @@ def test_scripts_stop_at_an_error_and_evaluate_nothing() -> None:
 
 
 def test_page_has_every_input() -> None:
-    """The page explains each input but the token, and the workflows give only what there is."""
+    """The page explains each input, and the workflows give only what there is."""
     assert set(re.findall(r"^\| `([a-z-]+)`(?:, `([a-z-]+)`)? \|", PAGE, re.MULTILINE)) <= {
         (first, second) for first in ACTION["inputs"] for second in ("", *ACTION["inputs"])
     }
-    assert all(f"`{name}`" in PAGE for name in {*ACTION["inputs"], *ACTION["outputs"]} - {"github-token"})
+    assert all(f"`{name}`" in PAGE for name in {*ACTION["inputs"], *ACTION["outputs"]})
     assert all(set(inputs_of(name)) <= set(ACTION["inputs"]) for name in WORKFLOWS)
+
+
+def test_the_job_for_gitlab_ends_with_the_gates_code(tmp_path: Path) -> None:
+    """Its last step is run as a shell has it: a wrong recipe is exit code 2, and no other is tried again."""
+    (text,) = re.findall(r"```yml\n(.*?)```", PAGE, re.DOTALL)
+    job = YAML(typ="safe").load(text)["reranker"]
+    assert job["retry"] == {"max": 1, "exit_codes": [5]}
+    assert job["artifacts"]["reports"]["junit"] == "artifacts/*/report.xml"
+    (tmp_path / "exporter").symlink_to(Path(sys.executable).with_name("exporter"))
+    (tmp_path / "reranker.yaml").write_text("name: wrong\n", encoding="utf-8")
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    *_, last = job["script"]
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", last], cwd=tmp_path, env=path, check=False)
+    assert done.returncode == 2
+    install = subprocess.run(["bash", "-n", "-c", "\n".join(job["script"])], cwd=tmp_path, check=False)
+    assert install.returncode == 0
 
 
 # `export` of a recipe that was measured before, judged for real; all else is the command itself.

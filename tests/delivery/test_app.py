@@ -185,11 +185,14 @@ def test_head_has_no_body() -> None:
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_artifact(verified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The application that is made for uvicorn ranks as `Reranker.rank` does."""
+def test_artifact(
+    verified: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The application that is made for uvicorn ranks as `Reranker.rank` does; its log names the variant."""
     monkeypatch.setenv("EXPORTER_ARTIFACT", str(verified))
     monkeypatch.setenv("EXPORTER_VARIANT", "onnx")
     app, documents = served.create(), ["wing lift", "heat", "drag of a wing"]
+    assert f"{Reranker.load(verified, 'onnx').why}\n" in capsys.readouterr().err
     assert asyncio.run(ask(app, "GET", "/health", b"")).json == {"status": "ok", "variant": "onnx"}
     answer = post(app, {"query": "wing", "documents": documents, "raw_scores": True})
     rows = Reranker.load(verified, "onnx").rank("wing", documents)

@@ -114,6 +114,34 @@ def test_signed_pages_are_kept(folder: Path, tmp_path: Path, key: Path) -> None:
     assert contents(got) == contents(folder)
 
 
+def test_whose_signature_was_checked_is_said(folder: Path, tmp_path: Path, key: Path) -> None:
+    """`pull` names the key that it was right by, or that nobody looked at it."""
+    arguments = ["pull", str(folder)]
+    bare = CliRunner().invoke(app, [*arguments, str(tmp_path / "bare")])
+    assert "signature: none" in bare.stderr
+    sign(folder, KeySigner(key))
+    unchecked = CliRunner().invoke(app, [*arguments, str(tmp_path / "unchecked")])
+    assert "signature: is there, and was not checked: pass --key FILE" in unchecked.stderr
+    public = str(key.with_suffix(".pub"))
+    checked = CliRunner().invoke(app, [*arguments, str(tmp_path / "checked"), "--key", public])
+    assert (checked.exit_code, "signature: right, by key " in checked.stderr) == (0, True)
+
+
+def test_a_wrong_key_is_told_of_the_place_that_was_named(folder: Path, tmp_path: Path, key: Path) -> None:
+    """Not of the folder that it was fetched to, which is gone by then."""
+    sign(folder, KeySigner(key))
+    other = tmp_path / "other.pem"
+    make = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", other)
+    subprocess.run(make, check=True, capture_output=True)
+    public = other.with_suffix(".pub")
+    subprocess.run(
+        ("openssl", "ec", "-in", other, "-pubout", "-out", public), check=True, capture_output=True
+    )
+    with pytest.raises(IntegrityError) as caught:
+        receive(str(folder), tmp_path / "copy", KeyVerifier(public), print)
+    assert str(caught.value).startswith(f"{folder}/model.sig was made with another key: ")
+
+
 def test_signature_that_nobody_checked_vouches_for_nothing(folder: Path, tmp_path: Path, key: Path) -> None:
     """A signature of a stranger's does not keep a page; the line says what would."""
     (folder / REPORT_HTML).write_bytes(SCRIPT)

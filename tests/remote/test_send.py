@@ -342,8 +342,21 @@ def test_signature_is_not_dropped(tmp_path: Path) -> None:
     send(folder, there)
     assert contents(Path(there)) == contents(folder)
     (folder / SIGNATURE).unlink()
-    send(folder, there, replace=True)
+    assert send(folder, there, replace=True).lost_signature
     assert contents(Path(there)) == contents(folder)
+
+
+def test_another_artifact_over_a_signed_one_is_told(address: str, tmp_path: Path) -> None:
+    """Whoever is about to pass --replace hears that a signature goes with it, and afterwards that it went."""
+    signed, other = a_published(tmp_path / "a"), a_published(tmp_path / "b")
+    (signed / SIGNATURE).write_text("first", encoding="utf-8")
+    assert not send(signed, address).lost_signature
+    (other / "onnx/only-x.txt").write_text("another", encoding="utf-8")
+    seal(other)
+    with pytest.raises(RecipeError, match="another artifact, .*, signed, which this is not; pass --replace"):
+        send(other, address)
+    assert send(other, address, replace=True).lost_signature
+    assert not send(other, address).lost_signature
 
 
 @pytest.mark.parametrize("replace", [False, True])
