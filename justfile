@@ -111,12 +111,13 @@ _setup:
         cmp -s requirements.lock .venv/requirements.lock || {{ just }} _install; \
     }
 
+# compat: by its path. By setuptools' finder, a Python that starts above a clone named exporter takes the clone for it.
 _install:
     @./just _venv
     @echo "setting up .venv from requirements.lock, once: two to three minutes" >&2
     @rm -f .venv/requirements.lock
     @.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock || {{ failed }}
-    @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e . || {{ failed }}
+    @.venv/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --config-settings editable_mode=compat -e . || {{ failed }}
     @cp requirements.lock .venv/requirements.lock
 
 _cluster:

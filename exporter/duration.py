@@ -77,6 +77,20 @@ def _read(cache: Cache) -> dict[str, dict[str, float]]:
         return {}
 
 
+def busy(load: float, n_cores: int) -> str:
+    """Return that it will take longer, where others keep cores busy; empty where they do not.
+
+    Figures are of a machine that has nothing else to do.
+
+    Args:
+        load: processes that ran or waited for a core in the last minute, on average.
+        n_cores: those there are.
+    """
+    if load < max(1.0, n_cores / 4):
+        return ""
+    return f"; longer, while other processes keep {min(load, n_cores):.0f} of {n_cores} cores busy"
+
+
 def in_words(seconds: float) -> str:
     """Return a duration, rounded as it is known: to ten seconds, to minutes, or to tenths of an hour."""
     if seconds < 90:

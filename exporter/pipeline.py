@@ -46,8 +46,11 @@ if TYPE_CHECKING:
 
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.plans import Plans
+    from exporter.duration import Expected
+    from exporter.export.source import Source
     from exporter.measure.run import Measurements
     from exporter.measure.workspace import Workspace
+    from exporter.pairs import PairSet
     from exporter.recipe.schema import Bars
     from exporter.remote.difference import Sent
 
@@ -147,27 +150,38 @@ def build(
 
 def _announce(ready: Ready, context: Context, settings: MeasureSettings | None, *, judged: bool) -> None:
     """Tell which stages a build has, and its measurement; of an artifact that is there `verify` tells."""
-    if ready.reusable:
-        return
+    if not ready.reusable:
+        to_come = stages(ready.recipe, ready.source, ready.verify_set, context, settings, judged=judged)
+        context.expect(to_come)
+
+
+def stages(
+    recipe: Recipe,
+    source: Source,
+    verify_set: PairSet,
+    context: Context,
+    settings: MeasureSettings | None = None,
+    *,
+    judged: bool = True,
+) -> Expected:
+    """Return the stages of building a recipe on this machine, and of measuring it where it is judged."""
     machine = this_machine()
-    variants = ready.recipe.by_id
+    variants = recipe.by_id
     runnable = [
         name
         for name, one in variants.items()
         if runs_on(KINDS[one.kind].traits, machine)
         and (AT not in name or fits(isa_of(one) or machine.isa, machine.isa))
     ]
-    context.expect(
-        expected(
-            ready.recipe,
-            ready.source,
-            ready.verify_set,
-            context,
-            settings,
-            built=tuple(variants),
-            swept=runnable,
-            measured=runnable if judged else (),
-        )
+    return expected(
+        recipe,
+        source,
+        verify_set,
+        context,
+        settings,
+        built=tuple(variants),
+        swept=runnable,
+        measured=runnable if judged else (),
     )
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from exporter.cache import Cache
 from exporter.cli.app import app
-from exporter.duration import Expected, Step, in_words
+from exporter.duration import Expected, Step, busy, in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 EXPECTED = Expected(
     "model avx2 2", "1 variant", (Step("onnx: scores", 100, 50.0), Step("build onnx", 1, 9.0))
 )
+
+
+def test_a_busy_machine_is_said() -> None:
+    """Four of eight cores are others'; less than one core, or one of sixteen, is not worth a word."""
+    assert busy(4.2, 8) == "; longer, while other processes keep 4 of 8 cores busy"
+    assert busy(30.0, 2).endswith("keep 2 of 2 cores busy")
+    assert (busy(0.6, 2), busy(1.0, 16)) == ("", "")
 
 
 def test_measured_stages_beat_rough_ones(tmp_path: Path) -> None:
@@ -69,6 +76,12 @@ def test_a_command_says_how_long_it_takes(tiny: Path, tmp_path: Path) -> None:
         done = CliRunner().invoke(app, line)
         assert done.exit_code == 0, done.stderr
         assert (
-            len(re.findall(r"^about \d+ \w+: \d+ variants, \d+ pairs, \d+ cores$", done.stderr, re.MULTILINE))
+            len(
+                re.findall(
+                    r"^about \d+ \w+: \d+ variants, \d+ pairs, \d+ cores(?:$|; longer)",
+                    done.stderr,
+                    re.MULTILINE,
+                )
+            )
             == expected
         )

@@ -77,7 +77,7 @@ def plan(
 
     Exits as `export` would that refuses. A model on the Hub is not fetched.
     """
-    from exporter import preflight
+    from exporter import pipeline, preflight
     from exporter.recipe.load import read_recipe
 
     draft = read_recipe(recipe, model=model, changes=changes or ())
@@ -86,6 +86,8 @@ def plan(
         if as_json:
             for note in found.warnings:
                 context.progress.note(f"warning: {note}")
+        if draft.recipe and found.source and found.sets and not (found.errors or found.reusable):
+            context.expect(pipeline.stages(draft.recipe, found.source, found.sets[0], context))
     if draft.recipe is not None:
         show(draft.recipe, prose(_plan_text(draft.recipe, out, found)), as_json=as_json)
     found.refuse()

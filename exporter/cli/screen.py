@@ -7,6 +7,7 @@ others, and are escaped here, see `exporter.escape`.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from exporter.artifact.files import to_json, to_python
 from exporter.cache import Cache
 from exporter.cli.tables import Rendered, reports_text
 from exporter.context import Context
-from exporter.duration import Expected, in_words
+from exporter.duration import Expected, busy, in_words
 from exporter.errors import BackendError, GateRefused, NoVerdict
 from exporter.escape import one_line, terminal, terminal_json
 
@@ -223,7 +224,8 @@ def watched() -> Iterator[Context]:
         def expect(expected: Expected) -> None:
             seconds = expected.seconds(cache)
             if not told:
-                progress.note(f"about {in_words(sum(seconds.values()))}: {expected.what}")
+                slower = busy(os.getloadavg()[0], os.cpu_count() or 1)
+                progress.note(f"about {in_words(sum(seconds.values()))}: {expected.what}{slower}")
             told.append(expected)
             progress.expect(seconds)
 

@@ -108,6 +108,7 @@ def test_plan_shows_and_builds_nothing(folder: Path, tiny: Path) -> None:
     assert done.exit_code == 0
     assert "openvino-int8 -> artifacts/tiny/openvino/openvino_model_qint8_quantized.xml" in done.stdout
     assert "min_kendall_tau 0.3" in done.stdout
+    assert re.search(r"^about \d+ (s|min): ", done.stderr, re.MULTILINE)
     assert json.loads(run("plan", "--json", folder / "recipe.yaml").stdout)["name"] == "tiny"
 
 

@@ -25,8 +25,9 @@ def run(*arguments: str | Path) -> Result:
 
 def typed(text: str, name: str) -> list[str]:
     """Return the words of the command of this name that a text says to type, without the program's."""
-    (line,) = (one for one in text.splitlines() if f"exporter {name} " in one)
-    return shlex.split(line[line.index("exporter ") :], comments=True)[1:]
+    found = (one[one.index("exporter ") :] for one in text.splitlines() if f"exporter {name} " in one)
+    (words,) = {tuple(shlex.split(one, comments=True)) for one in found}
+    return list(words[1:])
 
 
 @pytest.fixture

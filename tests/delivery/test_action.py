@@ -96,7 +96,9 @@ def test_the_job_for_gitlab_ends_with_the_gates_code(tmp_path: Path) -> None:
     job = YAML(typ="safe").load(text)["reranker"]
     assert job["retry"] == {"max": 1, "exit_codes": [5]}
     assert job["artifacts"]["reports"]["junit"] == "artifacts/*/report.xml"
-    (tmp_path / "exporter").symlink_to(Path(sys.executable).with_name("exporter"))
+    script = tmp_path / "exporter"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m exporter "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
     (tmp_path / "reranker.yaml").write_text("name: wrong\n", encoding="utf-8")
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     *_, last = job["script"]
