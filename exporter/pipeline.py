@@ -322,7 +322,7 @@ def gate(folder: Path, bars: Mapping[str, Bars] | None = None, *, here: bool = F
     if other := [str(one.machine) for one in judged if one.recipe_digest != manifest.recipe_digest]:
         raise RecipeError(
             f"the recipe asks for another measurement than {folder} has of {'; '.join(other)}; "
-            f"run `exporter verify {folder}` there"
+            f"run `{command('verify', folder)}` there"
         )
     return judged
 
@@ -365,7 +365,7 @@ def _here(reports: Reports, folder: Path) -> Reports:
         others = "; ".join(str(one.machine) for one in reports)
         raise RecipeError(
             f"{folder} was not verified on a machine like this one ({machine}), only on: {others}; "
-            f"run `exporter verify {folder}` here"
+            f"run `{command('verify', folder)}` here"
         )
     return Reports(found)
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from exporter.artifact.files import PLANS, REPORT, from_python, machine_reports, read_sealed
 from exporter.artifact.plans import read_plans
 from exporter.errors import IntegrityError, RecipeError
+from exporter.invocation import command
 from exporter.report.machines import Reports, other_plan, other_verdict, report_path
 from exporter.report.plausible import implausible
 from exporter.report.report import READ_SCHEMAS, REPORT_SCHEMA, Report
@@ -40,27 +41,29 @@ def read_reports(folder: Path, manifest: Manifest) -> Reports:
     """
     if not (folder / REPORT).is_file():
         raise RecipeError(
-            f"{folder} was not verified yet, it has no {REPORT}; run `exporter verify {folder}`"
+            f"{folder} was not verified yet, it has no {REPORT}; run `{command('verify', folder)}`"
         )
     newest = read_report_file(folder / REPORT)
     if newest.manifest_root != manifest.root:
         raise IntegrityError(
             f"{folder / REPORT} is about other files (root {newest.manifest_root[:12]}, the manifest's is "
-            f"{manifest.root[:12]}); run `exporter verify {folder}`"
+            f"{manifest.root[:12]}); run `{command('verify', folder)}`"
         )
     others = other_reports(folder, manifest, newest.machine)
     path = report_path(newest.machine)
     # Before there were reports by machine, there was no such folder.
     if (others or (folder / path).exists()) and not _same_bytes(folder, path):
         raise IntegrityError(
-            f"{folder / REPORT} is not the same as {path}, its own machine's; run `exporter verify {folder}`"
+            f"{folder / REPORT} is not the same as {path}, its own machine's; "
+            f"run `{command('verify', folder)}`"
         )
     reports, plans = Reports(newest, others), read_plans(folder, manifest)
     if other_plan(newest, plans):
-        raise IntegrityError(f"{folder / REPORT} {_OTHER_PLANS}; run `exporter verify {folder}`")
+        raise IntegrityError(f"{folder / REPORT} {_OTHER_PLANS}; run `{command('verify', folder)}`")
     if kind := other_verdict(reports, plans):
         raise IntegrityError(
-            f"{folder / PLANS} has another verdict of {kind} than the reports; run `exporter verify {folder}`"
+            f"{folder / PLANS} has another verdict of {kind} than the reports; "
+            f"run `{command('verify', folder)}`"
         )
     return reports
 
