@@ -22,6 +22,7 @@ from exporter.publish.card import card
 from exporter.publish.licence import Licence, find_licence
 from exporter.report.html import html
 from exporter.report.junit import junit
+from exporter.report.machines import Reports
 from exporter.report.plots import draw_figures
 from exporter.report.table import md_table
 from exporter.report.text import findings
@@ -236,13 +237,13 @@ def test_report_with_plots(text: str) -> None:
 def test_card(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """The front matter is the YAML that was meant, and the page below it has a harmless one's tags."""
     folder = tmp_path_factory.mktemp("card")
-    harmless = card(a_manifest(folder), a_report(), Licence("mit", "x", "x", (), "README.md"))
+    harmless = card(a_manifest(folder), Reports(a_report()), Licence("mit", "x", "x", (), "README.md"))
     changes = {key: value for key, value in outside(text).items() if key != "variants"}
     row = a_variant_report(facts=(text,), checks=(Check(text, 0.1, text, "pass", why=text, note=text),))
-    report = a_report(**changes, variants=(row, a_report().variants[1]))
-    _, front, page = card(a_manifest(folder), report, Licence("mit", text or "x", "x", (), text)).split(
-        "---\n", 2
-    )
+    report = a_report(**changes, variants=(row, Reports(a_report()).variants[1]))
+    _, front, page = card(
+        a_manifest(folder), Reports(report), Licence("mit", text or "x", "x", (), text)
+    ).split("---\n", 2)
     assert yaml.safe_load(front)["license_name"] == one_line(text or "x")
     wanted = Tags(PAGE.render(harmless.split("---\n", 2)[2]))
     found = Tags(PAGE.render(page))
