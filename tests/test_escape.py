@@ -240,7 +240,7 @@ def test_card(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     harmless = card(a_manifest(folder), Reports(a_report()), Licence("mit", "x", "x", (), "README.md"))
     changes = {key: value for key, value in outside(text).items() if key != "variants"}
     row = a_variant_report(facts=(text,), checks=(Check(text, 0.1, text, "pass", why=text, note=text),))
-    report = a_report(**changes, variants=(row, Reports(a_report()).variants[1]))
+    report = a_report(**changes, variants=(row, a_report().variants[1]))
     _, front, page = card(
         a_manifest(folder), Reports(report), Licence("mit", text or "x", "x", (), text)
     ).split("---\n", 2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.options import AsJson
-from exporter.cli.screen import Terminal, say, show
+from exporter.cli.screen import Terminal, say, show, tell_row
 from exporter.duration import in_words
 from exporter.errors import RecipeError
 from exporter.escape import one_line
@@ -168,7 +168,7 @@ def _stream(artifact: str, settings: Settings, threads: int | None) -> None:
     counts = Counts()
     lines = text_of_lines(sys.stdin.buffer)
     for i, line in enumerate(scored_lines(reranker, lines, settings.columns, settings.on_bad_row, counts), 1):
-        sys.stdout.write(f"{line}\n")
+        tell_row(line)
         if i % 1024 == 0:
             sys.stdout.flush()
             if getattr(sys.stdout, "error", None) is not None:  # nobody reads any more

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +65,11 @@ def _json(value: object) -> str:
 def tell(text: str) -> None:
     """Print text on stdout."""
     typer.echo(_safe(text))
+
+
+def tell_row(line: str) -> None:
+    """Print one of many lines of JSON on stdout; when it goes out is left to the stream."""
+    sys.stdout.write(f"{terminal_json(line)}\n")
 
 
 def say(text: str) -> None:

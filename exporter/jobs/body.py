@@ -6,7 +6,7 @@ written tells the time: a part that is scored twice on machines of one kind has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +50,7 @@ class Order:
     on_bad_row: OnBadRow
     out: str
     made_on: Maker  # where others of the job are scored
+    n_cores: int = 1  # each runs a batch on one thread
 
 
 def maker_of(manifest: Manifest, kind: str) -> Maker:
@@ -84,7 +85,9 @@ class Body:
             raise BackendError(f"{order.kind} {unsafe}")
         self._order = order
         plan = Plan(order.plan.workers, order.plan.threads, order.plan.token_budget)
-        self._reranker = Reranker.load(folder, order.kind, plan=plan, chunk_pairs=CHUNK_PAIRS)
+        own = replace(plan, workers=order.n_cores)
+        loaded = Reranker.load(folder, order.kind, plan=own, chunk_pairs=CHUNK_PAIRS)
+        self._reranker = loaded.with_cut_of(plan)
         self._cursor = Cursor(order.columns, opened)
         self._output = output_at(order.out)
 

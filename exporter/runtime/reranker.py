@@ -110,6 +110,7 @@ class Reranker:
         self.kind, self.plan, self.why, self.batch_invariant = kind, plan, why, batch_invariant
         self._tokenizer, self._chunk_pairs = tokenizer, chunk_pairs
         self._equal_widths, self.root = equal_widths, root
+        self._cut_by: Plan | None = None
         self._place, self._reload = place, reload
         self._engine = PerProcess(engine)
         self._pool = PerProcess(partial(Pool, plan.workers))
@@ -132,6 +133,15 @@ class Reranker:
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.plan = replace(self.plan, token_budget=token_budget)
+        return other
+
+    def with_cut_of(self, plan: Plan) -> Self:
+        """Return a Reranker on the same engine, whose batches are cut by another plan and run by its own.
+
+        The cut, and with it the scores of dynamic int8, then does not depend on how many threads there are.
+        """
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__, _cut_by=plan)
         return other
 
     def __reduce__(self) -> tuple[Callable[[], Reranker], tuple[()]]:
@@ -331,7 +341,8 @@ class Reranker:
             engine = self._engine.get()
             tokenized = self._tokenizer.encode(chunk, start=start)
         widths = [min(engine.width(len(pair)), self._tokenizer.max_length) for pair in tokenized]
-        cut = batches(widths, self.plan, engine.rows, equal_widths=self._equal_widths)
+        by = self._cut_by or self.plan
+        cut = batches(widths, by, engine.rows, equal_widths=self._equal_widths)
         scores = np.empty(len(tokenized), np.float32)
 
         def run(rows: list[int]) -> None:
