@@ -57,7 +57,7 @@ PUBLIC = {
         "choose_plan",
         "default_plan",
     ],
-    "exporter.advice": ["Tip", "advice", "deploy"],
+    "exporter.advice": ["Commands", "Tip", "advice", "deploy"],
     "exporter.worker": [
         "CountWorker",
         "SweepWorker",
