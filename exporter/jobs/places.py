@@ -303,7 +303,7 @@ def opened(address: str) -> BinaryIO:
     place = parse_place(address)
     store, key = open_bucket(place)
     with bucket_errors(place):
-        return _Shielded(store, key, place)  # type: ignore[return-value] # a file but for its class
+        return _Shielded(store, key, place)  # type: ignore[return-value] # has a file's methods by __getattr__
 
 
 class _Shielded:
@@ -324,7 +324,7 @@ class _Shielded:
         return call
 
     def __enter__(self) -> BinaryIO:
-        return self  # type: ignore[return-value] # see above
+        return self  # type: ignore[return-value] # has a file's methods by __getattr__
 
     def __exit__(self, *_: object) -> None:
         self._file.close()

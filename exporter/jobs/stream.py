@@ -47,15 +47,13 @@ def scored_lines(
     """
     rows = _rows(lines, columns, on_bad_row, counts)
     while chunk := list(islice(rows, CHUNK_PAIRS)):
-        pairs: list[Pair] = [(query, passage) for query, passage, _ in chunk if _are_texts(query, passage)]  # type: ignore[misc] # texts they are
+        pairs: list[Pair] = [
+            (query, passage) for query, passage, _ in chunk if query is not None and passage is not None
+        ]
         scores = iter(reranker.score(pairs).tolist())
         for query, passage, kept in chunk:
-            score = next(scores) if _are_texts(query, passage) else None
+            score = None if query is None or passage is None else next(scores)
             yield json.dumps({**kept, columns.score: score}, ensure_ascii=True)
-
-
-def _are_texts(query: str | None, passage: str | None) -> bool:
-    return query is not None and passage is not None
 
 
 def _rows(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from exporter.errors import ExporterError
 from exporter.jobs.body import Body, Order
 from exporter.jobs.run import Outcome, Settings, score
 from exporter.jobs.schedule import Done, Failed, Ready
@@ -74,8 +75,8 @@ class Solo:
             return [(self, Ready(self._body.maker))]
         try:
             return [(self, Done(self._body.score(self._parts.popleft(), lambda _n: None)))]
-        except Exception as error:  # noqa: BLE001 - as a worker does
-            return [(self, Failed(error))]  # type: ignore[arg-type]
+        except ExporterError as error:
+            return [(self, Failed(error))]
 
 
 def run(artifact: Path, source: Path | str, out: Path | str, settings: Settings | None = None) -> Outcome:

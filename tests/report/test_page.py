@@ -178,7 +178,7 @@ def test_ranked_alike() -> None:
 def test_rankings_of_pairs_that_are_not_there(changes: dict[str, object]) -> None:
     """Where they were left out, or are a stranger's and of other pairs, there are none."""
     report = of_two_queries(SWAPPED, TAU)
-    report = replace(report, pairs=replace(report.pairs, **changes))  # type: ignore[arg-type] # parametrized
+    report = replace(report, pairs=replace(report.pairs, **changes))  # type: ignore[arg-type] # values of any field, by name
     assert worst_queries(report, report.variants[0]) == []
     assert Page(html(report)).links
 

@@ -54,7 +54,7 @@ def test_without_daft(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "daft", None)
     with pytest.raises(BackendMissing, match=r"daft is not installed; .*\[daft\].*requirements-cluster.lock"):
-        rerank(None, query="q", passage="p", artifact="a")  # type: ignore[arg-type] # is not looked at
+        rerank(None, query="q", passage="p", artifact="a")  # type: ignore[arg-type] # no frame: it fails before it looks at one
 
 
 @pytest.fixture(scope="module")
